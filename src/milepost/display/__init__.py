@@ -1,0 +1,1 @@
+"""Progress on a terminal, in a notebook, and as plain lines."""

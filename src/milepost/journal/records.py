@@ -1,0 +1,192 @@
+"""The records of the journal: what happened to an experiment, in order.
+
+Each is one line of JSON. ``docs/format.md`` describes them; a change here is a change of format
+and needs a migration. Values of users (configs, rows) are encoded by
+:mod:`milepost.storage.codec` and kept as raw JSON.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+SCHEMA = 1
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
+    """Base of all records. ``at`` is seconds since the epoch, for people; order comes from the
+    sequence number alone."""
+
+    at: float
+
+
+class Opened(Record, frozen=True, kw_only=True):
+    """First record of each epoch file: who holds the experiment, and what went before.
+
+    Attributes:
+        schema: version of the records.
+        previous_epoch: epoch of the predecessor, or 0.
+        previous_length: valid bytes of the predecessor's file; later bytes there are ignored.
+        previous_crc: CRC-32 of those bytes, 8 hex digits.
+    """
+
+    schema: int
+    uuid: str
+    epoch: int
+    host: str
+    pid: int
+    writer: str
+    previous_epoch: int = 0
+    previous_length: int = 0
+    previous_crc: str = ""
+
+
+class Planned(Record, frozen=True, kw_only=True):
+    """How the run was set up: everything a restore needs besides the trainable.
+
+    ``setup`` is the codec form of the configs; what JSON cannot hold is in ``objects/``.
+    """
+
+    setup: msgspec.Raw
+
+
+class Created(Record, frozen=True, kw_only=True):
+    """A trial exists.
+
+    ``order`` is its position; ``evaluated`` the searched variables; ``resources`` its bundles.
+    """
+
+    trial: str
+    name: str
+    directory: str
+    tag: str
+    order: int
+    config: msgspec.Raw
+    evaluated: msgspec.Raw
+    resources: msgspec.Raw
+
+
+class Launched(Record, frozen=True, kw_only=True):
+    """A worker was asked to run the trial; ``checkpoint`` is what it starts from, or None."""
+
+    trial: str
+    attempt: int
+    attempt_id: str
+    first_index: int
+    checkpoint: str | None = None
+
+
+class Reported(Record, frozen=True, kw_only=True):
+    """One handled report.
+
+    ``row`` is the whole row without ``config``; ``checkpoint`` the captured index or None;
+    ``action`` what was decided.
+    """
+
+    trial: str
+    attempt: int
+    iteration: int
+    row: msgspec.Raw
+    action: str
+    checkpoint: int | None = None
+
+
+class Saving(Record, frozen=True, kw_only=True):
+    """A class trainable captured a checkpoint for its last row."""
+
+    trial: str
+    attempt: int
+    index: int
+
+
+class Committed(Record, frozen=True, kw_only=True):
+    """A checkpoint is durable: its manifest is published."""
+
+    trial: str
+    attempt: int
+    index: int
+    iteration: int
+    nbytes: int
+    digest: str
+
+
+class Lost(Record, frozen=True, kw_only=True):
+    """A captured checkpoint will never be committed."""
+
+    trial: str
+    attempt: int
+    index: int
+    reason: str
+
+
+class Deleting(Record, frozen=True, kw_only=True):
+    """A checkpoint may be deleted once this record is durable."""
+
+    trial: str
+    index: int
+    reason: str
+
+
+class Deleted(Record, frozen=True, kw_only=True):
+    """A checkpoint's bytes are gone."""
+
+    trial: str
+    index: int
+
+
+class Failure(Record, frozen=True, kw_only=True):
+    """An attempt of a trial failed; ``retried`` tells whether it goes on."""
+
+    trial: str
+    attempt: int
+    failures: int
+    kind: str
+    message: str
+    traceback: str
+    retried: bool
+    error: str | None = None  # digest of the pickled exception in objects/
+
+
+class Changed(Record, frozen=True, kw_only=True):
+    """A trial has another status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR."""
+
+    trial: str
+    status: str
+
+
+class Reconfigured(Record, frozen=True, kw_only=True):
+    """A trial goes on with another config (a scheduler's decision)."""
+
+    trial: str
+    config: msgspec.Raw
+    tag: str
+
+
+class Searched(Record, frozen=True, kw_only=True):
+    """The searcher and scheduler states were saved, as a digest in objects/."""
+
+    state: str
+
+
+class Closed(Record, frozen=True, kw_only=True):
+    """The run has ended: "finished", "interrupted" or "failed"."""
+
+    outcome: str
+
+
+AnyRecord = (
+    Opened
+    | Planned
+    | Created
+    | Launched
+    | Reported
+    | Saving
+    | Committed
+    | Lost
+    | Deleting
+    | Deleted
+    | Failure
+    | Changed
+    | Reconfigured
+    | Searched
+    | Closed
+)

@@ -1,0 +1,191 @@
+"""Messages between driver, workers and keeper: length-prefixed msgpack over a Unix socket.
+
+The driver creates and keeps the listening socket and hands it to each keeper it starts, so the
+address outlives a keeper: a worker that lost its connection connects again and sends what is not
+settled yet. All requests are idempotent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from milepost.keeper.intent import ExperimentRef
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Base of all messages; the class name is the tag."""
+
+
+# --- driver to keeper -----------------------------------------------------------------------
+
+
+class Own(Message, frozen=True, kw_only=True):
+    """The driver holds this experiment with this journal epoch: recover and serve its intents."""
+
+    experiment: ExperimentRef
+    epoch: int
+
+
+class Drain(Message, frozen=True, kw_only=True):
+    """Settle every capture of one attempt of a trial, also those never announced; then answer."""
+
+    uuid: str
+    trial_id: str
+    attempt: int
+
+
+class Delete(Message, frozen=True, kw_only=True):
+    """Delete a committed checkpoint that the journal says may go."""
+
+    uuid: str
+    trial_id: str
+    index: int
+    path: str
+
+
+class Release(Message, frozen=True, kw_only=True):
+    """The driver is done with this experiment: settle all of its captures, then answer."""
+
+    uuid: str
+
+
+# --- worker to keeper -----------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """First message of a worker's connection."""
+
+    uuid: str
+    trial_id: str
+    attempt: int
+    rank: int = 0
+
+
+class Reserve(Message, frozen=True, kw_only=True):
+    """Ask for room for that many bytes of staging; answered when there is room."""
+
+    nbytes: int
+
+
+class Lease(Message, frozen=True, kw_only=True):
+    """Take read leases on staged hard links (or check moved files for open writers)."""
+
+    directory: str
+    paths: tuple[str, ...]
+    hold: bool  # False: only check that nobody has the file open for writing
+
+
+class Captured(Message, frozen=True, kw_only=True):
+    """An intent is complete: commit it."""
+
+    directory: str
+    index: int
+    nbytes: int
+
+
+# --- keeper to worker -----------------------------------------------------------------------
+
+
+class Reserved(Message, frozen=True, kw_only=True):
+    """There is room now."""
+
+    waited_s: float
+
+
+class Leased(Message, frozen=True, kw_only=True):
+    """For each path: True when the file is safe as it is, False when it must be copied."""
+
+    safe: tuple[bool, ...]
+
+
+class Settled(Message, frozen=True, kw_only=True):
+    """A captured checkpoint of this worker was committed, or failed with ``error``."""
+
+    index: int
+    path: str
+    error: str | None = None
+
+
+# --- keeper to driver -----------------------------------------------------------------------
+
+
+class Committed(Message, frozen=True, kw_only=True):
+    """A checkpoint is durable and visible.
+
+    Attributes:
+        path: the checkpoint directory, absolute.
+        nbytes: bytes of all files; ``files`` their number.
+        digest: xxh3-128 of the manifest's bytes, hex.
+        row: the row of the manifest (codec JSON), for a driver that never saw the report.
+        recovered: the driver had not been told of this capture by its worker.
+        staged_bytes: bytes and number of checkpoints still waiting on this node.
+    """
+
+    uuid: str
+    trial_id: str
+    attempt: int
+    index: int
+    iteration: int
+    path: str
+    nbytes: int
+    files: int
+    digest: str
+    row: msgspec.Raw
+    recovered: bool = False
+    took_s: float = 0.0
+    staged_bytes: int = 0
+    staged_count: int = 0
+
+
+class CommitFailed(Message, frozen=True, kw_only=True):
+    """A captured checkpoint could not be committed; nothing of it is visible.
+
+    Attributes:
+        error: what failed, where, and what is still safe.
+        disk_full: whether storage had no room, so that trying again at once is pointless.
+    """
+
+    uuid: str
+    trial_id: str
+    attempt: int
+    index: int
+    error: str
+    disk_full: bool = False
+
+
+class Drained(Message, frozen=True, kw_only=True):
+    """All captures of that attempt are settled; their events came before this one."""
+
+    uuid: str
+    trial_id: str
+    attempt: int
+    highest_index: int
+
+
+class Deleted(Message, frozen=True, kw_only=True):
+    """Answer to :class:`Delete`."""
+
+    uuid: str
+    trial_id: str
+    index: int
+    outcome: str  # "deleted" | "gone" | "busy" | "failed"
+    reason: str = ""
+
+
+class Released(Message, frozen=True, kw_only=True):
+    """Answer to :class:`Release`."""
+
+    uuid: str
+
+
+class Notice(Message, frozen=True, kw_only=True):
+    """One line for the driver's log about something the keeper did by itself."""
+
+    level: str  # "info" | "warning" | "error"
+    text: str
+
+
+KeeperEvent = Committed | CommitFailed | Drained | Deleted | Released | Notice
+DriverRequest = Own | Drain | Delete | Release
+WorkerRequest = Hello | Reserve | Lease | Captured
+WorkerReply = Reserved | Leased | Settled

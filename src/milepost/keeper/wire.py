@@ -1,0 +1,110 @@
+"""Frames over a stream socket: a four-byte length, then that many bytes.
+
+Every channel between our processes is made of these frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+
+from milepost.errors import ChannelClosedError
+
+_LENGTH = struct.Struct("<I")
+_CHUNK = 1 << 18
+
+
+class Wire:
+    """Sends and receives whole frames over a connected stream socket.
+
+    Concurrency: one thread may send while another receives; two threads must not do the same.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = bytearray()
+        self._ended = False
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a selector; -1 once closed."""
+        return self._socket.fileno()
+
+    def send(self, payload: bytes) -> None:
+        """Send one frame, waiting for room in the socket.
+
+        Raises:
+            ChannelClosedError: if the other end is gone.
+        """
+        try:
+            if len(payload) < _CHUNK:
+                self._socket.sendall(_LENGTH.pack(len(payload)) + payload)
+            else:  # do not copy what is large
+                self._socket.sendall(_LENGTH.pack(len(payload)))
+                self._socket.sendall(payload)
+        except (BrokenPipeError, ConnectionError, OSError) as error:
+            raise ChannelClosedError(f"cannot send: the other end is gone ({error})") from error
+
+    def receive(self) -> bytes:
+        """Wait for one frame.
+
+        Raises:
+            ChannelClosedError: if the other end is gone and no whole frame is left.
+        """
+        while True:
+            frame = self._take()
+            if frame is not None:
+                return frame
+            if not self._fill(0):
+                raise ChannelClosedError("the other end has closed the channel")
+
+    def receive_available(self) -> list[bytes]:
+        """All frames that are here already; never waits.
+
+        After the other end has gone, the frames it sent are still returned; :attr:`ended` tells.
+        """
+        while self._fill(socket.MSG_DONTWAIT):
+            pass
+        frames = []
+        while (frame := self._take()) is not None:
+            frames.append(frame)
+        return frames
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other end is known to be gone."""
+        return self._ended
+
+    def close(self) -> None:
+        """Close the socket; safe to call twice."""
+        self._ended = True
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    def _fill(self, flags: int) -> bool:
+        """Read what the socket has; False when it has nothing now or has ended."""
+        if self._ended:
+            return False
+        try:
+            data = self._socket.recv(_CHUNK, flags)
+        except BlockingIOError:
+            return False
+        except (ConnectionError, OSError):
+            data = b""
+        if not data:
+            self._ended = True
+            return False
+        self._buffer += data
+        return True
+
+    def _take(self) -> bytes | None:
+        """Cut one whole frame off the buffer."""
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        frame = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return frame

@@ -1,0 +1,232 @@
+"""Messages between the controller and a worker, sent over a :class:`milepost.engine.channel`.
+
+They are pickled: both ends are our own processes, on the same run. Values of users inside them
+(configs, rows, exceptions) travel as separate bytes, pickled by :func:`dump`, so that one value
+that cannot be unpickled on the other side never takes the message with it.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Action = Literal["continue", "stop", "pause"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Where a trial's counters go on: taken from the row of the checkpoint it starts from.
+
+    Times are in seconds.
+    """
+
+    training_iteration: int = 0
+    time_total_s: float = 0.0
+    timesteps_total: int | None = None
+    episodes_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRef:
+    """Where a worker finds its experiment and how it captures.
+
+    Attributes:
+        experiment_path: absolute directory of the experiment.
+        experiment_name: its name.
+        experiment_uuid: its id; ``device`` and ``inode`` identify the directory itself.
+        keeper_address: path of the keeper's socket.
+        node_root: directory of this node's staging and sockets.
+    """
+
+    experiment_path: str
+    experiment_name: str
+    experiment_uuid: str
+    device: int
+    inode: int
+    keeper_address: str
+    node_root: str
+
+
+# --- controller to worker -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunTrial:
+    """Run one trial from its start or from a checkpoint.
+
+    Attributes:
+        kind: which runner: a function or a ``Trainable`` class (the worker has the payload).
+        config: pickled config (:func:`dump`).
+        trial_dir: the trial's directory, absolute; also its working directory.
+        attempt: how often this trial was started before.
+        first_index: number for the first checkpoint of this attempt.
+        start_from: path of the checkpoint to start from, or None.
+        parent: id of that checkpoint, for the lineage.
+        counters: where iteration and time go on.
+        resources: the trial's placement group factory, pickled, for ``get_trial_resources``.
+        chdir: whether the worker changes into ``trial_dir``.
+        reset: True when this worker ran another trial before (``reuse_actors``).
+    """
+
+    kind: Literal["function", "class"]
+    trial_id: str
+    trial_name: str
+    trial_dir: str
+    config: bytes
+    attempt: int
+    attempt_id: str
+    first_index: int
+    storage: StorageRef
+    start_from: str | None = None
+    parent: str | None = None
+    counters: Counters = Counters()
+    resources: bytes = b""
+    chdir: bool = True
+    reset: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The decision on a report.
+
+    Attributes:
+        action: go on, stop or pause.
+        save: class trainables save a checkpoint before acting on it; functions ignore it.
+    """
+
+    action: Action
+    save: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SaveNow:
+    """Ask for a checkpoint at the next step boundary (class) or report (function)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """End the worker after cleanup; it exits with status 0."""
+
+
+# --- worker to controller -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """User code is about to run (function) or ``setup`` has returned (class)."""
+
+    pid: int
+    hostname: str
+    node_ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """One result row.
+
+    Attributes:
+        row: the whole row with auto-filled fields, pickled by :func:`dump`, except ``config``,
+            which the controller has.
+        checkpoint: index of the checkpoint captured for it, or None.
+        nbytes: captured bytes.
+        waited_s: seconds that the report waited for room in staging.
+    """
+
+    row: bytes
+    checkpoint: int | None = None
+    nbytes: int = 0
+    waited_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A class trainable's checkpoint was captured; its row is the last reported one.
+
+    ``index`` is None when nothing was captured.
+    """
+
+    index: int | None
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """User code has returned, or acted on a stop or pause; the worker is idle now.
+
+    A return value that counts as a result was sent as :class:`Reported` before.
+
+    Attributes:
+        reason: "returned" when the function ended by itself, else the action it obeyed.
+    """
+
+    reason: Literal["returned", "stop", "pause"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """User code raised, or its result or checkpoint could not be sent.
+
+    Attributes:
+        error: the exception, pickled by :func:`dump`; empty when that was impossible.
+        kind: its type's name; ``message`` its text; ``traceback`` the formatted traceback,
+            wrapper frames cut.
+        abort: the trial must not be retried (for example ``reset_config`` is not implemented).
+    """
+
+    error: bytes
+    kind: str
+    message: str
+    traceback: str
+    abort: bool = False
+
+
+ToWorker = RunTrial | Reply | SaveNow | Shutdown
+FromWorker = Started | Reported | Saved | Finished | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOutput:
+    """A piece of a worker's output, as read from its pipe."""
+
+    stream: Literal["stdout", "stderr"]
+    data: bytes = field(repr=False)
+
+
+class _ByValueNeeded(Exception):
+    """A value refers to code that the other process cannot import."""
+
+
+class _ByReferencePickler(pickle.Pickler):
+    """Refuses what lives in ``__main__``: no worker ever imports the user's script."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        owner = obj if isinstance(obj, type) or callable(obj) else type(obj)
+        if getattr(owner, "__module__", None) == "__main__":
+            raise _ByValueNeeded
+        return NotImplemented
+
+
+def dump(value: Any) -> bytes:
+    """Pickle a user's value; what is defined in ``__main__`` or locally travels by value.
+
+    Raises:
+        Exception: whatever the value's own pickling raises.
+    """
+    out = io.BytesIO()
+    try:
+        _ByReferencePickler(out, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    except (_ByValueNeeded, pickle.PicklingError, AttributeError, TypeError):
+        import cloudpickle
+
+        data: bytes = cloudpickle.dumps(value)
+        return data
+    return out.getvalue()
+
+
+def load(data: bytes) -> Any:
+    """Undo :func:`dump`."""
+    return pickle.loads(data)
