@@ -1,0 +1,53 @@
+"""Milepost: hyper-parameter tuning and model training whose checkpoints cannot be lost.
+
+It speaks the API of Ray Tune: ``from milepost import tune`` in place of ``from ray import tune``.
+Names are loaded when they are first used, so importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from milepost import exceptions, train, tune
+    from milepost.api.session import cluster_resources, init, is_initialized, shutdown
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "__version__",
+    "cluster_resources",
+    "exceptions",
+    "init",
+    "is_initialized",
+    "shutdown",
+    "train",
+    "tune",
+]
+
+_FROM_SESSION = ("cluster_resources", "init", "is_initialized", "shutdown")
+_ROOMS = ("exceptions", "train", "tune")
+
+#: Names of Ray's core that have no counterpart, and what to do instead.
+_WITHOUT_COUNTERPART = {
+    "get": "Values are passed to trials as they are; there is no object store.",
+    "put": "Pass large values to trials with milepost.tune.with_parameters, which shares them.",
+    "remote": "Trials are the only remote work here; call the function, or use multiprocessing.",
+    "wait": "There is no object store to wait for.",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"milepost.{name}")
+    if name in _FROM_SESSION:
+        value = getattr(import_module("milepost.api.session"), name)
+        globals()[name] = value
+        return value
+    advice = _WITHOUT_COUNTERPART.get(name, "")
+    raise AttributeError(f"module 'milepost' has no attribute {name!r}. {advice}".rstrip())
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,66 @@
+"""The base of all config dataclasses: checked fields and misspelt names."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, ClassVar, TypeVar
+
+from milepost.api.spelling import did_you_mean
+
+#: Checks one field's value and returns what is stored: ``check(owner, name, value) -> value``.
+FieldCheck = Callable[[str, str, Any], Any]
+
+C = TypeVar("C", bound="type[Config]")
+
+
+class Config:
+    """A config object whose fields hold only values that can take effect.
+
+    Subclasses are dataclasses decorated with :func:`checked`. A value is checked when it is
+    assigned, by the constructor or later, so an error always names the line that wrote it.
+    """
+
+    #: field name -> check; fields without one take any value.
+    _checks: ClassVar[Mapping[str, FieldCheck]] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        owner = type(self).__name__
+        check = self._checks.get(name)
+        if check is not None:
+            value = check(owner, name, value)
+        elif name not in self.__dataclass_fields__ and not name.startswith("__"):  # type: ignore[attr-defined]
+            raise AttributeError(
+                f"{owner} has no field {name!r}." + did_you_mean(name, _public_fields(type(self)))
+            )
+        super().__setattr__(name, value)
+
+
+def checked(cls: C) -> C:
+    """Make the constructor of a config dataclass name the close match of an unknown argument.
+
+    Args:
+        cls: a dataclass that derives from :class:`Config`.
+
+    Returns:
+        The same class; its constructor raises ``TypeError`` with a suggestion for a misspelt field.
+    """
+    construct = cls.__init__
+
+    @functools.wraps(construct)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in cls.__dataclass_fields__:  # type: ignore[attr-defined]
+                raise TypeError(
+                    f"{cls.__name__}() got an unexpected keyword argument {name!r}."
+                    + did_you_mean(name, _public_fields(cls))
+                )
+        construct(self, *args, **kwargs)
+
+    cls.__init__ = init  # type: ignore[method-assign]
+    return cls
+
+
+def _public_fields(cls: type) -> list[str]:
+    return [f.name for f in fields(cls) if not f.name.startswith("_")]
