@@ -1,0 +1,1 @@
+"""Checkpoints: the handle users hold, the manifest, commit, verification, retention, collection."""

@@ -1,0 +1,119 @@
+"""Deleting checkpoints, and what crashes left behind."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+from enum import StrEnum
+
+from milepost.checkpoint.manifest import MANIFEST_NAME
+from milepost.errors import CheckpointError
+from milepost.storage import names, posix
+
+log = logging.getLogger("milepost.checkpoint")
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF})
+
+
+class Retirement(StrEnum):
+    """What became of a checkpoint that was to be deleted."""
+
+    DELETED = "deleted"
+    """It is gone; should bytes of it remain, a sweep removes them."""
+    GONE = "gone"
+    """It was not there any more."""
+    BUSY = "busy"
+    """Somebody reads it; it is untouched. Try again later."""
+
+
+def retire(checkpoint_dir: str) -> Retirement:
+    """Delete a committed checkpoint.
+
+    *Atomicity*: it disappears from readers at once, whole, before any of its bytes goes.
+    *Durability*: when this returns ``DELETED``, a power loss does not bring it back.
+    *Concurrency*: a checkpoint that somebody holds by ``as_directory`` is left alone.
+    *After a crash*: it is there, whole, or a ``.milepost-trash-`` name is left to :func:`sweep`.
+
+    Repeating it is safe.
+
+    Raises:
+        CheckpointError: the directory has no manifest, so it is not ours to delete.
+        OSError: it could not be renamed; it is untouched.
+    """
+    fd = _open_manifest(checkpoint_dir)
+    if fd is None:
+        return Retirement.GONE
+    trial_dir = os.path.dirname(checkpoint_dir)
+    trash = names.trash(checkpoint_dir)
+    try:
+        if not _lock_exclusive(fd):
+            return Retirement.BUSY
+        # Renamed while we hold the lock: a reader that waits for it then finds the name gone.
+        try:
+            posix.rename_noreplace(checkpoint_dir, trash)
+        except FileNotFoundError:
+            return Retirement.GONE
+    finally:
+        os.close(fd)
+    # Before any byte goes: else a power loss could bring back the name, but not the bytes.
+    posix.fsync_dir(trial_dir)
+    _remove_trash(trash)
+    return Retirement.DELETED
+
+
+def sweep(trial_dir: str) -> list[str]:
+    """Remove what crashes left in a trial's directory, by name: ``.milepost-tmp-*``, ``-trash-*``.
+
+    Only for the process that holds the experiment, while no commit runs there. Other names are
+    never touched.
+
+    Returns:
+        The names that were removed. One that cannot be removed is one warning.
+    """
+    try:
+        with os.scandir(trial_dir) as entries:
+            leftovers = sorted(entry.name for entry in entries if names.is_leftover(entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [name for name in leftovers if _remove_trash(os.path.join(trial_dir, name))]
+
+
+def _open_manifest(checkpoint_dir: str) -> int | None:
+    path = os.path.join(checkpoint_dir, MANIFEST_NAME)
+    try:
+        try:
+            # NFS takes an exclusive lock on files open for writing only.
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except PermissionError:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if not os.path.lexists(checkpoint_dir):
+            return None
+        raise CheckpointError(
+            f"{checkpoint_dir} has no manifest ({MANIFEST_NAME}), so Milepost did not make it and "
+            "does not delete it; nothing was changed"
+        ) from None
+
+
+def _lock_exclusive(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        # Readers have no locks either on such a file system; they see a missing file at worst.
+        log.debug("this file system has no locks (%s)", error)
+    return True
+
+
+def _remove_trash(path: str) -> bool:
+    try:
+        posix.remove_tree(path)
+    except OSError as error:
+        log.warning("%s could not be removed and is left for the next sweep: %s", path, error)
+        return False
+    return True

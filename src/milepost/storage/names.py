@@ -1,0 +1,40 @@
+"""Names that Milepost uses on disk and that no reader ever lists.
+
+All of them begin with ``.milepost``. A crash may leave names with the first two prefixes behind;
+a sweep removes them. A quarantined checkpoint is kept until a person deletes it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+PREFIX = ".milepost"
+TMP_PREFIX = ".milepost-tmp-"
+TRASH_PREFIX = ".milepost-trash-"
+QUARANTINE_PREFIX = ".milepost-quarantine-"
+
+
+def temporary(directory: str, label: str) -> str:
+    """Return a path in ``directory`` that nothing else uses and that a sweep may remove."""
+    return os.path.join(directory, f"{TMP_PREFIX}{label}-{secrets.token_hex(6)}")
+
+
+def trash(path: str) -> str:
+    """Return the path to which ``path`` is renamed before its bytes are deleted."""
+    return _hidden(path, TRASH_PREFIX)
+
+
+def quarantine(path: str) -> str:
+    """Return the path to which a damaged ``path`` is renamed so that nobody uses it again."""
+    return _hidden(path, QUARANTINE_PREFIX)
+
+
+def is_leftover(name: str) -> bool:
+    """Tell whether a name belongs to something that a crash left and a sweep may remove."""
+    return name.startswith((TMP_PREFIX, TRASH_PREFIX))
+
+
+def _hidden(path: str, prefix: str) -> str:
+    parent, name = os.path.split(path)
+    return os.path.join(parent, f"{prefix}{name}-{secrets.token_hex(4)}")
