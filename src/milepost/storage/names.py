@@ -7,7 +7,6 @@ a sweep removes them. A quarantined checkpoint is kept until a person deletes it
 from __future__ import annotations
 
 import os
-import secrets
 
 PREFIX = ".milepost"
 TMP_PREFIX = ".milepost-tmp-"
@@ -17,7 +16,7 @@ QUARANTINE_PREFIX = ".milepost-quarantine-"
 
 def temporary(directory: str, label: str) -> str:
     """Return a path in ``directory`` that nothing else uses and that a sweep may remove."""
-    return os.path.join(directory, f"{TMP_PREFIX}{label}-{secrets.token_hex(6)}")
+    return os.path.join(directory, f"{TMP_PREFIX}{label}-{os.urandom(6).hex()}")
 
 
 def trash(path: str) -> str:
@@ -37,4 +36,4 @@ def is_leftover(name: str) -> bool:
 
 def _hidden(path: str, prefix: str) -> str:
     parent, name = os.path.split(path)
-    return os.path.join(parent, f"{prefix}{name}-{secrets.token_hex(4)}")
+    return os.path.join(parent, f"{prefix}{name}-{os.urandom(4).hex()}")

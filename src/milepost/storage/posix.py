@@ -398,12 +398,18 @@ def durable_replace(
 
 
 def durable_makedirs(path: str) -> None:
-    """Create ``path`` and its missing parents so that a power loss keeps them."""
+    """Create ``path`` and its missing parents so that a power loss keeps them.
+
+    The deepest one that exists is made durable too: a process that crashed may have created it
+    just before.
+    """
     missing = []
     step = os.path.abspath(path)
     while not os.path.isdir(step):
         missing.append(step)
         step = os.path.dirname(step)
+    with contextlib.suppress(PermissionError):  # then none of our processes created it
+        fsync_dir(os.path.dirname(step))
     for directory in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process was faster
             mkdir(directory)

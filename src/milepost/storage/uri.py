@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import unquote, urlsplit
 
 
 def resolve(path: str | os.PathLike[str]) -> str:
@@ -48,6 +47,8 @@ def _from_uri(uri: str) -> str:
             "this version of Milepost cannot store on yet; use a local or mounted directory "
             "(an absolute path, '~/...', or file:///...)"
         )
+    from urllib.parse import unquote, urlsplit  # rarely needed, and slow to import
+
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost"):
         raise ValueError(

@@ -1,0 +1,1 @@
+"""Tools for tests, of Milepost and of what is built on it: faults, power loss, conformance."""
