@@ -1,0 +1,76 @@
+"""Values as short text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size(nbytes: float) -> str:
+    """Return a number of bytes with a binary unit: ``512 bytes``, ``1.5 MiB``."""
+    amount = float(nbytes)
+    for unit in _UNITS[:-1]:
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} {_UNITS[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in at most two units: ``0.4 s``, ``3 min 20 s``, ``2 d 4 h``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for large, small, large_s, small_s in (("min", "s", 60, 1), ("h", "min", 3600, 60)):
+        if whole < large_s * (60 if large == "min" else 24):
+            return f"{whole // large_s} {large} {whole % large_s // small_s} {small}"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def amount(number: float) -> str:
+    """Return a count of CPUs or GPUs: whole ones without a fraction."""
+    return f"{number:.0f}" if float(number).is_integer() else f"{number:.2f}".rstrip("0")
+
+
+def value(item: Any) -> str:
+    """Return a parameter or metric as text on one line, numbers with four significant digits."""
+    if item is None:
+        return ""
+    if isinstance(item, bool | str | int):
+        return " ".join(str(item).split())
+    kind = type(item)
+    if kind.__module__ == "numpy" and getattr(item, "ndim", None) == 0:
+        return value(item.item())
+    if isinstance(item, float):
+        return f"{item:.4g}"
+    if callable(item) and hasattr(item, "__name__"):
+        return str(item.__name__)
+    return " ".join(repr(item).split())
+
+
+def shorten(text: str, width: int) -> str:
+    """Return text of at most ``width`` characters; an ellipsis stands for what was cut."""
+    if len(text) <= width:
+        return text
+    return text[: max(width - 1, 0)] + "…"
+
+
+def first_line(text: str) -> str:
+    """Return what an error says, without its traceback: the last line that is not indented."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    plain = [line for line in lines if not line[0].isspace()]
+    return (plain or lines or [""])[-1].strip()
+
+
+def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one dict with ``a/b`` keys."""
+    flat: dict[str, Any] = {}
+    for key, item in row.items():
+        path = f"{prefix}{key}"
+        if isinstance(item, Mapping):
+            flat.update(flatten(item, f"{path}/"))
+        else:
+            flat[path] = item
+    return flat

@@ -1,0 +1,103 @@
+"""What all surfaces share: when they draw, and how text reaches the user's streams."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from milepost.control.view import RunView
+
+Stream = Literal["stdout", "stderr"]
+
+_log = logging.getLogger("milepost.display")
+
+#: Drawing never takes more than this part of the driver's time.
+_SHARE = 0.05
+
+
+class Surface(ABC):
+    """Shows a run somewhere, at most every ``period_s`` seconds.
+
+    All methods are called from the driver's loop. A stream that cannot be written (a closed
+    pipe) ends the display with one log line, never the run.
+
+    Args:
+        period_s: seconds between two drawings; more when drawing is slow.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, *, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._period_s = period_s
+        self._clock = clock
+        self._due = float("-inf")
+        self._view: RunView | None = None
+        self._is_broken = False
+
+    def update(self, view: RunView) -> None:
+        """Draw the run if it is time to; otherwise return at once.
+
+        Args:
+            view: computes what it is asked for, and only then.
+        """
+        self._view = view
+        began = self._clock()
+        if began < self._due:
+            return
+        self.draw(view)
+        ended = self._clock()
+        self._due = ended + max(self._period_s, (ended - began) / _SHARE)
+
+    def line(self, text: str, stream: Stream = "stdout") -> None:
+        """Show one line, without its line end, so that it stays readable beside what is drawn."""
+        self.write(f"{text}\n", stream)
+
+    def close(self) -> None:
+        """Draw the end of the run; nothing of the surface stays behind."""
+        if self._view is not None:
+            self.finish(self._view)
+            self._view = None
+
+    @abstractmethod
+    def draw(self, view: RunView) -> None:
+        """Show the run as it is now."""
+
+    @abstractmethod
+    def finish(self, view: RunView) -> None:
+        """Show the run as it ended."""
+
+    def write(self, text: str, stream: Stream = "stdout") -> None:
+        """Write to the user's stream and flush, whatever its encoding."""
+        if self._is_broken:
+            return
+        out = sys.stdout if stream == "stdout" else sys.stderr
+        try:
+            try:
+                out.write(text)
+            except UnicodeEncodeError as error:
+                out.write(text.encode(error.encoding, "replace").decode(error.encoding))
+            out.flush()
+        except (OSError, ValueError) as error:  # ValueError: the file object was closed
+            self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """Stop showing anything: the output cannot be written."""
+        self._is_broken = True
+        _log.warning("Progress is not shown any more, output failed: %s. The run goes on.", error)
+
+
+class Silent(Surface):
+    """Shows the lines of workers and nothing else: ``verbose=0``."""
+
+    def __init__(self) -> None:
+        super().__init__(period_s=float("inf"))
+
+    def draw(self, view: RunView) -> None:
+        """Show nothing."""
+
+    def finish(self, view: RunView) -> None:
+        """Show nothing."""
