@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from milepost.storage import posix
 from milepost.testing.interposer import Step
 
 Names = dict[str, "Node"]
@@ -98,6 +99,14 @@ class Disk:
         """Make one recorded change."""
         getattr(self, "_" + step.operation)(step)
 
+    def would_flush(self, step: Step) -> bool:
+        """Tell whether a flush, made now, has anything to flush."""
+        if step.operation == "syncfs":
+            return any(node.is_dirty for node in self._all())
+        if step.operation not in posix.FLUSHES or not self._is_inside(step.paths[0]):
+            return False
+        return self._find(step.paths[0]).is_dirty
+
     def survivors(self) -> Iterator[tuple[str, Frozen]]:
         """Yield what a power loss now can leave, with a description; may repeat itself."""
         dirty = [node for node in self._all() if node.is_dirty]
@@ -130,9 +139,12 @@ class Disk:
         directory, name = os.path.split(path)
         return self._find(directory), name
 
+    def _is_inside(self, path: str) -> bool:
+        return os.path.commonpath([path, self.root_path]) == self.root_path
+
     def _find(self, path: str) -> Node:
         relative = os.path.relpath(path, self.root_path)
-        if relative.startswith(".."):
+        if not self._is_inside(path):
             raise ValueError(f"{path} is outside of the recorded root {self.root_path}")
         node = self.root
         for name in [] if relative == "." else relative.split(os.sep):
@@ -232,6 +244,8 @@ class Disk:
     _rmdir = _unlink
 
     def _fsync_file(self, step: Step) -> None:
+        if not self._is_inside(step.paths[0]):
+            return  # the directory that holds the root: the root itself is taken as durable
         node = self._find(step.paths[0])
         node.durable = dict(node.now) if isinstance(node.now, dict) else node.now
 
