@@ -22,18 +22,26 @@ def harmless(text: str) -> str:
     return _MOVES.sub("", shown).replace("\b", "").replace("\x07", "")
 
 
-def render(now: Picture, *, width: int) -> RenderableType:
-    """Return a picture for rich, no wider than ``width``."""
+def render(now: Picture, *, width: int, is_live: bool) -> RenderableType:
+    """Return a picture for rich, no wider than ``width``.
+
+    Args:
+        now: the picture.
+        width: columns of the terminal.
+        is_live: whether it is drawn over again: then each line stays one line, cut if need be.
+    """
     from rich.console import Group
     from rich.table import Table as Grid
     from rich.text import Text
 
     facts = Grid.grid(padding=(0, GAP, 0, 0))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column()
+    labels = max((len(label) for label, _ in now.facts), default=0)
+    facts.add_column(style="dim", no_wrap=True, min_width=labels)
+    facts.add_column(no_wrap=is_live, overflow="ellipsis" if is_live else "fold")
     for label, text in now.facts:
         facts.add_row(label, text)
-    parts: list[RenderableType] = [Text(now.title, style="bold", overflow="ellipsis"), facts]
+    title = Text(now.title, style="bold", no_wrap=is_live, overflow="ellipsis")
+    parts: list[RenderableType] = [title, facts]
     if now.trials.rows:
         parts += [Text(""), _grid(now.trials, width)]
     if now.errors.rows:

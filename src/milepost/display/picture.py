@@ -178,7 +178,11 @@ def _trial_table(view: RunView, trials: Sequence[TrialView], *, more: int) -> Ta
 def _error_table(failed: Sequence[TrialView], max_rows: int) -> Table:
     shown = failed[-max_rows:]
     return Table(
-        (Column("failed trial", 100), Column("failures", 50, numeric=True), Column("error", 90)),
+        (
+            Column("failed trial", 100),
+            Column("failures", 50, numeric=True),
+            Column("error", 95, is_text=True),
+        ),
         tuple(
             (
                 shorten(trial.name, NAME),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from milepost.display.format import shorten
 
+#: A column of long texts is cut down to this width before any column is left out.
+CUT = 16
 #: Characters between two columns on a terminal.
 GAP = 2
 
@@ -18,11 +20,13 @@ class Column:
         title: its heading.
         weight: which columns stay when there is no room for all: higher ones.
         numeric: whether its cells are numbers, which stand to the right.
+        is_text: whether its cells are long texts, which may be cut.
     """
 
     title: str
     weight: int
     numeric: bool = False
+    is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,18 @@ class Table:
             rows=tuple(tuple(row[i] for i in indices) for row in self.rows),
         )
 
-    def clip(self, width: int) -> Table:
-        """Return the same table with no cell or heading longer than ``width``."""
+    def clip(self, limits: tuple[int, ...]) -> Table:
+        """Return the same table with no cell or heading longer than its column's limit."""
         return replace(
             self,
-            columns=tuple(replace(c, title=shorten(c.title, width)) for c in self.columns),
-            rows=tuple(tuple(shorten(cell, width) for cell in row) for row in self.rows),
+            columns=tuple(
+                replace(column, title=shorten(column.title, limit))
+                for column, limit in zip(self.columns, limits, strict=True)
+            ),
+            rows=tuple(
+                tuple(shorten(cell, limit) for cell, limit in zip(row, limits, strict=True))
+                for row in self.rows
+            ),
         )
 
     def filled(self) -> Table:
@@ -63,12 +73,21 @@ class Table:
     def fit(self, width: int) -> Table:
         """Return what can be shown in ``width`` characters.
 
-        Columns of the lowest weight go first (of equal ones, the rightmost); the last one left is
-        cut with an ellipsis.
+        Long texts are cut first, down to ``CUT``. Then columns of the lowest weight go (of equal
+        ones, the rightmost); the last one left is cut.
         """
-        kept = list(range(len(self.columns)))
+        columns = self.columns
         widths = self.widths()
-        while len(kept) > 1 and sum(widths[i] + GAP for i in kept) - GAP > width:
-            kept.remove(min(kept, key=lambda i: (self.columns[i].weight, -i)))
-        fitted = self.pick(kept)
-        return fitted.clip(width) if len(kept) == 1 else fitted
+        least = [
+            min(w, CUT) if column.is_text else w for column, w in zip(columns, widths, strict=True)
+        ]
+        kept = list(range(len(columns)))
+        while len(kept) > 1 and sum(least[i] + GAP for i in kept) - GAP > width:
+            kept.remove(min(kept, key=lambda i: (columns[i].weight, -i)))
+        room = width + GAP - sum(least[i] + GAP for i in kept)
+        limits = []
+        for i in kept:
+            more = min(max(room, 0), widths[i] - least[i])
+            room -= more
+            limits.append(least[i] + more)
+        return self.pick(kept).clip(tuple(limits) if len(kept) > 1 else (min(limits[0], width),))

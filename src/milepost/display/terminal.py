@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 PERIOD_S = 0.25
 #: Seconds that lines wait for each other: each print redraws the table below it.
 LINES_PERIOD_S = 0.1
-#: Lines of the terminal that are not rows of trials: title, facts, headings, errors.
-_AROUND = 11
+#: Lines of the terminal that are neither rows of trials nor errors: title, facts, headings.
+_AROUND = 14
 #: Rows of trials on however low a terminal.
 LEAST_ROWS = 3
 
@@ -68,23 +68,19 @@ class Terminal(Surface):
         self._guarded(lambda: self._show(now))
 
     def finish(self, view: RunView) -> None:
-        """Draw the final table, let it stand, and give the terminal back."""
-        self._open()
-        end = final_picture(view)
-
-        def last() -> None:
-            self._print_lines()
-            self._show(end, is_last=True)
-
-        self._guarded(last)
-        if self._live is not None:
-            self._guarded(self._live.stop)
-            self._live = None
+        """Take the live table away and print the final one, which may be longer than the screen."""
+        console = self._open()
+        self._stop_live()
+        self._print_lines()
+        end = render(final_picture(view), width=console.width, is_live=False)
+        self._guarded(lambda: console.print(end))
 
     def close(self) -> None:
-        """Draw the end of the run and give the terminal back, also when nothing was drawn."""
-        super().close()
-        if self._lines:
+        """Print the end of the run and give the terminal back, whatever happened before."""
+        try:
+            super().close()
+        finally:
+            self._stop_live()
             self._print_lines()
 
     def _open(self) -> Console:
@@ -94,26 +90,34 @@ class Terminal(Surface):
             self._console = Console(highlight=False, emoji=False, markup=False)
         return self._console
 
-    def _show(self, now: Picture, *, is_last: bool = False) -> None:
+    def _show(self, now: Picture) -> None:
         console = self._open()
-        renderable = render(now, width=console.width)
-        if self._live is None:
-            from rich.live import Live
+        renderable = render(now, width=console.width, is_live=True)
+        if self._live is not None:
+            self._live.update(renderable, refresh=True)
+            return
+        from rich.live import Live
 
-            self._live = Live(
-                renderable,
-                console=console,
-                auto_refresh=False,
-                vertical_overflow="crop",
-                redirect_stdout=sys.stdout.isatty(),
-                redirect_stderr=sys.stderr.isatty(),
-            )
-            self._live.start(refresh=True)
-        else:
-            self._live.update(renderable, refresh=not is_last)
-        if is_last:
-            self._live.vertical_overflow = "visible"
-            self._live.refresh()
+        self._live = Live(
+            renderable,
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            vertical_overflow="crop",
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=sys.stderr.isatty(),
+        )
+        self._live.start(refresh=True)
+
+    def _stop_live(self) -> None:
+        live, self._live = self._live, None
+        if live is None:
+            return
+        try:
+            live.update("", refresh=True)  # stop() draws once more, whole, whatever the height
+            live.stop()
+        except (OSError, ValueError) as error:
+            self.give_up(error)
 
     def _print_lines(self) -> None:
         lines, self._lines = self._lines, []
