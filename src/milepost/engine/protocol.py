@@ -119,6 +119,16 @@ class Engine(Protocol):
     After a crash of the driver, no worker stays behind.
     """
 
+    def prepare(self, cpus: float = 1.0) -> None:
+        """Start what workers with that many CPUs need ahead of time; returns at once.
+
+        Optional, but worth calling as soon as a fit is known to come.
+
+        Raises:
+            WorkerStartError: if the engine itself cannot be used.
+        """
+        ...
+
     def load(self, payload: Payload) -> None:
         """Hand over the trainable that the next workers run."""
         ...
@@ -138,7 +148,8 @@ class Engine(Protocol):
     def events(self) -> list[EngineEvent]:
         """What happened since the last call; never waits.
 
-        All output that a worker wrote comes before its :class:`Exited`.
+        All output that a worker wrote comes before its :class:`Exited`. Messages that it sent may
+        still be in its channel then: read that before acting on the event.
         """
         ...
 

@@ -1,0 +1,335 @@
+"""The fork server: a small process that imports the driver's packages once and forks workers.
+
+It is started by exec (:mod:`milepost.engine.server_process`) and knows nothing of the user's
+script, so no worker ever imports or runs that again. It has one thread and no state worth saving.
+It ends, with every worker and everything that workers have started, when the driver closes its
+socket or dies.
+
+A worker is a fork of the server that was made ahead of time and waits for its orders. Each worker
+adopts the orphans among its descendants, and so does the server: when a worker has ended, whatever
+it left behind are the server's only unknown children, and these are killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import mmap
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from milepost.engine import messages, payload, preload, tree
+from milepost.engine.messages import (
+    Ended,
+    Fork,
+    Forked,
+    Kill,
+    Load,
+    NotForked,
+    Ready,
+    Setup,
+    Signal,
+)
+from milepost.engine.protocol import WorkerSpec
+from milepost.errors import ChannelClosedError
+from milepost.keeper.wire import Wire
+from milepost.worker import node, output, process
+from milepost.worker.channel import Channel
+
+_RETRIES = 2  # how often a module that must not be preloaded is dropped; then all are
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What an idle worker waits for."""
+
+    spec: WorkerSpec
+    load: Load
+
+
+@dataclass(slots=True)
+class _Worker:
+    worker_id: str
+    pid: int
+    pidfd: int
+
+
+@dataclass(slots=True)
+class _Idle:
+    pid: int
+    orders: socket.socket
+
+
+class ForkServer:
+    """Forks workers on request and tells how they end.
+
+    Args:
+        control: the socket to the driver.
+    """
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._poll = select.poll()
+        self._poll.register(control.fileno(), select.POLLIN)
+        self._workers: dict[int, _Worker] = {}  # by pidfd
+        self._idle: _Idle | None = None
+        self._load: Load | None = None
+        self._payload_fd = -1
+
+    def serve(self) -> None:
+        """Handle requests and deaths until the driver is gone; leaves no process behind."""
+        try:
+            while True:
+                for fd, _ in self._poll.poll():
+                    if fd in self._workers:
+                        self._bury(self._workers.pop(fd))
+                    elif not self._answer():
+                        return
+        except ChannelClosedError:
+            return
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Kill every worker and everything that they have started."""
+        self._control.close()
+        for worker in self._workers.values():
+            tree.kill(worker.pid)
+        tree.kill_until_gone(self._leftovers_of_all)
+
+    # --- requests ---------------------------------------------------------------------------
+
+    def _answer(self) -> bool:
+        """Handle one request; False when the driver is gone."""
+        try:
+            received = messages.receive(self._control, wait=False)
+        except ChannelClosedError:
+            return False
+        if received is None:
+            return True
+        request, fds = received
+        if isinstance(request, Load):
+            if self._payload_fd >= 0:
+                os.close(self._payload_fd)
+            (self._payload_fd,) = fds
+            self._load = request
+        elif isinstance(request, Fork):
+            try:
+                self._start(request.spec, fds)
+            finally:
+                messages.close_all(fds)
+            self.fork_ahead()
+        elif isinstance(request, Signal):
+            for worker in self._find(request.worker_id):
+                os.kill(worker.pid, request.signum)  # not reaped yet, so the id is still its own
+        elif isinstance(request, Kill):
+            for worker in self._find(request.worker_id):
+                os.kill(worker.pid, signal.SIGKILL)
+        return True
+
+    def _find(self, worker_id: str) -> list[_Worker]:
+        return [worker for worker in self._workers.values() if worker.worker_id == worker_id]
+
+    def _start(self, spec: WorkerSpec, fds: list[int]) -> None:
+        """Give an idle worker its orders; one that has died meanwhile is replaced once."""
+        assert self._load is not None, "Load comes before Fork"
+        reason = ""
+        for _ in range(2):
+            try:
+                self.fork_ahead()
+            except OSError as error:  # no memory, or too many processes
+                reason = f"fork: {error.strerror}"
+                break
+            assert self._idle is not None
+            idle, self._idle = self._idle, None
+            with idle.orders:
+                try:
+                    messages.send(idle.orders, _Order(spec, self._load), [*fds, self._payload_fd])
+                except ChannelClosedError:
+                    _, status = os.waitpid(idle.pid, 0)
+                    reason = f"a process forked ahead ended with wait status {status}"
+                    continue
+            pidfd = os.pidfd_open(idle.pid)
+            self._workers[pidfd] = _Worker(spec.worker_id, idle.pid, pidfd)
+            self._poll.register(pidfd, select.POLLIN)
+            messages.send(self._control, Forked(spec.worker_id, idle.pid))
+            return
+        messages.send(self._control, NotForked(spec.worker_id, reason))
+
+    # --- deaths -----------------------------------------------------------------------------
+
+    def _bury(self, worker: _Worker) -> None:
+        """Reap a worker, kill what it left behind, tell the driver."""
+        self._poll.unregister(worker.pidfd)
+        os.close(worker.pidfd)
+        _, status = os.waitpid(worker.pid, 0)
+        killed, stuck = tree.kill_until_gone(self._leftovers)
+        messages.send(self._control, Ended(worker.worker_id, status, killed, stuck))
+
+    def _leftovers(self) -> list[int]:
+        """Children that are no workers of ours; those that have ended are reaped."""
+        known = {worker.pid for worker in self._workers.values()}
+        if self._idle is not None:
+            known.add(self._idle.pid)
+        return [pid for pid in tree.children() if pid not in known and not _reap(pid)]
+
+    def _leftovers_of_all(self) -> list[int]:
+        return [pid for pid in tree.children() if not _reap(pid)]
+
+    # --- forking ----------------------------------------------------------------------------
+
+    def fork_ahead(self) -> None:
+        """Have one worker wait that is forked already."""
+        if self._idle is not None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server = os.getpid()
+        with warnings.catch_warnings():
+            # Idle threads of numerical libraries; Python threads were ruled out.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                theirs.close()
+                raise
+        if pid == 0:
+            self._be_worker(server, ours, theirs)
+        theirs.close()
+        self._idle = _Idle(pid, ours)
+
+    def _be_worker(self, server: int, ours: socket.socket, orders: socket.socket) -> NoReturn:
+        """The child's whole life; it never returns to the server's code."""
+        code = 1
+        try:
+            os.setsid()
+            process.die_with_parent(signal.SIGKILL, server)
+            process.adopt_orphans()
+            process.reset_signals()
+            process.forget_exit_handlers()
+            ours.close()
+            self._control.close()
+            for worker in self._workers.values():
+                os.close(worker.pidfd)
+            if self._payload_fd >= 0:
+                os.close(self._payload_fd)
+            gc.enable()
+            code = _work(orders)
+        except ChannelClosedError:  # the server has no work left
+            code = 0
+        except BaseException:  # noqa: BLE001 - nothing is above this
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(BaseException):
+                process.run_exit_handlers()
+            os._exit(code)
+
+
+def _work(orders: socket.socket) -> int:
+    """Wait for orders, prepare the process, run the worker's loop; return the exit status."""
+    received = messages.receive(orders)
+    assert received is not None
+    order, (channel_fd, stdout_fd, stderr_fd, payload_fd) = received
+    orders.close()
+    spec, load = order.spec, order.load
+    output.redirect(stdout_fd, stderr_fd)
+    process.set_name(spec.name)
+    if spec.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.gpus)
+    os.environ.update(spec.env)
+    sys.path[:] = load.sys_path
+    os.chdir(load.cwd)
+    process.reseed(spec.seed)
+
+    from milepost.worker import main
+
+    def trainable() -> Any:
+        try:
+            return payload.read(payload_fd, load.layout)
+        finally:
+            os.close(payload_fd)
+
+    return main.run(Channel(Wire(socket.socket(fileno=channel_fd))), trainable)
+
+
+def _reap(pid: int) -> bool:
+    """Reap a child if it has ended."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _end_with_driver(setup: Setup, server: ForkServer) -> None:
+    """Have the driver's death end the server, whatever it is doing.
+
+    The kernel's signal comes at the end of the driver's *thread* that started the server, so the
+    handler looks whether the driver itself is gone. SIGTERM from elsewhere is ignored: when a
+    whole job is told to stop, the driver decides what its workers do.
+    """
+
+    def on_sigterm(signum: int, frame: Any) -> None:
+        if os.getppid() != setup.driver_pid:
+            server.end()
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, on_sigterm)
+    process.die_with_parent(signal.SIGTERM, setup.driver_pid)
+
+
+def _start_again(setup_fd: int, setup: Setup, culprit: str, reason: str) -> NoReturn:
+    """Become a new process without a module that made forking unsafe."""
+    dropped = (*setup.dropped, (culprit, reason))
+    rest = tuple(
+        name for name in setup.preload if name.partition(".")[0] != culprit.partition(".")[0]
+    )
+    os.set_inheritable(setup_fd, True)
+    os.truncate(setup_fd, 0)
+    os.pwrite(
+        setup_fd,
+        pickle.dumps(
+            replace(setup, preload=rest if len(dropped) < _RETRIES else (), dropped=dropped)
+        ),
+        0,
+    )
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606
+
+
+def main() -> None:
+    """Run a fork server. Arguments: the package's root, the control socket, the setup file."""
+    control_fd, setup_fd = (int(argument) for argument in sys.argv[2:4])
+    with mmap.mmap(setup_fd, 0, prot=mmap.PROT_READ) as mapped:
+        setup: Setup = pickle.loads(mapped[:])
+    sys.path[:] = setup.sys_path
+    process.set_name("milepost-server")
+    process.adopt_orphans()
+    control = socket.socket(fileno=control_fd)
+    server = ForkServer(control)
+    _end_with_driver(setup, server)
+    gc.disable()  # until the fork: fewer pages are written to
+    start = time.monotonic()
+    node.hostname(), node.ip()  # looked up once for all workers
+    unsafe = preload.import_all(setup.preload)
+    if unsafe is not None:
+        _start_again(setup_fd, setup, *unsafe)
+    os.close(setup_fd)
+    os.set_inheritable(control_fd, False)
+    sys.path[:] = setup.sys_path
+    gc.freeze()
+    try:
+        messages.send(control, Ready(time.monotonic() - start, setup.dropped))
+        server.fork_ahead()
+    except ChannelClosedError:
+        return
+    server.serve()
+    os._exit(0)

@@ -1,0 +1,177 @@
+"""Messages between the driver and one fork server, over a ``SOCK_SEQPACKET`` socket.
+
+They are pickled: both ends are our own processes. File descriptors travel beside them. The end of
+file means that the other end is gone: the server then kills every worker and ends.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import pickle
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from milepost.engine.protocol import WorkerSpec
+from milepost.errors import ChannelClosedError
+
+_SPACE_FOR_FDS = socket.CMSG_SPACE(8 * array.array("i").itemsize)
+_LARGEST = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a server is made of; it lies in a memory file that survives an exec.
+
+    Attributes:
+        sys_path: the driver's ``sys.path``, absolute.
+        preload: modules to import before the first fork, in this order.
+        dropped: modules that were found unfit for it, with the reason.
+        driver_pid: whose death ends the server.
+    """
+
+    sys_path: tuple[str, ...]
+    preload: tuple[str, ...]
+    dropped: tuple[tuple[str, str], ...]
+    driver_pid: int
+
+
+# --- driver to server -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The trainable of the next workers; the memory file with it travels beside this message.
+
+    Attributes:
+        layout: offset and size of the pickle, then of each of its buffers.
+        sys_path: module search path of the next workers.
+        cwd: their working directory, before they change into a trial's.
+    """
+
+    layout: tuple[tuple[int, int], ...]
+    sys_path: tuple[str, ...]
+    cwd: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Start a worker; its channel, stdout and stderr travel beside this message."""
+
+    spec: WorkerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal to a worker process."""
+
+    worker_id: str
+    signum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill a worker and everything it started."""
+
+    worker_id: str
+
+
+# --- server to driver -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The modules are imported.
+
+    Attributes:
+        seconds: how long that took.
+        dropped: as in :class:`Setup`; the driver logs each.
+    """
+
+    seconds: float
+    dropped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A worker process exists; it is the leader of a session of that number."""
+
+    worker_id: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotForked:
+    """A worker could not be started."""
+
+    worker_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A worker process and everything it started have ended.
+
+    Attributes:
+        status: as from ``os.waitpid``.
+        killed: how many processes that it left behind were killed.
+        stuck: processes that could not be killed within the time allowed.
+    """
+
+    worker_id: str
+    status: int
+    killed: int = 0
+    stuck: tuple[int, ...] = ()
+
+
+Request = Load | Fork | Signal | Kill
+Answer = Ready | Forked | NotForked | Ended
+
+
+def send(sock: socket.socket, message: Any, fds: Sequence[int] = ()) -> None:
+    """Send one message, waiting for room.
+
+    Raises:
+        ChannelClosedError: the other end is gone.
+    """
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    try:
+        socket.send_fds(sock, [data], list(fds))
+    except OSError as error:
+        raise ChannelClosedError(f"the fork server's socket is closed ({error})") from error
+
+
+def receive(sock: socket.socket, *, wait: bool = True) -> tuple[Any, list[int]] | None:
+    """Receive one message with its descriptors, which are closed at an exec.
+
+    Returns:
+        The message, or None if ``wait`` is False and there is none now.
+
+    Raises:
+        ChannelClosedError: the other end is gone.
+    """
+    flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
+    try:
+        data, ancillary, _, _ = sock.recvmsg(_LARGEST, _SPACE_FOR_FDS, flags)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise ChannelClosedError(f"the fork server's socket is closed ({error})") from error
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    if not data:
+        close_all(fds)
+        raise ChannelClosedError("the other end of the fork server's socket has closed it")
+    return pickle.loads(data), list(fds)
+
+
+def close_all(fds: Sequence[int] | array.array[int]) -> None:
+    """Close descriptors, ignoring those that are closed already."""
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)

@@ -1,0 +1,157 @@
+"""The driver's end of one fork server: starting it, talking to it, ending it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import milepost
+from milepost.engine import messages, tree
+from milepost.engine.messages import Answer, Request, Setup
+from milepost.errors import WorkerStartError
+
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from milepost.engine.forkserver import main; main()"
+)
+_END_WAIT_S = 10.0
+_TAIL_BYTES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a server takes over from its driver at its start; another one needs another server.
+
+    Attributes:
+        environment: all environment variables, ``OMP_NUM_THREADS`` among them: libraries read
+            them when they are imported.
+        interpreter: path of the Python interpreter and its options.
+    """
+
+    environment: tuple[tuple[str, str], ...]
+    interpreter: tuple[str, ...]
+
+    @classmethod
+    def of_driver(cls, cpus: float) -> Surroundings:
+        """What workers of this process with that many CPUs need."""
+        environment = dict(os.environ)
+        # As Ray does it: several trials that each use all cores would slow each other down.
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, int(cpus))))
+        environment.setdefault("PL_DISABLE_FORK", "1")
+        options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        # The driver's sys.path is handed over whole; nothing may be found beside the script.
+        return cls(tuple(sorted(environment.items())), (sys.executable, *options, "-P"))
+
+
+class ServerProcess:
+    """A running fork server.
+
+    Args:
+        surroundings: its environment and interpreter.
+        preload: modules that it imports.
+
+    Attributes:
+        pid: its process.
+        surroundings: as given.
+        preload: as given.
+        seconds: how long its imports took; set by whoever receives its ``Ready``.
+
+    Raises:
+        WorkerStartError: it cannot be started at all.
+    """
+
+    def __init__(self, surroundings: Surroundings, preload: tuple[str, ...]) -> None:
+        self.surroundings = surroundings
+        self.preload = preload
+        self.seconds = 0.0
+        self._errors = os.memfd_create("milepost-server-stderr", os.MFD_CLOEXEC)
+        setup = Setup(absolute_sys_path(), preload, (), os.getpid())
+        setup_fd = os.memfd_create("milepost-server-setup", os.MFD_CLOEXEC)
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            os.pwrite(setup_fd, pickle.dumps(setup), 0)
+            self._process = subprocess.Popen(
+                [
+                    *surroundings.interpreter,
+                    "-c",
+                    _PROGRAM,
+                    os.path.dirname(os.path.dirname(os.path.abspath(milepost.__file__))),
+                    str(theirs.fileno()),
+                    str(setup_fd),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                env=dict(surroundings.environment),
+                pass_fds=(theirs.fileno(), setup_fd),
+                start_new_session=True,  # signals of the terminal reach the driver only
+            )
+        except OSError as error:
+            self._socket.close()
+            os.close(self._errors)
+            raise WorkerStartError(
+                f"cannot start the process that forks workers ({sys.executable}): {error}"
+            ) from error
+        finally:
+            theirs.close()
+            os.close(setup_fd)
+        self.pid = self._process.pid
+
+    def fileno(self) -> int:
+        """Readable when :meth:`receive` has something, or when the server has died."""
+        return self._socket.fileno()
+
+    def send(self, request: Request, fds: tuple[int, ...] = ()) -> None:
+        """Send a request.
+
+        Raises:
+            ChannelClosedError: the server has died.
+        """
+        messages.send(self._socket, request, fds)
+
+    def receive(self) -> Answer | None:
+        """Return the next answer, or None when there is none now; never waits.
+
+        Raises:
+            ChannelClosedError: the server has died.
+        """
+        received: tuple[Any, list[int]] | None = messages.receive(self._socket, wait=False)
+        return None if received is None else received[0]
+
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def errors(self) -> str:
+        """The end of what it wrote to standard error, and how it ended."""
+        size = os.fstat(self._errors).st_size
+        text = os.pread(self._errors, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(
+            errors="replace"
+        )
+        code = self._process.poll()
+        how = "it runs" if code is None else f"exit status {code}"
+        return f"{how}; its last output: {text.strip() or '(none)'}"
+
+    def close(self) -> None:
+        """End the server with all its workers and wait for that; safe to call twice."""
+        if self._socket.fileno() < 0:
+            return
+        self._socket.close()
+        try:
+            self._process.wait(_END_WAIT_S)
+        except subprocess.TimeoutExpired:  # stopped, or an import hangs
+            tree.kill_session(self.pid)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+        os.close(self._errors)
+
+
+def absolute_sys_path() -> tuple[str, ...]:
+    """``sys.path`` for processes that run in other directories."""
+    return tuple(os.path.abspath(entry) for entry in sys.path if isinstance(entry, str))

@@ -1,0 +1,123 @@
+"""The checkpoints of one attempt of a trial, from the worker's side."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from milepost.errors import CheckpointFailedError
+from milepost.worker.protocol import RunTrial
+
+if TYPE_CHECKING:
+    from milepost.keeper.capture import Capture, Capturer
+
+
+def directory_name(index: int) -> str:
+    """The name of a checkpoint's directory in its trial's."""
+    return f"checkpoint_{index:06d}"
+
+
+class Captures:
+    """Numbers checkpoints, hands directories to the keeper and remembers failures.
+
+    Nothing of the keeper is imported or connected before the first checkpoint.
+
+    Args:
+        run: the trial and attempt; its ``first_index`` is the first number handed out.
+    """
+
+    def __init__(self, run: RunTrial) -> None:
+        self._run = run
+        self._capturer: Capturer | None = None
+        self.next_index = run.first_index
+
+    def take_index(self) -> int:
+        """Return the next checkpoint's number; no number is ever used twice."""
+        index = self.next_index
+        self.next_index += 1
+        return index
+
+    def capture(self, directory: str, index: int, row: dict[str, Any], *, owned: bool) -> Capture:
+        """Capture a directory as checkpoint ``index``; returns before it is durable.
+
+        Args:
+            directory: what to capture; it stays as it was unless ``owned``.
+            index: from :meth:`take_index`.
+            row: the result row it belongs to, without ``config``.
+            owned: the directory is ours, so that it may be renamed away.
+
+        Raises:
+            CaptureError: it could not be captured; nothing is left of it.
+        """
+        from milepost.journal.objects import digest
+        from milepost.storage import codec
+
+        objects: dict[str, bytes] = {}
+
+        def put(data: bytes) -> str:
+            name = digest(data)
+            objects[name] = data
+            return name
+
+        return self._connected().capture(
+            directory,
+            index,
+            codec.encode(row, put),
+            objects,
+            iteration=row["training_iteration"],
+            owned=owned,
+        )
+
+    def settled(self, index: int) -> str:
+        """Wait for a checkpoint's commit and return its path.
+
+        Raises:
+            CheckpointFailedError: it failed.
+        """
+        return self._connected().settled(index)
+
+    def raise_failed(self) -> None:
+        """Raise if an earlier checkpoint could not be committed; each is raised once.
+
+        Raises:
+            CheckpointFailedError: naming all that failed since the last call.
+        """
+        if self._capturer is None:
+            return
+        failures = self._capturer.failures()
+        if failures:
+            raise CheckpointFailedError(
+                "; ".join(
+                    f"{os.path.join(self._run.trial_dir, directory_name(index))} could not be "
+                    f"committed: {error}"
+                    for index, error in failures
+                )
+            )
+
+    def close(self) -> None:
+        """Leave the keeper; captured checkpoints will be committed without this process."""
+        if self._capturer is not None:
+            self._capturer.close()
+            self._capturer = None
+
+    def _connected(self) -> Capturer:
+        if self._capturer is None:
+            from milepost.keeper.capture import Capturer
+
+            run, storage = self._run, self._run.storage
+            self._capturer = Capturer(
+                experiment_path=storage.experiment_path,
+                experiment_uuid=storage.experiment_uuid,
+                device=storage.device,
+                inode=storage.inode,
+                keeper_address=storage.keeper_address,
+                node_root=storage.node_root,
+                trial_id=run.trial_id,
+                trial_dir=run.trial_dir,
+                attempt=run.attempt,
+                attempt_id=run.attempt_id,
+                rank=run.rank,
+                world_size=run.world_size,
+                parent=run.parent,
+            )
+        return self._capturer

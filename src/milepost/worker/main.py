@@ -1,0 +1,114 @@
+"""A worker's loop: wait for a trial, run it, be idle again.
+
+Order of messages. Function: ``RunTrial`` -> ``Started``, (``Reported`` -> ``Reply``)*,
+``Finished`` or ``Failed``. Class: ``RunTrial`` -> ``Started`` (after ``setup`` and the restore),
+(``Reported`` -> ``Reply`` -> ``Saved`` if asked)*, ``Finished`` or ``Failed``. Afterwards the
+worker is idle: another ``RunTrial`` (with ``reset``) or ``Shutdown`` may follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from milepost.errors import ChannelClosedError
+from milepost.worker import node, session
+from milepost.worker.channel import Channel
+from milepost.worker.failure import failed
+from milepost.worker.function_runner import run_function
+from milepost.worker.protocol import Failed, Finished, RunTrial, Shutdown, Started, load
+from milepost.worker.trial_session import TrialSession
+
+CHDIR_VARIABLE = "RAY_CHDIR_TO_TRIAL_DIR"
+ORIGINAL_DIRECTORY_VARIABLE = "TUNE_ORIG_WORKING_DIR"
+
+
+def run(channel: Channel, load_trainable: Callable[[], Any]) -> int:
+    """Run trials until told to shut down or the controller is gone.
+
+    Args:
+        channel: to the controller.
+        load_trainable: unpickles the function or class; called once, for the first trial.
+
+    Returns:
+        The process's exit status.
+    """
+    worker = _Worker(channel, load_trainable)
+    with contextlib.suppress(ChannelClosedError):
+        while True:
+            message = channel.receive()
+            if isinstance(message, RunTrial):
+                ended = worker.run(message)
+                _flush()
+                channel.send(ended)
+                if worker.shutting_down:
+                    break
+            elif isinstance(message, Shutdown):
+                break
+            # A decision that crossed with the end of the trial has nothing to decide any more.
+    worker.close()
+    return 0
+
+
+class _Worker:
+    def __init__(self, channel: Channel, load_trainable: Callable[[], Any]) -> None:
+        self._channel = channel
+        self._load = load_trainable
+        self._trainable: Any = None
+        self._original_directory = os.getcwd()
+        self.shutting_down = False
+
+    def run(self, trial: RunTrial) -> Finished | Failed:
+        """Run one trial to its end, whatever user code does."""
+        try:
+            if self._trainable is None:
+                self._trainable = self._load()
+            config = load(trial.config)
+            self._change_directory(trial)
+            if trial.kind == "function":
+                return self._run_function(trial, config)
+            return self._run_class(trial, config)
+        except ChannelClosedError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the trial fails, the worker goes on
+            return failed(error)
+        finally:
+            session.leave()
+
+    def close(self) -> None:
+        """Clean up what a trainable left open."""
+
+    def _run_function(self, trial: RunTrial, config: Any) -> Finished | Failed:
+        current = TrialSession(trial, self._channel)
+        session.enter(trial, current)
+        self._started()
+        try:
+            return run_function(self._trainable, config, current)
+        finally:
+            self.shutting_down = current.shutdown
+            current.close()
+
+    def _run_class(self, trial: RunTrial, config: Any) -> Finished | Failed:
+        raise NotImplementedError
+
+    def _started(self) -> None:
+        self._channel.send(Started(os.getpid(), node.hostname(), node.ip()))
+
+    def _change_directory(self, trial: RunTrial) -> None:
+        """Make the trial's directory the working directory, unless that is switched off."""
+        os.environ.setdefault(ORIGINAL_DIRECTORY_VARIABLE, self._original_directory)
+        if trial.chdir and os.environ.get(CHDIR_VARIABLE, "1") != "0":
+            os.makedirs(trial.trial_dir, exist_ok=True)
+            os.chdir(trial.trial_dir)
+        else:
+            os.chdir(self._original_directory)
+
+
+def _flush() -> None:
+    """Have all output of the trial in its pipe before its end is told."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()

@@ -1,0 +1,76 @@
+"""Checks of what user code reports."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def check(metrics: Any, what: str = "tune.report(metrics)") -> None:
+    """Refuse metrics that cannot become a row.
+
+    Args:
+        metrics: what the user passed.
+        what: how the message names it.
+
+    Raises:
+        TypeError: it is not a dict.
+        ValueError: a tensor or module is in it; the message names its key.
+    """
+    if not isinstance(metrics, dict):
+        raise TypeError(
+            f"{what} takes a dict of metrics, such as {{'loss': 0.5}}, not {type(metrics).__name__}"
+        )
+    torch = sys.modules.get("torch")
+    tensor, module = (
+        getattr(torch, "Tensor", None),
+        getattr(getattr(torch, "nn", None), "Module", None),
+    )
+    if tensor is not None and module is not None:
+        _refuse(metrics, (tensor, module), "", what)
+
+
+def _refuse(value: Any, kinds: tuple[type, ...], path: str, what: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse(item, kinds, f"{path}/{key}" if path else str(key), what)
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _refuse(item, kinds, f"{path}/{i}", what)
+    elif isinstance(value, kinds):
+        kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+        raise ValueError(
+            f"{what}: metric {path!r} is a {kind}. Metrics are plain values that the driver, "
+            "which may have no GPU and no torch, can read: pass `.item()` for a single number, "
+            "`.tolist()` or `.cpu().numpy()` for more; save models in a checkpoint."
+        )
+
+
+def unpicklable(metrics: dict[str, Any], error: Exception) -> TypeError:
+    """The error for metrics that cannot be sent, naming the key that is in the way."""
+    from milepost.worker.protocol import dump
+
+    for key, value in metrics.items():
+        try:
+            dump(value)
+        except Exception as reason:  # noqa: BLE001
+            return TypeError(
+                f"metric {key!r} ({type(value).__name__}) cannot be sent to the driver: {reason}"
+            )
+    return TypeError(f"the metrics cannot be sent to the driver: {error}")
+
+
+def check_checkpoint(checkpoint: Any) -> None:
+    """Refuse what is no :class:`~milepost.checkpoint.handle.Checkpoint`.
+
+    Raises:
+        TypeError: naming the type, and what to pass.
+    """
+    from milepost.checkpoint.handle import Checkpoint
+
+    if not isinstance(checkpoint, Checkpoint):
+        raise TypeError(
+            f"tune.report(checkpoint={checkpoint!r}): it must be a Checkpoint, not "
+            f"{type(checkpoint).__name__}. Make one from the directory that you wrote: "
+            "Checkpoint.from_directory(path)."
+        )

@@ -1,0 +1,111 @@
+"""``report`` and ``get_checkpoint``: what user code calls inside a trial."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from milepost.checkpoint.handle import Checkpoint
+    from milepost.worker.protocol import RunTrial
+    from milepost.worker.trial_session import TrialSession
+
+logger = logging.getLogger("milepost.worker")
+
+_session: TrialSession | None = None
+_trial: RunTrial | None = None
+_warned: set[str] = set()
+_fork_hook_set = False
+
+
+def report(metrics: dict[str, Any], *, checkpoint: Checkpoint | None = None) -> None:
+    """Report metrics, and a checkpoint with them. Mirrors ``ray.tune.report``.
+
+    Each call is one ``training_iteration``. It returns when the decision is to go on. A
+    checkpoint's directory is captured before it returns, so that it may be changed or deleted at
+    once; its bytes become durable afterwards, outside this process.
+
+    When the trial is to stop or pause, ``report`` raises ``SystemExit(0)``: ``finally`` blocks and
+    context managers run, ``except Exception`` does not see it.
+
+    Outside a trial it warns once and does nothing.
+
+    Args:
+        metrics: plain values by name; nested dicts are fine.
+        checkpoint: a directory, ``Checkpoint.from_directory(path)``.
+
+    Raises:
+        TypeError: ``metrics`` is no dict or ``checkpoint`` no :class:`Checkpoint`.
+        ValueError: a metric is a tensor or a module; it names the metric.
+        FileNotFoundError: the checkpoint's directory does not exist.
+        CaptureError: the checkpoint could not be captured; nothing was reported.
+        CheckpointFailedError: an earlier checkpoint could not be committed; nothing was reported.
+        RuntimeError: called in a child process of the trial, or inside a class trainable.
+    """
+    if _session is None:
+        if _trial is not None:
+            raise RuntimeError(
+                "tune.report() was called inside a Trainable class. Return the metrics from "
+                "step(), and save state in save_checkpoint()."
+            )
+        warn_outside("report")
+        return
+    _session.report(metrics, checkpoint)
+
+
+def get_checkpoint() -> Checkpoint | None:
+    """Return the newest checkpoint of this trial. Mirrors ``ray.tune.get_checkpoint``.
+
+    At the start that is the one to go on from, or None; later the last one reported. After a
+    report with a checkpoint this waits for its commit. Outside a trial it warns once and returns
+    None.
+
+    Raises:
+        CheckpointFailedError: the checkpoint reported last could not be committed.
+    """
+    if _session is None:
+        warn_outside("get_checkpoint")
+        return None
+    return _session.get_checkpoint()
+
+
+def in_session() -> bool:
+    """Whether this process runs a trial's function or class."""
+    return _trial is not None
+
+
+def current_trial() -> RunTrial | None:
+    """The trial that this process runs, or None."""
+    return _trial
+
+
+def enter(trial: RunTrial, session: TrialSession | None = None) -> None:
+    """Make a trial the current one; class trainables have no session to report to."""
+    global _session, _trial, _fork_hook_set
+    _trial, _session = trial, session
+    if not _fork_hook_set:
+        _fork_hook_set = True
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def leave() -> None:
+    """End what :func:`enter` began."""
+    global _session, _trial
+    _trial = _session = None
+
+
+def warn_outside(name: str) -> None:
+    """Warn, once per name and process, that a function has no effect outside a trial."""
+    if name not in _warned:
+        _warned.add(name)
+        logger.warning(
+            "tune.%s() was called outside a trial: it does nothing here and returns None. It has "
+            "an effect inside a function that Tuner.fit() runs.",
+            name,
+        )
+
+
+def _after_fork() -> None:
+    if _session is not None:
+        _session.detach()

@@ -1,0 +1,147 @@
+"""One trial of the function API, from inside: what ``report`` and ``get_checkpoint`` act on."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from milepost.errors import ChannelClosedError
+from milepost.worker import metrics as checks
+from milepost.worker.captures import Captures, directory_name
+from milepost.worker.channel import Channel
+from milepost.worker.protocol import Reply, Reported, RunTrial, SaveNow, Shutdown, dump
+from milepost.worker.row import RowBuilder
+
+if TYPE_CHECKING:
+    from milepost.checkpoint.handle import Checkpoint
+
+
+class TrialEnded(SystemExit):  # a SystemExit, so that ``except Exception`` does not see it
+    """Unwinds user code after the decision to stop or pause its trial."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+class TrialSession:
+    """The state of a running function trial.
+
+    Args:
+        run: the trial.
+        channel: to the controller.
+
+    Attributes:
+        run: the trial.
+        ended: "stop" or "pause" once that was decided, else None.
+        shutdown: whether the controller asked the worker itself to end, or is gone.
+
+    Concurrency: any thread of the process may report; one at a time gets through.
+    """
+
+    def __init__(self, run: RunTrial, channel: Channel) -> None:
+        self.run = run
+        self.ended: str | None = None
+        self.shutdown = False
+        self._channel = channel
+        self._rows = RowBuilder(run.trial_id, run.counters)
+        self._captures = Captures(run)
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._since = time.monotonic()
+        self._checkpoint: Checkpoint | None = None
+        self._unsettled: tuple[int, type[Checkpoint]] | None = None
+        if run.start_from is not None:
+            from milepost.checkpoint.handle import Checkpoint
+
+            self._checkpoint = Checkpoint(run.start_from)
+
+    def report(self, metrics: dict[str, Any], checkpoint: Checkpoint | None = None) -> None:
+        """Send one result and obey the answer; see :func:`milepost.worker.session.report`."""
+        took_s = time.monotonic() - self._since
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                f"tune.report() was called in process {os.getpid()}, a child of the trial's "
+                f"process {self._pid}. Only the trial's own process can report: send the metrics "
+                "to it, through a multiprocessing queue or as the child's result."
+            )
+        checks.check(metrics)
+        if checkpoint is not None:
+            checks.check_checkpoint(checkpoint)
+        with self._lock:
+            if self.ended is not None:
+                raise TrialEnded
+            self._captures.raise_failed()
+            before = vars(self._rows).copy()
+            try:
+                message = self._row_message(metrics, checkpoint, took_s)
+            except BaseException:
+                vars(self._rows).update(before)  # nothing was reported
+                raise
+            reply = self._exchange(message)
+            if reply.action != "continue":
+                self.ended = reply.action
+                raise TrialEnded
+            self._since = time.monotonic()
+
+    def get_checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint; waits until it is committed.
+
+        Raises:
+            CheckpointFailedError: it could not be committed.
+        """
+        with self._lock:
+            if self._unsettled is not None:
+                (index, kind), self._unsettled = self._unsettled, None
+                self._checkpoint = kind(self._captures.settled(index))
+            return self._checkpoint
+
+    def close(self) -> None:
+        """Leave the keeper."""
+        self._captures.close()
+
+    def detach(self) -> None:
+        """In a forked child: let go of the channel, so that it ends with the trial's process."""
+        self._channel.close()
+
+    def _row_message(
+        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float
+    ) -> Reported:
+        index = None if checkpoint is None else self._captures.take_index()
+        fields = {
+            **metrics,
+            "timestamp": 0,  # its place among the columns; filled by the builder
+            "checkpoint_dir_name": None if index is None else directory_name(index),
+        }
+        if index is not None:
+            fields["should_checkpoint"] = True
+        row = self._rows.next(fields, took_s, overwrite_timestamp=True)
+        try:
+            data = dump(row)
+        except Exception as error:
+            raise checks.unpicklable(metrics, error) from error
+        if checkpoint is None or index is None:
+            return Reported(data)
+        with checkpoint.as_directory() as directory:
+            capture = self._captures.capture(
+                os.path.abspath(directory), index, row, owned=checkpoint._move
+            )
+        self._unsettled = index, type(checkpoint)
+        return Reported(data, index, capture.nbytes, capture.waited_s)
+
+    def _exchange(self, message: Reported) -> Reply:
+        """Send a row and wait for the decision."""
+        try:
+            self._channel.send(message)
+            while True:
+                answer = self._channel.receive()
+                if isinstance(answer, Reply):
+                    return answer
+                if isinstance(answer, Shutdown):
+                    self.shutdown = True
+                    return Reply("stop")
+                assert isinstance(answer, SaveNow), answer  # functions save when they report
+        except ChannelClosedError:  # the driver is gone, and this process will follow
+            self.shutdown = True
+            return Reply("stop")
