@@ -10,6 +10,7 @@
     │   ├── CorruptCheckpointError     its bytes differ from its manifest
     │   └── CheckpointFailedError      it was captured but could not be committed
     ├── CaptureError                   a directory could not be captured by ``report``
+    ├── CodecError                     a value cannot be stored, or read back (also a ValueError)
     ├── JournalError                   the experiment's log cannot be used
     │   ├── JournalCorruptError        a record in the middle of the log is damaged
     │   └── LeaseLostError             another driver owns the experiment (held, or taken over)
@@ -59,6 +60,10 @@ class CheckpointFailedError(CheckpointError):
 
 class CaptureError(MilepostError):
     """A directory passed to ``report`` could not be captured; nothing was published."""
+
+
+class CodecError(MilepostError, ValueError):
+    """A user's value cannot be stored as JSON, or a stored one cannot be read back."""
 
 
 class JournalError(MilepostError):

@@ -13,19 +13,22 @@ SCHEMA = 1
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=str.lower):
-    """Base of all records. ``at`` is seconds since the epoch, for people; order comes from the
-    sequence number alone."""
+    """Base of all records.
+
+    ``at`` is seconds since the epoch, for people; order comes from the sequence number alone.
+    """
 
     at: float
 
 
 class Opened(Record, frozen=True, kw_only=True):
-    """First record of each epoch file: who holds the experiment, and what went before.
+    """First record of each epoch: who holds the experiment, and what went before.
 
     Attributes:
         schema: version of the records.
         previous_epoch: epoch of the predecessor, or 0.
-        previous_length: valid bytes of the predecessor's file; later bytes there are ignored.
+        previous_segment: number of its last file.
+        previous_length: valid bytes of that file; later bytes there are ignored.
         previous_crc: CRC-32 of those bytes, 8 hex digits.
     """
 
@@ -36,8 +39,23 @@ class Opened(Record, frozen=True, kw_only=True):
     pid: int
     writer: str
     previous_epoch: int = 0
+    previous_segment: int = 0
     previous_length: int = 0
     previous_crc: str = ""
+
+
+class Continued(Record, frozen=True, kw_only=True):
+    """First record of each further file of an epoch; ``previous_*`` as in :class:`Opened`."""
+
+    schema: int
+    uuid: str
+    epoch: int
+    segment: int
+    writer: str
+    previous_epoch: int
+    previous_segment: int
+    previous_length: int
+    previous_crc: str
 
 
 class Planned(Record, frozen=True, kw_only=True):
@@ -175,6 +193,7 @@ class Closed(Record, frozen=True, kw_only=True):
 
 AnyRecord = (
     Opened
+    | Continued
     | Planned
     | Created
     | Launched

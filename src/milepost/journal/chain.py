@@ -1,0 +1,135 @@
+"""Which files of a journal count, and how far.
+
+The first line of each file names its predecessor with its valid length and CRC. So the newest
+file with such a line determines everything: bytes that a fenced driver wrote later, and files
+that a taker began but never got to write to, are not part of the chain.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from milepost.errors import JournalCorruptError
+from milepost.journal import epochs
+from milepost.journal.epochs import NOTHING, Segment
+from milepost.journal.lines import Reader
+from milepost.journal.migrations import decoder
+from milepost.journal.records import AnyRecord, Continued, Opened
+
+Head = Opened | Continued
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of one journal file that counts.
+
+    Attributes:
+        segment: which file.
+        path: its path.
+        head: its first record.
+        first_seq: the number of that record.
+        decode: reads its lines.
+        length: its valid bytes; None for the newest file, whose end may be torn or still grow.
+        crc: CRC-32 of those bytes in hex, or "".
+    """
+
+    segment: Segment
+    path: str
+    head: Head
+    first_seq: int
+    decode: Callable[[bytes], AnyRecord]
+    length: int | None = None
+    crc: str = ""
+
+    def reader(self) -> Reader:
+        """Return a new reader of the valid lines."""
+        return Reader(self.path, self.length, self.crc)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The end of a span, as its successor names it."""
+
+    segment: Segment
+    length: int
+    crc: str
+
+
+START: Final = Mark(NOTHING, 0, "")
+
+
+def predecessor(head: Head) -> Mark:
+    """Return what a file's first record says about the file before it."""
+    segment = Segment(head.previous_epoch, head.previous_segment)
+    return Mark(segment, head.previous_length, head.previous_crc)
+
+
+def newest(experiment_path: str, up_to: Segment | None = None) -> Span | None:
+    """Return the newest file that anybody has written to, or None.
+
+    Args:
+        experiment_path: the experiment's directory.
+        up_to: ignore files after this one.
+
+    Raises:
+        JournalCorruptError: its first line is damaged.
+        JournalError: a newer version wrote it.
+    """
+    for segment in reversed(epochs.segments(experiment_path)):
+        if up_to is None or segment <= up_to:
+            span = _span(experiment_path, segment)
+            if span is not None:
+                return span
+    return None
+
+
+def back_to(
+    experiment_path: str, tip: Span, stop: Callable[[Mark], bool] = lambda mark: False
+) -> tuple[list[Span], Mark]:
+    """Follow the chain from ``tip`` backwards.
+
+    Args:
+        experiment_path: the experiment's directory.
+        tip: the newest file.
+        stop: whether what ends at this mark need not be read.
+
+    Returns:
+        The spans, oldest first, and the mark before them: :data:`START`, or where ``stop`` held.
+
+    Raises:
+        JournalCorruptError: a file of the chain is missing or its first line is damaged.
+    """
+    spans = [tip]
+    while True:
+        mark = predecessor(spans[-1].head)
+        if mark == START or stop(mark):
+            return spans[::-1], mark
+        before = _span(experiment_path, mark.segment, mark)
+        if before is None:
+            raise JournalCorruptError(
+                f"{mark.segment.name} is missing or empty, but {spans[-1].path} continues it "
+                f"from byte {mark.length}. Nothing was changed; checkpoints are not affected."
+            )
+        spans.append(before)
+
+
+def _span(experiment_path: str, segment: Segment, mark: Mark | None = None) -> Span | None:
+    """The span of one file; None if nothing whole was ever written to it."""
+    path = os.path.join(epochs.journal_directory(experiment_path), segment.name)
+    try:
+        first = next(iter(Reader(path)), None)
+    except FileNotFoundError:
+        return None
+    if first is None:
+        return None
+    seq, line = first
+    decode = decoder(path, line)
+    head = decode(line)
+    if not isinstance(head, Opened | Continued):
+        raise JournalCorruptError(f"{path} begins with a {type(head).__name__} record")
+    if mark is None:
+        return Span(segment, path, head, seq, decode)
+    return Span(segment, path, head, seq, decode, mark.length, mark.crc)

@@ -1,0 +1,273 @@
+"""The state of a run as its records tell it: a pure fold, without I/O and clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from milepost.journal import records as rec
+
+
+class CheckpointImage(msgspec.Struct, kw_only=True):
+    """One checkpoint of a trial.
+
+    Attributes:
+        index: its number.
+        attempt: which start of the trial captured it.
+        iteration: ``training_iteration`` of its row.
+        row: the row it was reported with, codec JSON without ``config``; None when the journal
+            never saw the report (its manifest has the row).
+        nbytes: bytes of its files, 0 before the commit.
+        digest: of its manifest, "" before the commit.
+    """
+
+    index: int
+    attempt: int
+    iteration: int = 0
+    row: msgspec.Raw | None = None
+    nbytes: int = 0
+    digest: str = ""
+
+
+class TrialImage(msgspec.Struct, kw_only=True):
+    """One trial.
+
+    Attributes:
+        config: codec JSON; the newest one when a scheduler has changed it.
+        evaluated: the searched variables, codec JSON.
+        resources: codec JSON.
+        status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR.
+        row: the last reported row, codec JSON without ``config``.
+        rows: how many rows were reported in all attempts.
+        iteration: ``training_iteration`` of the last row.
+        attempts: how often it was started.
+        next_index: above every checkpoint number that the journal knows.
+        failures: how many attempts failed.
+        failure: the last failure.
+        captured: checkpoints that were captured and are neither committed nor lost.
+        committed: checkpoints that exist.
+        deleting: numbers of those that may be deleted, with the reason; they may still exist.
+        lost: numbers of captured checkpoints that were never committed, with the reason.
+        start_from: what the last attempt started from.
+        first_launched: when it first started, seconds since the epoch; 0 before.
+        changed: time of its last record.
+    """
+
+    trial: str
+    name: str
+    directory: str
+    tag: str
+    order: int
+    config: msgspec.Raw
+    evaluated: msgspec.Raw
+    resources: msgspec.Raw
+    status: str = "PENDING"
+    row: msgspec.Raw | None = None
+    rows: int = 0
+    iteration: int = 0
+    attempts: int = 0
+    attempt_id: str = ""
+    next_index: int = 0
+    failures: int = 0
+    failure: rec.Failure | None = None
+    captured: dict[int, CheckpointImage] = {}
+    committed: dict[int, CheckpointImage] = {}
+    deleting: dict[int, str] = {}
+    lost: dict[int, str] = {}
+    start_from: str | None = None
+    first_launched: float = 0.0
+    changed: float = 0.0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the trial will not run again by itself."""
+        return self.status in ("TERMINATED", "ERROR")
+
+
+class RunImage(msgspec.Struct, kw_only=True):
+    """A run: what all of its records amount to.
+
+    Attributes:
+        uuid: the experiment's id.
+        seq: number of the last record.
+        epoch: the last epoch; ``host``, ``pid`` and ``opened`` tell who began it and when.
+        setup: how it was set up, codec JSON.
+        trials: by id, in the order in which they were created.
+        searched: digest of the last saved searcher and scheduler state.
+        closed: how the last epoch ended, or None if it did not end in order.
+        elapsed_s: seconds that drivers have spent on it, by the times of their records.
+        changed: time of the last record.
+    """
+
+    uuid: str = ""
+    seq: int = 0
+    epoch: int = 0
+    host: str = ""
+    pid: int = 0
+    opened: float = 0.0
+    setup: msgspec.Raw | None = None
+    trials: dict[str, TrialImage] = {}
+    searched: str | None = None
+    closed: str | None = None
+    elapsed_s: float = 0.0
+    changed: float = 0.0
+
+
+class InconsistentRecordError(Exception):
+    """A record does not fit those before it; :mod:`.replay` adds where it is."""
+
+
+def apply(image: RunImage, seq: int, record: rec.AnyRecord) -> None:
+    """Bring ``image`` forward by one record.
+
+    Raises:
+        InconsistentRecordError: the record names a trial that was never created.
+    """
+    if type(record) is not rec.Opened and image.changed:
+        image.elapsed_s += max(0.0, record.at - image.changed)
+    image.seq = seq
+    image.changed = record.at
+    trial_id = getattr(record, "trial", None)
+    if trial_id is None:
+        _OF_RUN[type(record)](image, record)
+    elif type(record) is rec.Created:
+        _created(image, record)
+    else:
+        trial = image.trials.get(trial_id)
+        if trial is None:
+            raise InconsistentRecordError(
+                f"record {seq} is about the trial {trial_id!r}, which was never created"
+            )
+        trial.changed = record.at
+        _OF_TRIAL[type(record)](trial, record)
+
+
+def _opened(image: RunImage, record: rec.Opened) -> None:
+    image.uuid, image.epoch = record.uuid, record.epoch
+    image.host, image.pid, image.opened = record.host, record.pid, record.at
+    image.closed = None
+
+
+def _continued(image: RunImage, record: rec.Continued) -> None:
+    """A new file changes nothing."""
+
+
+def _planned(image: RunImage, record: rec.Planned) -> None:
+    image.setup = record.setup.copy()
+
+
+def _searched(image: RunImage, record: rec.Searched) -> None:
+    image.searched = record.state
+
+
+def _closed(image: RunImage, record: rec.Closed) -> None:
+    image.closed = record.outcome
+
+
+def _created(image: RunImage, record: rec.Created) -> None:
+    image.trials[record.trial] = TrialImage(
+        trial=record.trial,
+        name=record.name,
+        directory=record.directory,
+        tag=record.tag,
+        order=record.order,
+        # A Raw keeps the line that it was cut from alive, so copy what is kept.
+        config=record.config.copy(),
+        evaluated=record.evaluated.copy(),
+        resources=record.resources.copy(),
+        changed=record.at,
+    )
+
+
+def _launched(trial: TrialImage, record: rec.Launched) -> None:
+    trial.attempts = max(trial.attempts, record.attempt + 1)
+    trial.attempt_id = record.attempt_id
+    trial.next_index = max(trial.next_index, record.first_index)
+    trial.start_from = record.checkpoint
+    if not trial.first_launched:
+        trial.first_launched = record.at
+
+
+def _reported(trial: TrialImage, record: rec.Reported) -> None:
+    trial.row = record.row.copy()
+    trial.rows += 1
+    trial.iteration = record.iteration
+    if record.checkpoint is not None:
+        _capture(trial, record.checkpoint, record.attempt)
+
+
+def _saving(trial: TrialImage, record: rec.Saving) -> None:
+    _capture(trial, record.index, record.attempt)
+
+
+def _capture(trial: TrialImage, index: int, attempt: int) -> None:
+    trial.next_index = max(trial.next_index, index + 1)
+    if index not in trial.committed:
+        trial.captured[index] = CheckpointImage(
+            index=index, attempt=attempt, iteration=trial.iteration, row=trial.row
+        )
+
+
+def _committed(trial: TrialImage, record: rec.Committed) -> None:
+    known = trial.captured.pop(record.index, None)
+    trial.next_index = max(trial.next_index, record.index + 1)
+    trial.committed[record.index] = CheckpointImage(
+        index=record.index,
+        attempt=record.attempt,
+        iteration=record.iteration,
+        row=known.row if known is not None else None,
+        nbytes=record.nbytes,
+        digest=record.digest,
+    )
+
+
+def _lost(trial: TrialImage, record: rec.Lost) -> None:
+    trial.captured.pop(record.index, None)
+    trial.next_index = max(trial.next_index, record.index + 1)
+    trial.lost[record.index] = record.reason
+
+
+def _deleting(trial: TrialImage, record: rec.Deleting) -> None:
+    trial.deleting[record.index] = record.reason
+
+
+def _deleted(trial: TrialImage, record: rec.Deleted) -> None:
+    trial.committed.pop(record.index, None)
+    trial.deleting.pop(record.index, None)
+
+
+def _failure(trial: TrialImage, record: rec.Failure) -> None:
+    trial.failures = record.failures
+    trial.failure = record
+
+
+def _changed(trial: TrialImage, record: rec.Changed) -> None:
+    trial.status = record.status
+
+
+def _reconfigured(trial: TrialImage, record: rec.Reconfigured) -> None:
+    trial.config = record.config.copy()
+    trial.tag = record.tag
+
+
+_OF_RUN: Final[dict[type, Callable[[RunImage, Any], None]]] = {
+    rec.Opened: _opened,
+    rec.Continued: _continued,
+    rec.Planned: _planned,
+    rec.Searched: _searched,
+    rec.Closed: _closed,
+}
+_OF_TRIAL: Final[dict[type, Callable[[TrialImage, Any], None]]] = {
+    rec.Launched: _launched,
+    rec.Reported: _reported,
+    rec.Saving: _saving,
+    rec.Committed: _committed,
+    rec.Lost: _lost,
+    rec.Deleting: _deleting,
+    rec.Deleted: _deleted,
+    rec.Failure: _failure,
+    rec.Changed: _changed,
+    rec.Reconfigured: _reconfigured,
+}

@@ -1,0 +1,120 @@
+r"""One record as one line of text.
+
+A line is a JSON object whose first members are its check and its number::
+
+    {"crc":"1c291ca3","seq":7,"type":"changed","at":1767225600.5,...}
+
+``crc`` is the CRC-32 of the bytes that follow that member, from ``"seq"`` to the last brace, so
+a line can be checked without being parsed. ``seq`` counts all records of an experiment from 1,
+without gaps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+from zlib import crc32
+
+from milepost.errors import JournalCorruptError
+
+_START: Final = b'{"crc":"'
+_BODY_AT: Final = len(_START) + 8 + len(b'",')
+_SEQ: Final = b'"seq":'
+_SEQ_AT: Final = _BODY_AT + len(_SEQ)
+
+
+def make(seq: int, record: bytes) -> bytes:
+    """Return the line of an encoded record, with its newline."""
+    body = b'"seq":%d,%b' % (seq, record[1:])
+    return b'{"crc":"%08x",%b\n' % (crc32(body), body)
+
+
+def seq_of(line: bytes) -> int | None:
+    """Return the number of a whole and undamaged line; None for any other bytes."""
+    if not line.startswith(_START) or not line.endswith(b"}\n"):
+        return None
+    if line[len(_START) : _BODY_AT] != b'%08x",' % crc32(memoryview(line)[_BODY_AT:-1]):
+        return None
+    digits = line[_SEQ_AT : line.find(b",", _SEQ_AT)]
+    return int(digits) if line.startswith(_SEQ, _BODY_AT) and digits.isdigit() else None
+
+
+class Reader:
+    """Reads the lines of one journal file and checks them.
+
+    Args:
+        path: the file.
+        length: how many bytes of it count; None for the file that may still grow, whose end may
+            be torn.
+        crc: CRC-32 of those bytes in hex, when ``length`` is given.
+        start: begin at this byte, which must be the start of a line.
+
+    Attributes:
+        length: bytes of whole and undamaged lines read so far.
+        crc: CRC-32 of the bytes read so far, in hex (of all before it only if ``start`` is 0).
+        torn: bytes at the end that are no whole line.
+    """
+
+    def __init__(self, path: str, length: int | None = None, crc: str = "", start: int = 0) -> None:
+        self.path = path
+        self.length = start
+        self.torn = 0
+        self._expected_length = length
+        self._expected_crc = crc
+        self._crc = 0
+
+    @property
+    def crc(self) -> str:
+        """CRC-32 of what was read, in hex."""
+        return f"{self._crc:08x}"
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (number, line).
+
+        Raises:
+            JournalCorruptError: a line that is not the torn end is damaged, or numbers have a gap.
+            OSError: the file cannot be read.
+        """
+        number, last = 0, None
+        with open(self.path, "rb") as file:
+            file.seek(self.length)
+            for line in file:
+                number += 1
+                if self._expected_length is not None and self.length >= self._expected_length:
+                    break
+                seq = seq_of(line)
+                if seq is None:
+                    self._torn_or_corrupt(line, number, list(file))
+                    break
+                if last is not None and seq != last + 1:
+                    raise self._corrupt(number, f"record {seq} follows record {last}")
+                last = seq
+                self.length += len(line)
+                self._crc = crc32(line, self._crc)
+                yield seq, line
+        if self._expected_length is not None and (
+            self.length != self._expected_length or self.crc != self._expected_crc
+        ):
+            raise JournalCorruptError(
+                f"{self.path} has {self.length} valid bytes with check {self.crc}, but the file "
+                f"after it says {self._expected_length} with {self._expected_crc}. " + _ADVICE
+            )
+
+    def _torn_or_corrupt(self, line: bytes, number: int, rest: list[bytes]) -> None:
+        """Return for the torn end of the file, raise for a damaged line before good ones."""
+        if self._expected_length is not None or any(seq_of(later) is not None for later in rest):
+            raise self._corrupt(number, "its check does not fit")
+        self.torn = len(line) + sum(map(len, rest))
+
+    def _corrupt(self, number: int, reason: str) -> JournalCorruptError:
+        return JournalCorruptError(
+            f"{os.path.basename(self.path)} is damaged in line {number}, at byte {self.length}: "
+            f"{reason} ({self.path}). " + _ADVICE
+        )
+
+
+_ADVICE: Final = (
+    "Nothing was changed. Checkpoints and result files are not affected: each checkpoint's own "
+    "manifest says what it is."
+)

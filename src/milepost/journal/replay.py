@@ -1,0 +1,99 @@
+"""Reading a journal: its records in order, and what they amount to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from milepost.errors import JournalCorruptError
+from milepost.journal import chain, snapshot
+from milepost.journal.chain import Mark, Span
+from milepost.journal.epochs import Segment
+from milepost.journal.image import InconsistentRecordError, RunImage, apply
+from milepost.journal.records import AnyRecord
+
+__all__ = ["RunImage", "image", "image_before", "records"]
+
+
+def records(experiment_path: str) -> Iterator[tuple[int, AnyRecord]]:
+    """Yield (number, record) for every record that the journal still holds, oldest first.
+
+    Records that a snapshot covers may be gone. It needs neither the lease nor the user's code,
+    and a run that goes on meanwhile does no harm.
+
+    Raises:
+        JournalCorruptError: a record that is not the torn end of the newest file is damaged.
+        JournalError: a newer version wrote the journal.
+    """
+    tip = chain.newest(experiment_path)
+    if tip is None:
+        return
+    held, _ = chain.back_to(experiment_path, tip, lambda mark: not _is_there(experiment_path, mark))
+    for span in held:
+        for seq, line in span.reader():
+            yield seq, span.decode(line)
+
+
+def image(experiment_path: str) -> RunImage:
+    """Return the state of the run after its last record.
+
+    Raises:
+        JournalCorruptError: a record that is not the torn end of the newest file is damaged.
+        JournalError: a newer version wrote the journal.
+    """
+    return _image(experiment_path, None)
+
+
+def image_before(experiment_path: str, segment: Segment) -> RunImage:
+    """Return the state of the run just before the first record of ``segment``."""
+    tip = chain.newest(experiment_path, segment)
+    if tip is None or tip.segment != segment:
+        raise JournalCorruptError(f"{segment.name} is missing in {experiment_path}")
+    mark = chain.predecessor(tip.head)
+    if mark == chain.START:
+        return RunImage()
+    return _fold(experiment_path, *_since_snapshot(experiment_path, tip, skip_tip=True))
+
+
+def _image(experiment_path: str, up_to: Segment | None) -> RunImage:
+    tip = chain.newest(experiment_path, up_to)
+    if tip is None:
+        return RunImage()
+    return _fold(experiment_path, *_since_snapshot(experiment_path, tip))
+
+
+def _since_snapshot(
+    experiment_path: str, tip: Span, skip_tip: bool = False
+) -> tuple[RunImage, list[Span]]:
+    """The newest snapshot that the chain vouches for, and the spans after it."""
+    found: list[RunImage] = []
+
+    def stop(mark: Mark) -> bool:
+        state = snapshot.load(experiment_path, mark)
+        if state is not None:
+            found.append(state)
+        return state is not None
+
+    spans, _ = chain.back_to(experiment_path, tip, stop)
+    return (found[0] if found else RunImage()), spans[:-1] if skip_tip else spans
+
+
+def _fold(experiment_path: str, state: RunImage, spans: list[Span]) -> RunImage:
+    for span in spans:
+        for seq, line in span.reader():
+            if state.seq and seq != state.seq + 1:
+                raise JournalCorruptError(
+                    f"{span.path} goes on with record {seq}, but the record before it is "
+                    f"{state.seq}. Nothing was changed; checkpoints are not affected."
+                )
+            try:
+                apply(state, seq, span.decode(line))
+            except InconsistentRecordError as error:
+                raise JournalCorruptError(f"{span.path}: {error}") from error
+    return state
+
+
+def _is_there(experiment_path: str, mark: Mark) -> bool:
+    from milepost.journal.epochs import journal_directory
+
+    return os.path.exists(os.path.join(journal_directory(experiment_path), mark.segment.name))

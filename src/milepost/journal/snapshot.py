@@ -1,0 +1,120 @@
+"""Snapshots: what a run amounted to at the end of one journal file.
+
+A snapshot makes replay short and lets old journal files go. It is a single line in the form of
+:mod:`.lines`, made from files that will not change any more, so it can be made by anybody at any
+time, and a lost or damaged one costs nothing but a longer replay: the files since the snapshot
+before it are kept too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Final
+
+import msgspec
+
+from milepost.journal import epochs, lines
+from milepost.journal import experiment as experiments
+from milepost.journal.chain import Mark
+from milepost.journal.epochs import Segment
+from milepost.journal.image import RunImage
+from milepost.journal.records import SCHEMA, Record
+from milepost.storage import posix
+
+log = logging.getLogger("milepost.journal")
+
+_KEPT: Final = 2
+
+
+class Snapshot(Record, frozen=True, kw_only=True):
+    """The state after the last record of one journal file.
+
+    Attributes:
+        schema: version of the records and of the image.
+        uuid: the experiment's id.
+        epoch: with ``segment``, the last file that is covered.
+        length: how many bytes of it are; ``crc32`` is their CRC-32 in hex.
+        image: the state.
+    """
+
+    schema: int
+    uuid: str
+    epoch: int
+    segment: int
+    length: int
+    crc32: str
+    image: RunImage
+
+    @property
+    def mark(self) -> Mark:
+        """The end of what is covered."""
+        return Mark(Segment(self.epoch, self.segment), self.length, self.crc32)
+
+
+def write(experiment_path: str, mark: Mark, image: RunImage) -> None:
+    """Write the snapshot of what ends at ``mark``, atomically and durably.
+
+    Raises:
+        OSError: it could not be written; older snapshots are intact.
+    """
+    snapshot = Snapshot(
+        at=image.changed,
+        schema=SCHEMA,
+        uuid=image.uuid,
+        epoch=mark.segment.epoch,
+        segment=mark.segment.number,
+        length=mark.length,
+        crc32=mark.crc,
+        image=image,
+    )
+    posix.durable_replace(
+        _path(experiment_path, mark.segment), lines.make(image.seq, msgspec.json.encode(snapshot))
+    )
+
+
+def load(experiment_path: str, mark: Mark) -> RunImage | None:
+    """Return the state at ``mark``, or None if there is no good snapshot of exactly that."""
+    path = _path(experiment_path, mark.segment)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return None
+    seq = lines.seq_of(data)
+    if seq is None:
+        log.warning("%s is damaged; reading the journal since the snapshot before it", path)
+        return None
+    try:
+        snapshot = msgspec.json.decode(data, type=Snapshot)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.warning("%s cannot be read by this version (%s); reading the journal", path, error)
+        return None
+    if snapshot.schema != SCHEMA or snapshot.mark != mark or snapshot.image.seq != seq:
+        log.warning("%s does not belong to this journal; ignoring it", path)
+        return None
+    return snapshot.image
+
+
+def prune(experiment_path: str) -> list[str]:
+    """Remove snapshots but for the newest two, and the journal files that the older one covers.
+
+    Returns:
+        The removed paths.
+    """
+    kept = epochs.snapshots(experiment_path)[-_KEPT:]
+    if len(kept) < _KEPT:
+        return []
+    removed = []
+    for covered in epochs.segments(experiment_path):
+        if covered <= kept[0]:
+            removed.append(os.path.join(epochs.journal_directory(experiment_path), covered.name))
+    for old in epochs.snapshots(experiment_path)[:-_KEPT]:
+        removed.append(_path(experiment_path, old))
+    for path in removed:
+        posix.unlink(path)
+    return removed
+
+
+def _path(experiment_path: str, segment: Segment) -> str:
+    return os.path.join(experiment_path, experiments.HOME, segment.snapshot_name)
