@@ -159,7 +159,7 @@ def test_failed_parent_flush_is_reported(trial, stage):
 
 
 def test_old_manifest_in_the_source_is_replaced(trial, stage):
-    """A directory that was copied from a checkpoint, manifest included, becomes a new checkpoint."""
+    """A directory that was copied from a checkpoint, manifest included, is a new checkpoint."""
     item = stage(trial, 1)
     Path(item.directory, ".milepost.json").write_bytes(
         manifests.to_bytes(Manifest(id="old-7", trial="t9", index=7))

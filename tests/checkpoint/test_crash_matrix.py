@@ -156,7 +156,7 @@ class Objects(Scenario):
     def check(self) -> None:
         super().check()
         storage = LocalStorage(os.path.join(self.root, "objects"))
-        for key in storage.keys():
+        for key in storage.list_keys():
             assert storage.get(key) in (b"first", b"second", b"third")
         if ["a/two", "third"] in self.log.said("object"):
             assert storage.get("a/two") == b"third"

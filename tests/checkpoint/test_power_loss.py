@@ -210,7 +210,7 @@ def objects(root: Path, trial: str, stage) -> Recorded:
 
     def check(path: str, said: set[tuple[str, ...]]) -> None:
         storage = LocalStorage(os.path.join(path, "objects"))
-        found = [storage.get(key).decode() for key in storage.keys()]
+        found = [storage.get(key).decode() for key in storage.list_keys()]
         stages = [[], ["first"], ["second"], []]
         assert found in stages[len(said) : len(said) + 2]
 

@@ -23,7 +23,8 @@ class Entry:
         index: its number; a higher one is newer.
         iteration: ``training_iteration`` of its row.
         time: when it was committed, in seconds.
-        metrics: its row, flat: nested names are joined with ``/``; see :func:`flatten`.
+        metrics: its row in the flat form of :func:`milepost.api.nested.flatten_dict`, so that a
+            nested score is found under ``a/b``.
     """
 
     index: int
@@ -233,14 +234,3 @@ def score(entry: Entry, metric: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, Real) or value != value:
         return None
     return value
-
-
-def flatten(row: Mapping[Any, object]) -> dict[str, object]:
-    """Join the names of nested dicts with ``/``; a name that is spelt so literally wins."""
-    flat: dict[str, object] = {}
-    for key, value in row.items():
-        if isinstance(value, Mapping):
-            for inner, item in flatten(value).items():
-                flat.setdefault(f"{key}/{inner}", item)
-    flat.update((str(key), value) for key, value in row.items() if not isinstance(value, Mapping))
-    return flat

@@ -6,7 +6,10 @@ import errno
 import logging
 import os
 import stat
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
+
+from msgspec import structs
 
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint.manifest import MANIFEST_NAME, FileEntry, Manifest, checkpoint_name
@@ -58,7 +61,13 @@ def check(directory: str, digests: bool = False) -> list[Problem]:
 
 def check_files(directory: str, manifest: Manifest, *, digests: bool = False) -> list[Problem]:
     """Compare a directory with a manifest that was read before; see :func:`check`."""
-    problems = [_check_entry(directory, entry, digests) for entry in manifest.files]
+    listed = {entry.path: entry for entry in manifest.files}
+    problems = [
+        _check_link(directory, entry, listed, digests)
+        if entry.link is not None
+        else _check_file(directory, entry, digests)
+        for entry in manifest.files
+    ]
     problems += [_check_directory(directory, path) for path in manifest.directories]
     return [problem for problem in problems if problem is not None]
 
@@ -79,12 +88,10 @@ def require_good(directory: str, manifest: Manifest, *, digests: bool = False) -
         )
 
 
-def _check_entry(directory: str, entry: FileEntry, digests: bool) -> Problem | None:
+def _check_file(directory: str, entry: FileEntry, digests: bool) -> Problem | None:
     path = os.path.join(directory, entry.path)
     try:
         info = os.lstat(path)
-        if entry.link is not None:
-            return _check_link(path, entry, info)
         if not stat.S_ISREG(info.st_mode):
             return Problem("type", entry.path, f"{entry.path} is not a regular file")
         if info.st_size != entry.size:
@@ -107,13 +114,24 @@ def _check_entry(directory: str, entry: FileEntry, digests: bool) -> Problem | N
     return None
 
 
-def _check_link(path: str, entry: FileEntry, info: os.stat_result) -> Problem | None:
-    found = os.readlink(path) if stat.S_ISLNK(info.st_mode) else None
-    if found == entry.link:
+def _check_link(
+    directory: str, entry: FileEntry, listed: Mapping[str, FileEntry], digests: bool
+) -> Problem | None:
+    assert entry.link is not None
+    path = os.path.join(directory, entry.path)
+    if os.path.islink(path):
+        found = os.readlink(path)
+        if found == entry.link:
+            return None
+        detail = f"{entry.path} is a link to {found!r}, the manifest says to {entry.link!r}"
+        return Problem("type", entry.path, detail)
+    if not os.path.lexists(path):
+        return Problem("missing", entry.path, f"{entry.path} is missing")
+    # Tools and stores that know no links put what a link leads to in its place.
+    target = listed.get(os.path.normpath(os.path.join(os.path.dirname(entry.path), entry.link)))
+    if target is None or target.link is not None:
         return None
-    is_now = "no link" if found is None else f"a link to {found!r}"
-    detail = f"{entry.path} is {is_now}, the manifest says a link to {entry.link!r}"
-    return Problem("type", entry.path, detail)
+    return _check_file(directory, structs.replace(target, path=entry.path), digests)
 
 
 def _check_directory(directory: str, path: str) -> Problem | None:
@@ -178,7 +196,7 @@ def newest_good(
         manifest, reason = _examine(directory, digests)
         if reason is not None:
             bad.append(_pass_over(directory, reason, digests, quarantine))
-        elif manifest is not None and checkpoint_name(manifest.index) == name:
+        elif manifest is not None:
             chosen = manifest.index, manifest
             break
     instead = f"using {checkpoint_name(chosen[0])}" if chosen else "no older checkpoint is left"
@@ -207,13 +225,15 @@ def _number(name: str) -> int:
 
 
 def _examine(directory: str, digests: bool) -> tuple[Manifest | None, str | None]:
-    """Return a manifest, or why the checkpoint cannot be used; neither for a foreign directory."""
+    """Return a manifest, or why it cannot be used; neither for a foreign directory or a copy."""
     try:
         manifest = manifests.read(directory)
     except (FileNotFoundError, NotADirectoryError):
         return None, None
     except (CheckpointError, OSError) as error:
         return None, str(error)
+    if checkpoint_name(manifest.index) != os.path.basename(directory):
+        return None, None
     problems = check_files(directory, manifest, digests=digests)
     if not problems:
         return manifest, None

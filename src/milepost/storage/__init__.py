@@ -50,7 +50,7 @@ class Storage(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object durably; one that is not there is no error."""
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
+    def list_keys(self, prefix: str = "") -> Iterator[str]:
         """Yield all keys that begin with ``prefix`` in sorted order, without unfinished writes."""
 
 

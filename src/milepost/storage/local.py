@@ -19,7 +19,7 @@ class LocalStorage:
         >>> import tempfile
         >>> storage = LocalStorage(tempfile.mkdtemp())
         >>> storage.put("a/b", b"bytes")
-        >>> storage.get("a/b"), list(storage.keys())
+        >>> storage.get("a/b"), list(storage.list_keys())
         (b'bytes', ['a/b'])
     """
 
@@ -72,8 +72,8 @@ class LocalStorage:
             return
         posix.fsync_dir(os.path.dirname(path))
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        """Yield the keys that begin with ``prefix``, sorted; see :meth:`Storage.keys`."""
+    def list_keys(self, prefix: str = "") -> Iterator[str]:
+        """Yield the keys that begin with ``prefix``, sorted; see :meth:`Storage.list_keys`."""
         start = self._path(os.path.dirname(prefix)) if os.path.dirname(prefix) else self.root
         for key in self._walk(start):
             if key.startswith(prefix):
