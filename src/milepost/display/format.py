@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -62,15 +61,3 @@ def first_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     plain = [line for line in lines if not line[0].isspace()]
     return (plain or lines or [""])[-1].strip()
-
-
-def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one dict with ``a/b`` keys."""
-    flat: dict[str, Any] = {}
-    for key, item in row.items():
-        path = f"{prefix}{key}"
-        if isinstance(item, Mapping):
-            flat.update(flatten(item, f"{path}/"))
-        else:
-            flat[path] = item
-    return flat

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from milepost.api.nested import flatten_dict
 from milepost.display.columns import metric_names, parameter_names
-from milepost.display.format import amount, duration, first_line, flatten, shorten, size, value
+from milepost.display.format import amount, duration, first_line, shorten, size, value
 from milepost.display.table import Column, Table
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def best(view: RunView) -> str:
     trial = view.best
     if trial is None or view.metric is None:
         return ""
-    score = flatten(trial.row).get(view.metric)
+    score = flatten_dict(trial.row).get(view.metric)
     text = f"{view.metric}={value(score)} by {trial.name} at iteration {trial.iteration}"
     given = variables(trial.evaluated)
     return f"{text} ({given})" if given else text
@@ -122,7 +123,7 @@ def variables(searched: Mapping[str, Any]) -> str:
 
 def metrics(row: Mapping[str, Any], *, first: str | None, limit: int = 6) -> str:
     """Return the user's metrics in a row: ``loss=0.1, accuracy=0.97``."""
-    flat = flatten(row)
+    flat = flatten_dict(row)
     return ", ".join(
         f"{name}={shorten(value(flat[name]), CELL)}"
         for name in metric_names([flat], first=first, limit=limit)
@@ -145,7 +146,7 @@ def _picture(view: RunView, trials: Sequence[TrialView], *, more: int, max_error
 
 
 def _trial_table(view: RunView, trials: Sequence[TrialView], *, more: int) -> Table:
-    flat = [flatten(trial.row) for trial in trials]
+    flat = [flatten_dict(trial.row) for trial in trials]
     parameter_keys = parameter_names(trial.evaluated for trial in trials)
     metric_keys = metric_names(flat, first=view.metric)
     columns = [

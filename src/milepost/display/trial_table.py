@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from milepost.api.nested import flatten_dict
 from milepost.display import html, text
 from milepost.display.columns import is_number, metric_names, parameter_names
-from milepost.display.format import duration, first_line, flatten, shorten, value
+from milepost.display.format import duration, first_line, shorten, value
 from milepost.display.table import Column, Table
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class TrialTables:
             has_table: whether there is a table of trials at all.
             cell: longest cell or heading.
         """
-        rows = {id(trial): flatten(trial.last_result) for trial in trials}
+        rows = {id(trial): flatten_dict(trial.last_result) for trial in trials}
         found = metric_names(rows.values(), limit=infer + len(metrics)) if infer else []
         extra = [name for name in found if name not in metrics][:infer]
         ranked = _ranked(trials, rows, metric, mode)
@@ -132,7 +133,7 @@ def _trials(
     cells = []
     for trial in trials:
         row = rows[id(trial)]
-        config = {**flatten(trial.config), **trial.evaluated_params}
+        config = {**flatten_dict(trial.config), **trial.evaluated_params}
         cells.append(
             (
                 str(trial),

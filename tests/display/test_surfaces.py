@@ -1,0 +1,167 @@
+"""When surfaces draw, and how they treat the streams they write to."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from milepost.display.ansi import harmless
+from milepost.display.notebook import Notebook
+from milepost.display.plain import Plain
+from milepost.display.surface import Silent, Surface
+
+
+class Counting(Surface):
+    """Counts its drawings; each takes ``cost_s``."""
+
+    def __init__(self, clock: Any, cost_s: float = 0.0) -> None:
+        super().__init__(period_s=0.25, clock=clock)
+        self.clock = clock
+        self.cost_s = cost_s
+        self.drawn = 0
+        self.finished = 0
+
+    def draw(self, view: Any) -> None:
+        self.drawn += 1
+        self.clock.now += self.cost_s
+
+    def finish(self, view: Any) -> None:
+        self.finished += 1
+
+
+def test_updates_between_two_drawings_cost_nothing(view: Any, clock: Any) -> None:
+    """The run is looked at only when it is drawn."""
+    surface = Plain(clock=clock)
+    for _ in range(1000):
+        surface.update(view)
+    assert view.looks == 0
+
+
+def test_drawing_takes_a_bounded_share_of_the_time(view: Any, clock: Any) -> None:
+    """A drawing that takes a second is not repeated before twenty have passed."""
+    surface = Counting(clock, cost_s=1.0)
+    surface.update(view)
+    for _ in range(199):
+        clock.now += 0.1
+        surface.update(view)
+    assert surface.drawn == 1
+    clock.now += 0.2
+    surface.update(view)
+    assert surface.drawn == 2
+
+
+def test_closing_twice_draws_the_end_once(view: Any, clock: Any) -> None:
+    """The end of a run is shown once, and not at all when there was no run."""
+    surface = Counting(clock)
+    surface.close()
+    assert surface.finished == 0
+    surface.update(view)
+    surface.close()
+    surface.close()
+    assert surface.finished == 1
+
+
+def test_plain_lines_every_half_minute(view: Any, clock: Any, capsys: Any) -> None:
+    """A file gets one status line per 30 s and a table at the end, without escape sequences."""
+    surface = Plain(clock=clock)
+    for _ in range(7):
+        clock.now += 10
+        surface.update(view)
+    status = capsys.readouterr().out.splitlines()
+    assert len(status) == 2
+    assert status[0].startswith("digits: 2 of 8 trials ended, 3.0 s; trials: 2 running")
+    surface.close()
+    end = capsys.readouterr().out
+    assert "train_1a2b3_00003" in end
+    assert "\x1b" not in end
+
+
+def test_silence_still_shows_what_workers_print(view: Any, capsys: Any) -> None:
+    """verbose=0 hides the run, not the user's own output."""
+    surface = Silent()
+    surface.update(view)
+    surface.line("(train pid=1) hello", "stdout")
+    surface.line("(train pid=1) trouble", "stderr")
+    surface.close()
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("(train pid=1) hello\n", "(train pid=1) trouble\n")
+    assert view.looks == 0
+
+
+def test_a_closed_pipe_ends_the_display_and_not_the_run(
+    view: Any, clock: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    """``script | head`` goes on after head has gone; one log line says so."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        with caplog.at_level(logging.WARNING, "milepost.display"):
+            surface = Plain(clock=clock)
+            surface.line("lost")
+            surface.line("lost as well")
+            surface.update(view)
+            surface.close()
+        # What the file object still holds can never be written; it must not fail at its close.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), pipe.fileno())
+    assert [r.getMessage() for r in caplog.records] == [
+        "Progress is not shown any more, output failed: [Errno 32] Broken pipe. The run goes on."
+    ]
+
+
+def test_a_narrow_encoding_loses_characters_and_not_lines(monkeypatch: Any) -> None:
+    """Where output is ASCII, other characters become question marks."""
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    Silent().line("naïve…")
+    assert raw.getvalue() == b"na?ve?\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("plain", "plain"),
+        ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
+        ("10%\r50%\r100%", "100%"),
+        ("100%\r", "100%"),
+        ("\x1b[2A\x1b[Kup", "up"),
+        ("\x1b]0;title\x07text", "text"),
+        ("\x1b[?25lhidden", "hidden"),
+        ("bell\x07", "bell"),
+    ],
+)
+def test_worker_lines_cannot_move_the_cursor(written: str, shown: str) -> None:
+    """Colours pass; what would tear the live table does not."""
+    assert harmless(written) == shown
+
+
+def test_a_notebook_cell_is_updated_in_place(view: Any, clock: Any, monkeypatch: Any) -> None:
+    """One display is made, later drawings replace it, as HTML with a text form beside it."""
+    import IPython.display
+
+    messages: list[tuple[str, dict[str, str]]] = []
+
+    class Handle:
+        def update(self, formats: dict[str, str], raw: bool) -> None:
+            messages.append(("update", formats))
+
+    def display(formats: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        messages.append(("display", formats))
+        return Handle()
+
+    monkeypatch.setattr(IPython.display, "display", display)
+    surface = Notebook(clock=clock)
+    surface.update(view)
+    surface.update(view)
+    clock.now += 1.5
+    surface.update(view)
+    surface.close()
+    assert [kind for kind, _ in messages] == ["display", "update", "update"]
+    assert "<table" in messages[-1][1]["text/html"]
+    assert "train_1a2b3_00003" in messages[-1][1]["text/plain"]
