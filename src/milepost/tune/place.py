@@ -1,0 +1,136 @@
+"""Where an experiment goes: checks before anything starts, and names that are not taken."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from milepost.errors import ExperimentExistsError, StorageError
+from milepost.storage import names, posix, uri
+
+if TYPE_CHECKING:
+    from milepost.journal.experiment import Experiment
+
+_PROBE = b"a storage path must take at least a block of data\n".ljust(4096, b".")
+
+
+def check_storage(storage_path: str) -> str:
+    """Make sure that results can be written, before any trial starts.
+
+    The directory is created when it is missing, and a small file is written, flushed and removed.
+
+    Args:
+        storage_path: a path or a ``file://`` URI.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        StorageError: it cannot be created or written; the message says what is in the way.
+        ValueError: it is a URI of storage that this version cannot use.
+    """
+    path = uri.resolve(storage_path)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, "it cannot be created", error) from error
+    probe = names.temporary(path, "probe")
+    try:
+        try:
+            posix.write_new(probe, _PROBE)
+            posix.fsync_file(probe)
+        finally:
+            if os.path.lexists(probe):
+                posix.unlink(probe)
+    except OSError as error:
+        raise _unusable(path, "nothing can be written there", error) from error
+    return path
+
+
+def check_name_is_free(storage_path: str, name: str) -> None:
+    """Make sure that no other experiment has this name.
+
+    Raises:
+        ExperimentExistsError: one has; nothing of it was changed.
+        StorageError: something that is no directory is in the way.
+    """
+    from milepost.journal import experiment as experiments
+
+    path = os.path.join(storage_path, name)
+    if experiments.is_experiment(path):
+        raise ExperimentExistsError(
+            errno.EEXIST,
+            f"an experiment named {name!r} exists already in {storage_path}, and its results are "
+            "intact. Choose another RunConfig(name=...), or leave the name out and it gets one "
+            "with the time in it. To look at the old results: "
+            "ResultGrid(ExperimentAnalysis(<its path>))",
+            path,
+        )
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise StorageError(
+            errno.ENOTDIR,
+            f"the experiment {name!r} cannot have its directory: a file of that name is in the "
+            "way. It was not changed; choose another RunConfig(name=...)",
+            path,
+        )
+
+
+def create_experiment(
+    storage_path: str, name: str, *, trainable: str, automatic: bool
+) -> Experiment:
+    """Create the directory of a new experiment.
+
+    Args:
+        storage_path: an absolute path that :func:`check_storage` has seen.
+        name: the experiment's name.
+        trainable: the trainable's name.
+        automatic: whether we chose the name, so that a number may be added when it is taken, as
+            when two runs start within one second.
+
+    Raises:
+        ExperimentExistsError: a name given by the user is taken.
+        StorageError: the directory cannot be created.
+    """
+    from milepost.journal import experiment as experiments
+
+    number = 1
+    while True:
+        chosen = name if number == 1 else f"{name}_{number}"
+        path = os.path.join(storage_path, chosen)
+        number += 1
+        if automatic and os.path.lexists(path):
+            continue
+        if not automatic:
+            check_name_is_free(storage_path, chosen)
+        try:
+            return experiments.create(path, name=chosen, trainable=trainable)
+        except ExperimentExistsError:  # somebody was faster
+            if not automatic:
+                raise
+
+
+def _unusable(path: str, what: str, error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
+    obstacle = _first_existing(path)
+    if error.errno in (errno.ENOTDIR, errno.EEXIST) and not os.path.isdir(obstacle):
+        reason = f"{obstacle} is a file"
+    elif error.errno == errno.EROFS:
+        reason = f"the file system of {obstacle} is mounted read-only"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        reason = f"user {os.geteuid()} may not write to {obstacle}"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = f"there is no space left for {obstacle}"
+    return StorageError(
+        error.errno,
+        f"the storage path cannot be used: {what}: {reason}. No trial was started; set "
+        "RunConfig(storage_path=...) to a directory that can be written",
+        path,
+    )
+
+
+def _first_existing(path: str) -> str:
+    """The path itself or its closest parent that exists, whatever it is."""
+    while not os.path.lexists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path

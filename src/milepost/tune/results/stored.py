@@ -1,0 +1,279 @@
+"""Results as the disk has them: read without the trainable, unpickling nothing unless asked to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from milepost.tune.results import rows
+from milepost.tune.results.lazy import Deferred
+from milepost.tune.results.metrics import Analysis, analyse
+
+if TYPE_CHECKING:
+    from milepost.journal.image import TrialImage
+    from milepost.tune.results.result import Result
+
+log = logging.getLogger("milepost.tune")
+
+R = TypeVar("R", bound="Result")
+
+ERROR_PICKLE = "error.pkl"
+ERROR_TEXT = "error.txt"
+
+#: A kept checkpoint: its number, its directory, and the row it was reported with.
+Kept = tuple[int, str, dict[str, Any]]
+
+
+# --- a trial's directory --------------------------------------------------------------------
+
+
+def checkpoints(trial_dir: str) -> list[Kept]:
+    """Return the good committed checkpoints of a trial, oldest first.
+
+    A checkpoint counts only with its manifest, and only if its files have the sizes listed there;
+    others are left out with a line in the log.
+    """
+    from milepost.checkpoint import verify
+    from milepost.checkpoint.manifest import checkpoint_name
+    from milepost.storage import codec
+
+    found = []
+    for index, manifest in verify.committed(trial_dir):
+        path = os.path.join(trial_dir, checkpoint_name(index))
+        problems = verify.check_files(path, manifest)
+        if problems:
+            log.warning("%s is damaged and left out: %s", path, problems[0].detail)
+            continue
+        row = codec.preview(manifest.metrics)
+        found.append((index, path, row if isinstance(row, dict) else {}))
+    return found
+
+
+def load_error(trial_dir: str) -> Exception | str | None:
+    """Return the error of a trial that failed for good; this unpickles ``error.pkl``.
+
+    A trial that failed and was tried again with success has none. Where the exception cannot be
+    loaded, for example because its class is not importable here, the text of ``error.txt`` counts.
+    """
+    pickled = os.path.join(trial_dir, ERROR_PICKLE)
+    text = os.path.join(trial_dir, ERROR_TEXT)
+    has_pickle, has_text = os.path.isfile(pickled), os.path.isfile(text)
+    if not (has_pickle or has_text) or _ended_well(trial_dir):
+        return None
+    if has_pickle:
+        try:
+            with open(pickled, "rb") as file:
+                error = pickle.load(file)
+        except Exception as problem:  # noqa: BLE001 - a pickle may raise anything; the text stays
+            log.warning("%s cannot be loaded (%r); using %s", pickled, problem, ERROR_TEXT)
+        else:
+            if isinstance(error, Exception):
+                return error
+    if not has_text:
+        return None
+    with open(text, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _ended_well(trial_dir: str) -> bool:
+    """Whether the journal says that the trial of a directory has ended without an error."""
+    experiment_path = _experiment_above(trial_dir)
+    if experiment_path is None:
+        return False
+    from milepost.journal import replay
+
+    directory = os.path.relpath(trial_dir, experiment_path)
+    return any(
+        trial.directory == directory and trial.status == "TERMINATED"
+        for trial in replay.image(experiment_path).trials.values()
+    )
+
+
+def _experiment_above(path: str) -> str | None:
+    from milepost.journal.experiment import is_experiment
+
+    parent = os.path.dirname(path)
+    while not is_experiment(parent):
+        if parent == os.path.dirname(parent):
+            return None
+        parent = os.path.dirname(parent)
+    return parent
+
+
+def result_from_path(
+    cls: type[R], path: str | os.PathLike[str], storage_filesystem: Any | None
+) -> R:
+    """See :meth:`Result.from_path`."""
+    from milepost.checkpoint.handle import Checkpoint
+    from milepost.storage import uri
+
+    trial_dir = _local(path, storage_filesystem, uri.resolve)
+    if not os.path.isdir(trial_dir):
+        raise RuntimeError(f"There is no trial directory {trial_dir}.")
+    if not rows.has_rows(trial_dir):
+        raise RuntimeError(
+            f"{trial_dir} holds no results: it has neither {rows.ROWS_FILE} nor {rows.TABLE_FILE}. "
+            "A trial's directory is meant, the one that has params.json, not the experiment's."
+        )
+    metrics = rows.last_row(trial_dir) or {}
+    config = metrics.get("config")
+    kept = [
+        (Checkpoint.from_directory(place), row if config is None else {**row, "config": config})
+        for _, place, row in checkpoints(trial_dir)
+    ]
+    return cls(
+        metrics=metrics,
+        checkpoint=kept[-1][0] if kept else None,
+        error=Deferred(load_error, trial_dir),
+        path=trial_dir,
+        metrics_dataframe=Deferred(rows.frame, trial_dir),
+        best_checkpoints=kept,
+        _storage_filesystem=storage_filesystem,
+    )
+
+
+# --- an experiment's directory ----------------------------------------------------------------
+
+
+def experiment_directory(path: str | os.PathLike[str], storage_filesystem: Any | None) -> str:
+    """Return the experiment's directory for its path or that of a file in it.
+
+    Raises:
+        ValueError: there is no experiment.
+    """
+    from milepost.journal.experiment import is_experiment
+    from milepost.storage import uri
+
+    directory = _local(path, storage_filesystem, uri.resolve)
+    for candidate in (directory, os.path.dirname(directory)):
+        if is_experiment(candidate):
+            return candidate
+    raise ValueError(
+        f"there is no experiment in {directory}: it has no .milepost/experiment.json. Give the "
+        "directory that has the trials' directories in it"
+    )
+
+
+def stored_records(experiment_path: str) -> Sequence[StoredTrial]:
+    """Return all trials of an experiment as its journal tells them, in order of creation.
+
+    Raises:
+        JournalError: the journal cannot be read.
+    """
+    from milepost.journal import replay
+    from milepost.storage import codec
+
+    image = replay.image(experiment_path)
+    setup = codec.preview(image.setup) if image.setup is not None else {}
+    keeping = (setup.get("run_config") or {}).get("checkpoint_config") or {}
+    return [StoredTrial(experiment_path, trial, keeping) for trial in image.trials.values()]
+
+
+class StoredTrial:
+    """One trial as the journal and its directory tell it.
+
+    It has what :class:`milepost.control.outcome.TrialRecord` has. Values that JSON cannot hold
+    show as their repr.
+
+    Args:
+        experiment_path: where the trial's directory is.
+        image: what the journal knows of the trial.
+        keeping: the fields of the run's ``CheckpointConfig``.
+    """
+
+    def __init__(self, experiment_path: str, image: TrialImage, keeping: dict[str, Any]) -> None:
+        self._image = image
+        self._keeping = keeping
+        self.trial_id = image.trial
+        self.name = image.name
+        self.tag = image.tag
+        self.status = image.status
+        self.failures = image.failures
+        self.directory = os.path.join(experiment_path, image.directory)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Its configuration."""
+        return self._decoded(self._image.config)
+
+    @cached_property
+    def evaluated(self) -> dict[str, Any]:
+        """The searched variables with flat names."""
+        return self._decoded(self._image.evaluated)
+
+    @cached_property
+    def last_row(self) -> dict[str, Any]:
+        """The last reported row with ``config``, or the trial's id alone."""
+        if self._image.row is None:
+            return {"trial_id": self.trial_id}
+        row = self._decoded(self._image.row)
+        return {**row, "config": self.config, "experiment_tag": self.tag}
+
+    @cached_property
+    def checkpoints(self) -> list[Kept]:
+        """The kept checkpoints, the best one last."""
+        from milepost.api.nested import flatten_dict
+        from milepost.checkpoint.retention import Entry, ranked
+
+        found = {kept[0]: kept for kept in checkpoints(self.directory)}
+        entries = [
+            Entry(index, metrics=flatten_dict(row))
+            for index, (_, _, row) in found.items()
+            if index not in self._image.deleting
+        ]
+        order = ranked(
+            entries,
+            self._keeping.get("checkpoint_score_attribute"),
+            self._keeping.get("checkpoint_score_order"),
+        )
+        return [
+            (index, path, {**row, "config": self.config})
+            for index, path, row in (found[entry.index] for entry in order)
+        ]
+
+    @property
+    def latest(self) -> Kept | None:
+        """The newest checkpoint."""
+        return max(self.checkpoints, key=lambda kept: kept[0], default=None)
+
+    @property
+    def num_to_keep(self) -> int | None:
+        """How many checkpoints count as the best ones; None for all."""
+        return self._keeping.get("num_to_keep")
+
+    @property
+    def error(self) -> Exception | str | None:
+        """Why it failed; this unpickles the exception."""
+        if self.status == "TERMINATED":
+            return None
+        failure = self._image.failure
+        return load_error(self.directory) or (failure.message if failure else None)
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """What its numeric metrics amount to; from its last row alone where no rows are logged."""
+        logged = analyse(rows.rows(self.directory))
+        if logged or self._image.row is None:
+            return logged
+        return analyse([self.last_row])
+
+    @staticmethod
+    def _decoded(raw: Any) -> dict[str, Any]:
+        from milepost.storage import codec
+
+        value = codec.preview(raw)
+        return value if isinstance(value, dict) else {}
+
+
+def _local(path: str | os.PathLike[str], storage_filesystem: Any | None, resolve: Any) -> str:
+    """Return the absolute local path for a path of a user."""
+    if storage_filesystem is not None:
+        from milepost.storage.filesystem import require_local
+
+        require_local(storage_filesystem)
+    resolved: str = resolve(path)
+    return resolved
