@@ -1,5 +1,7 @@
-"""Nested dicts and their flat form, in which a slash joins the keys: ``{"a": {"b": 1}}`` is
-``{"a/b": 1}``."""
+"""Nested dicts and their flat form, in which a slash joins the keys.
+
+``{"a": {"b": 1}}`` is ``{"a/b": 1}``.
+"""
 
 from __future__ import annotations
 

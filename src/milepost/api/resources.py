@@ -166,7 +166,8 @@ def _normalised(bundles: Any) -> list[Bundle]:
         raise ValueError(f"A PlacementGroupFactory needs at least one bundle, got {bundles!r}.")
     if not isinstance(bundles, list | tuple):
         raise ValueError(
-            f"A PlacementGroupFactory takes a list of bundles such as [{{'CPU': 1}}], got {bundles!r}."
+            "A PlacementGroupFactory takes a list of bundles such as [{'CPU': 1}], "
+            f"got {bundles!r}."
         )
     return [_normalised_bundle(bundle) for bundle in bundles]
 

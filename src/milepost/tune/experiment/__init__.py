@@ -1,4 +1,4 @@
-"""Experiments and trials as scripts see them."""
+"""Experiments and trials, under Ray's package name."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ if TYPE_CHECKING:
     from milepost.control.facade import Trial
     from milepost.tune.experiment.experiment import Experiment
 
-__all__ = ["Experiment", "Trial"]
-
-_WHERE = {
+_ORIGIN = {
     "Experiment": "milepost.tune.experiment.experiment",
     "Trial": "milepost.control.facade",
 }
 
+__all__ = ["Experiment", "Trial"]
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_WHERE[name]), name)
-    return value
+    if name in _ORIGIN:
+        value = getattr(import_module(_ORIGIN[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Resources of trials, under Ray's package name."""

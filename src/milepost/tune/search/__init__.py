@@ -1,0 +1,53 @@
+"""What proposes configurations: spaces, random and grid search, and searchers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from milepost.api.search_algorithm import SearchAlgorithm
+    from milepost.api.searcher import Searcher
+    from milepost.tune.search.basic_variant import BasicVariantGenerator
+    from milepost.tune.search.concurrency_limiter import ConcurrencyLimiter
+    from milepost.tune.search.create import create_searcher
+    from milepost.tune.search.primitives import grid_search
+    from milepost.tune.search.repeater import Repeater
+    from milepost.tune.search.search_generator import SearchGenerator
+
+_ORIGIN = {
+    "BasicVariantGenerator": "milepost.tune.search.basic_variant",
+    "ConcurrencyLimiter": "milepost.tune.search.concurrency_limiter",
+    "Repeater": "milepost.tune.search.repeater",
+    "SearchAlgorithm": "milepost.api.search_algorithm",
+    "SearchGenerator": "milepost.tune.search.search_generator",
+    "Searcher": "milepost.api.searcher",
+    "create_searcher": "milepost.tune.search.create",
+    "grid_search": "milepost.tune.search.primitives",
+}
+_PARTS = ("basic_variant", "sample", "searcher", "variant_generator")
+
+__all__ = [
+    "BasicVariantGenerator",
+    "ConcurrencyLimiter",
+    "Repeater",
+    "SearchAlgorithm",
+    "SearchGenerator",
+    "Searcher",
+    "create_searcher",
+    "grid_search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ORIGIN:
+        value = getattr(import_module(_ORIGIN[name]), name)
+        globals()[name] = value
+        return value
+    if name in _PARTS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_PARTS})

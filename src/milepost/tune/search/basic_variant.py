@@ -1,0 +1,225 @@
+"""Random and grid search."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pickle
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from milepost.api.search_algorithm import SearchAlgorithm, TrialSpec
+from milepost.tune.search.samplers import RandomSource
+from milepost.tune.search.tags import flat_params, tag_of
+from milepost.tune.search.variants import (
+    Variant,
+    count,
+    finished,
+    variants,
+    warn_of_outliers,
+    with_preset,
+)
+
+if TYPE_CHECKING:
+    from milepost.tune.search.samplers import RandomState
+
+
+class BasicVariantGenerator(SearchAlgorithm):
+    """Samples a search space at random and expands its grids. Mirrors Ray's class.
+
+    Each of ``num_samples`` samples draws the random variables and makes one trial per combination
+    of the grids. Trials are made one by one, so a space may be as large as it likes.
+
+    Args:
+        points_to_evaluate: configurations to try first; each takes the place of one sample. What
+            a point leaves out is sampled.
+        max_concurrent: how many trials may be out at once; 0 for no limit.
+        constant_grid_search: draw the random variables once per sample, for all combinations.
+        random_state: a NumPy generator, or a seed for one; the default draws from NumPy's global
+            generator, so that ``np.random.seed`` counts.
+
+    Raises:
+        ValueError: ``max_concurrent`` is negative.
+    """
+
+    CKPT_FILE_TMPL = "basic-variant-state-{}.json"
+
+    def __init__(
+        self,
+        points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
+        max_concurrent: int = 0,
+        constant_grid_search: bool = False,
+        random_state: RandomState = None,
+    ) -> None:
+        if max_concurrent < 0:
+            raise ValueError(f"max_concurrent must be zero or more, got {max_concurrent!r}.")
+        self.max_concurrent = max_concurrent
+        self._points = deepcopy(list(points_to_evaluate or []))
+        self._constant_grid_search = constant_grid_search
+        self._prefix = os.environ.get("_TEST_TUNE_TRIAL_UUID") or os.urandom(3).hex()[:5]
+        self._experiments: list[tuple[Any, int]] = []
+        self._live: set[str] = set()
+        self._counter = 0
+        self._source = RandomSource(random_state)
+        # Where the search is: the experiment, the sample in it, and how many of that sample's
+        # variants are taken. The source's mark is where that sample began.
+        self._at = (0, 0)
+        self._taken = 0
+        self._current: Iterator[Variant] | None = None
+
+    @property
+    def total_samples(self) -> int:
+        """How many trials there will be, as far as known before choices are made."""
+        return sum(self._total(space, samples) for space, samples in self._experiments)
+
+    def add_configurations(self, experiments: Any) -> None:
+        """Take the search spaces of one or several experiments.
+
+        Args:
+            experiments: an experiment (anything with a ``spec`` that holds ``config`` and
+                ``num_samples``), a list of them, or a dict of them by name.
+
+        Raises:
+            KeyError: a point to evaluate names something that is not in the space.
+            ValueError: a grid has no values.
+        """
+        if isinstance(experiments, Mapping):
+            experiments = list(experiments.values())
+        elif not isinstance(experiments, list | tuple):
+            experiments = [experiments]
+        for experiment in experiments:
+            space = experiment.spec.get("config") or {}
+            samples = int(experiment.spec.get("num_samples", 1))
+            self._total(space, samples)  # refuses bad grids and points now, not at a later trial
+            for point in self._points:
+                warn_of_outliers(space, point)
+            self._experiments.append((space, samples))
+        self._finished = False
+
+    def next_trial(self) -> TrialSpec | None:
+        """Return the next trial; None when too many are out, or when there are no more.
+
+        Raises:
+            RecursiveDependencyError: expressions depend on each other in a circle.
+            ValueError: an expression fails.
+        """
+        if self._finished or (self.max_concurrent and len(self._live) >= self.max_concurrent):
+            return None
+        variant = self._next_variant()
+        if variant is None:
+            self.set_finished()
+            return None
+        trial_id = f"{self._prefix}_{self._counter:05d}"
+        trial = TrialSpec(
+            trial_id=trial_id,
+            config=finished(variant.config),
+            evaluated_params=flat_params(variant.resolved),
+            experiment_tag=tag_of(self._counter, variant.resolved),
+        )
+        self._counter += 1
+        self._live.add(trial_id)
+        return trial
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Make room for another trial."""
+        self._live.discard(trial_id)
+
+    # --- going on after an interruption -------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """Return where the search is; :meth:`set_state` goes on from there with the same draws."""
+        return {
+            "prefix": self._prefix,
+            "counter": self._counter,
+            "at": self._at,
+            "taken": self._taken,
+            "random": self._source.state_at_mark(),
+            "live": sorted(self._live),
+            "finished": self._finished,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`get_state` returned, over the same spaces."""
+        self._prefix = state["prefix"]
+        self._counter = state["counter"]
+        self._at = tuple(state["at"])
+        self._taken = state["taken"]
+        self._live = set(state["live"])
+        self._finished = state["finished"]
+        self._current = None
+        if state["random"] is not None:
+            self._source = RandomSource.at(state["random"])
+
+    def has_checkpoint(self, dirpath: str) -> bool:
+        """Whether a directory holds a state of this search."""
+        return bool(_states(dirpath, self.CKPT_FILE_TMPL))
+
+    def save_to_dir(self, dirpath: str, session_str: str) -> None:
+        """Write the state into a directory so that a crash leaves the old or the new one."""
+        target = os.path.join(dirpath, self.CKPT_FILE_TMPL.format(session_str))
+        draft = f"{target}.tmp"
+        with open(draft, "wb") as file:
+            pickle.dump(self.get_state(), file)
+        os.replace(draft, target)
+
+    def restore_from_dir(self, dirpath: str) -> None:
+        """Take back the newest state that :meth:`save_to_dir` wrote into a directory.
+
+        Raises:
+            RuntimeError: the directory holds none.
+        """
+        states = _states(dirpath, self.CKPT_FILE_TMPL)
+        if not states:
+            raise RuntimeError(f"There is no state of a random or grid search in {dirpath}.")
+        with open(states[-1], "rb") as file:
+            self.set_state(pickle.load(file))
+
+    # --- where the search is ------------------------------------------------------------------
+
+    def _total(self, space: Any, samples: int) -> int:
+        points = sum(count(with_preset(space, point)) for point in self._points)
+        return points + max(0, _unlimited(samples) - len(self._points)) * count(space)
+
+    def _next_variant(self) -> Variant | None:
+        while True:
+            if self._current is None:
+                space = self._space_of_sample()
+                if space is None:
+                    return None
+                self._source.mark()
+                drawn = variants(
+                    space, self._source, constant_grid_search=self._constant_grid_search
+                )
+                # After a restore the sample is drawn again up to where the search was.
+                self._current = islice(drawn, self._taken, None)
+            variant = next(self._current, None)
+            if variant is not None:
+                self._taken += 1
+                return variant
+            experiment, sample = self._at
+            self._at, self._taken, self._current = (experiment, sample + 1), 0, None
+
+    def _space_of_sample(self) -> Any:
+        """The space of the sample that is due, with its preset; None when all are done."""
+        while self._at[0] < len(self._experiments):
+            experiment, sample = self._at
+            space, samples = self._experiments[experiment]
+            if sample < len(self._points):
+                return with_preset(space, self._points[sample])
+            if sample < _unlimited(samples):
+                return space
+            self._at = (experiment + 1, 0)
+        return None
+
+
+def _unlimited(samples: int) -> int:
+    return sys.maxsize if samples == -1 else samples
+
+
+def _states(dirpath: str, template: str) -> list[str]:
+    return sorted(glob.glob(os.path.join(glob.escape(dirpath), template.format("*"))))

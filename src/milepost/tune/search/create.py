@@ -1,0 +1,32 @@
+"""Making a searcher by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from milepost.api.spelling import did_you_mean
+from milepost.tune.named import accepted_arguments
+from milepost.tune.search.basic_variant import BasicVariantGenerator
+
+_NAMED = {"random": BasicVariantGenerator, "variant_generator": BasicVariantGenerator}
+
+
+def create_searcher(search_alg: str, **kwargs: Any) -> Any:
+    """Return a search algorithm by name. Mirrors ``ray.tune.create_searcher``.
+
+    Args:
+        search_alg: ``"random"`` or ``"variant_generator"``, in any case: random and grid search.
+        **kwargs: its arguments; those it does not know are left out, with a line in the log.
+
+    Raises:
+        ValueError: this version has no search algorithm of that name.
+    """
+    kind = _NAMED.get(str(search_alg).lower())
+    if kind is None:
+        raise ValueError(
+            f"There is no search algorithm {search_alg!r} in this version of Milepost."
+            + did_you_mean(str(search_alg).lower(), _NAMED)
+            + " Any object that derives from milepost.tune.search.Searcher can be passed to "
+            "TuneConfig(search_alg=...) instead."
+        )
+    return kind(**accepted_arguments(kind, kwargs))

@@ -1,0 +1,195 @@
+"""Makes trials of what a searcher suggests."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from milepost.api.checks import ArgumentError
+from milepost.api.search_algorithm import SearchAlgorithm, TrialSpec
+from milepost.api.searcher import Searcher
+from milepost.tune.search.domains import Domain
+from milepost.tune.search.space import Path, filled, variable_of, without
+from milepost.tune.search.tags import format_suggestion
+from milepost.tune.search.variants import finished
+
+logger = logging.getLogger("milepost.tune")
+
+
+class SearchGenerator(SearchAlgorithm):
+    """Makes a trial of each suggestion of a searcher. Mirrors Ray's class.
+
+    A suggestion is merged over the constants of the experiment's configuration; functions of
+    ``sample_from`` are called last, and the searcher never sees them.
+
+    Args:
+        searcher: proposes configurations.
+
+    Raises:
+        TypeError: it is no searcher.
+    """
+
+    def __init__(self, searcher: Searcher) -> None:
+        if not isinstance(searcher, Searcher):
+            raise SearcherTypeError(
+                f"A searcher must derive from milepost.tune.search.Searcher, got {searcher!r}."
+            )
+        self.searcher = searcher
+        self._config: dict[str, Any] | None = None
+        self._num_samples = 0
+        self._counter = 0
+        self._warned = False
+
+    @property
+    def metric(self) -> Any:
+        """The searcher's metric."""
+        return self.searcher.metric
+
+    @property
+    def total_samples(self) -> int:
+        """How many trials there will be at most."""
+        return self._num_samples
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """Hand the run's metric, mode and space to the searcher."""
+        space = without(config, lambda v: isinstance(v, Domain) and v.is_function())
+        try:
+            return bool(self.searcher.set_search_properties(metric, mode, space, **spec))
+        except TypeError as error:
+            if not spec or "unexpected keyword" not in str(error):
+                raise
+        logger.warning(
+            "%s.set_search_properties() takes no **spec; it is called without. Add it.",
+            type(self.searcher).__name__,
+        )
+        return bool(self.searcher.set_search_properties(metric, mode, space))
+
+    def add_configurations(self, experiments: Any) -> None:
+        """Take the configuration of exactly one experiment.
+
+        Raises:
+            ValueError: there are several.
+        """
+        if isinstance(experiments, Mapping):
+            experiments = list(experiments.values())
+        elif not isinstance(experiments, list | tuple):
+            experiments = [experiments]
+        if len(experiments) != 1 or self._config is not None:
+            raise ArgumentError(
+                f"{type(self.searcher).__name__} searches one experiment; use a searcher of its "
+                "own for each."
+            )
+        spec = experiments[0].spec
+        samples = int(spec.get("num_samples", 1))
+        self._config = spec.get("config") or {}
+        self._num_samples = sys.maxsize if samples == -1 else samples
+
+    def next_trial(self) -> TrialSpec | None:
+        """Ask the searcher for a configuration; None when it has none now, or no more.
+
+        Raises:
+            ValueError: the suggestion is no dict.
+        """
+        if self.is_finished():
+            return None
+        trial_id = os.urandom(4).hex()
+        suggested = self.searcher.suggest(trial_id)
+        if isinstance(suggested, str) and suggested == Searcher.FINISHED:
+            self.set_finished()
+            logger.info("%s has no more suggestions.", type(self.searcher).__name__)
+            return None
+        if suggested is None:
+            return None
+        if not isinstance(suggested, Mapping):
+            raise ValueError(
+                f"{type(self.searcher).__name__}.suggest() must return a dict, None or "
+                f"Searcher.FINISHED, got {suggested!r}."
+            )
+        self._counter += 1
+        searched = _flat(suggested)
+        merged = _merged(filled(self._config or {}, {}), filled(dict(suggested), {}))
+        shown = format_suggestion(_flat(merged))
+        return TrialSpec(
+            trial_id=trial_id,
+            config=finished(merged),
+            evaluated_params={"/".join(map(str, path)): v for path, v in searched.items()},
+            experiment_tag=f"{self._counter}_{shown}" if shown else str(self._counter),
+        )
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Tell the searcher."""
+        self.searcher.on_trial_result(trial_id, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell the searcher."""
+        self.searcher.on_trial_complete(trial_id, result=result, error=error)
+
+    def is_finished(self) -> bool:
+        """Whether ``num_samples`` trials were made, or the searcher has no more suggestions."""
+        return self._counter >= self._num_samples or self._finished
+
+    def get_state(self) -> dict[str, Any]:
+        """Return how many trials were made; the searcher's own state is kept apart from it."""
+        return {"counter": self._counter, "finished": self._finished}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`get_state` returned."""
+        self._counter = state["counter"]
+        self._finished = state["finished"]
+
+    def has_checkpoint(self, dirpath: str) -> bool:
+        """Whether a directory holds a state of the searcher."""
+        prefix, suffix = self.searcher.CKPT_FILE_TMPL.split("{}")
+        return any(n.startswith(prefix) and n.endswith(suffix) for n in os.listdir(dirpath))
+
+    def save_to_dir(self, dirpath: str, session_str: str) -> None:
+        """Write the searcher's state into a directory, if it can save itself."""
+        try:
+            self.searcher.save_to_dir(dirpath, session_str)
+        except NotImplementedError:
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "%s has no save(), so an interrupted run could not go on where it was.",
+                    type(self.searcher).__name__,
+                )
+
+    def restore_from_dir(self, dirpath: str) -> None:
+        """Let the searcher take back the newest state in a directory.
+
+        Raises:
+            RuntimeError: the directory holds none.
+        """
+        self.searcher.restore_from_dir(dirpath)
+
+
+class SearcherTypeError(TypeError, AssertionError):
+    """Something else was passed as a searcher; Ray raises ``AssertionError`` for it."""
+
+
+def _flat(config: Mapping[Any, Any], path: Path = ()) -> dict[Path, Any]:
+    """A configuration by path; functions of ``sample_from`` are left out."""
+    flat: dict[Path, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, (*path, key)))
+        elif not isinstance(value, Domain):
+            flat[(*path, key)] = value
+    return flat
+
+
+def _merged(constants: dict[Any, Any], suggested: dict[Any, Any]) -> dict[Any, Any]:
+    """Constants with a suggestion over them, level by level; both are copies already."""
+    for key, value in suggested.items():
+        old = constants.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and variable_of(old, ()) is None:
+            value = _merged(old, value)
+        constants[key] = value
+    return constants
