@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from milepost.errors import CheckpointFailedError
@@ -47,6 +46,7 @@ class Captures:
             owned: the directory is ours, so that it may be renamed away.
 
         Raises:
+            FileNotFoundError, NotADirectoryError: there is no such directory.
             CaptureError: it could not be captured; nothing is left of it.
         """
         from milepost.journal.objects import digest
@@ -64,9 +64,13 @@ class Captures:
             index,
             codec.encode(row, put),
             objects,
-            iteration=row["training_iteration"],
+            iteration=row.get("training_iteration", 0),
             owned=owned,
         )
+
+    def new_directory(self) -> str:
+        """Create an empty directory to fill and capture with ``owned=True``."""
+        return self._connected().new_directory()
 
     def settled(self, index: int) -> str:
         """Wait for a checkpoint's commit and return its path.
@@ -80,19 +84,15 @@ class Captures:
         """Raise if an earlier checkpoint could not be committed; each is raised once.
 
         Raises:
-            CheckpointFailedError: naming all that failed since the last call.
+            CheckpointFailedError: naming those that failed since the last call.
         """
         if self._capturer is None:
             return
-        failures = self._capturer.failures()
+        failures = [error for _, error in self._capturer.failures()]
+        if len(failures) == 1:
+            raise failures[0]
         if failures:
-            raise CheckpointFailedError(
-                "; ".join(
-                    f"{os.path.join(self._run.trial_dir, directory_name(index))} could not be "
-                    f"committed: {error}"
-                    for index, error in failures
-                )
-            )
+            raise CheckpointFailedError("; ".join(map(str, failures)))
 
     def close(self) -> None:
         """Leave the keeper; captured checkpoints will be committed without this process."""

@@ -48,11 +48,7 @@ def run_function(
                 session.ended,
                 text(error),
             )
-    return Finished("returned" if session.ended is None else _reason(session.ended))
-
-
-def _reason(ended: str) -> Any:
-    return ended
+    return Finished(session.ended or "returned")
 
 
 def _report_value(value: Any, session: TrialSession) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from milepost.errors import ChannelClosedError
 from milepost.worker import node, session
@@ -21,6 +21,9 @@ from milepost.worker.failure import failed
 from milepost.worker.function_runner import run_function
 from milepost.worker.protocol import Failed, Finished, RunTrial, Shutdown, Started, load
 from milepost.worker.trial_session import TrialSession
+
+if TYPE_CHECKING:
+    from milepost.worker.class_runner import ClassRunner
 
 CHDIR_VARIABLE = "RAY_CHDIR_TO_TRIAL_DIR"
 ORIGINAL_DIRECTORY_VARIABLE = "TUNE_ORIG_WORKING_DIR"
@@ -58,6 +61,7 @@ class _Worker:
         self._channel = channel
         self._load = load_trainable
         self._trainable: Any = None
+        self._runner: ClassRunner | None = None
         self._original_directory = os.getcwd()
         self.shutting_down = False
 
@@ -79,7 +83,9 @@ class _Worker:
             session.leave()
 
     def close(self) -> None:
-        """Clean up what a trainable left open."""
+        """Clean up a class that no other trial will take over."""
+        if self._runner is not None:
+            self._runner.close()
 
     def _run_function(self, trial: RunTrial, config: Any) -> Finished | Failed:
         current = TrialSession(trial, self._channel)
@@ -92,7 +98,15 @@ class _Worker:
             current.close()
 
     def _run_class(self, trial: RunTrial, config: Any) -> Finished | Failed:
-        raise NotImplementedError
+        from milepost.worker.class_runner import ClassRunner
+
+        if self._runner is None:
+            self._runner = ClassRunner(self._trainable, self._channel)
+        session.enter(trial)
+        try:
+            return self._runner.run(trial, config, self._started)
+        finally:
+            self.shutting_down = self._runner.shutdown
 
     def _started(self) -> None:
         self._channel.send(Started(os.getpid(), node.hostname(), node.ip()))

@@ -68,6 +68,8 @@ class RunTrial:
         resources: the trial's placement group factory, pickled, for ``get_trial_resources``.
         chdir: whether the worker changes into ``trial_dir``.
         reset: True when this worker ran another trial before (``reuse_actors``).
+        reusable: True when it may run another one afterwards: a class's ``cleanup`` then waits
+            until the worker's end.
     """
 
     kind: Literal["function", "class"]
@@ -85,6 +87,7 @@ class RunTrial:
     resources: bytes = b""
     chdir: bool = True
     reset: bool = False
+    reusable: bool = False
     rank: int = 0
     world_size: int = 1
 

@@ -26,8 +26,12 @@ class RowBuilder:
         last: the last row, or an empty dict.
     """
 
-    def __init__(self, trial_id: str, counters: Counters = Counters()) -> None:  # noqa: B008
+    def __init__(self, trial_id: str, counters: Counters) -> None:
         self.trial_id = trial_id
+        self.restart(counters)
+
+    def restart(self, counters: Counters) -> None:
+        """Go on from these totals, after a restore or a reset."""
         self.iteration = counters.training_iteration
         self.time_total_s = counters.time_total_s
         self.timesteps_total = counters.timesteps_total
@@ -80,9 +84,11 @@ class RowBuilder:
         self.last = row
         return row
 
-    def filled(self, time_this_iter_s: float, *, timestamp: Any = None) -> dict[str, Any]:
+    def filled(
+        self, time_this_iter_s: Any, *, timestamp: Any = None, now: datetime | None = None
+    ) -> dict[str, Any]:
         """The fields that always replace the user's."""
-        now = datetime.now()
+        now = now or datetime.now()
         fields = {
             "trial_id": self.trial_id,
             "date": now.strftime("%Y-%m-%d_%H-%M-%S"),
@@ -98,7 +104,3 @@ class RowBuilder:
         if self.timesteps_since_restore:
             fields["timesteps_since_restore"] = self.timesteps_since_restore
         return fields
-
-    def restart(self) -> None:
-        """Set all counters to zero, for a trainable that is reset."""
-        self.__init__(self.trial_id)  # type: ignore[misc]

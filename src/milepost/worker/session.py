@@ -80,6 +80,13 @@ def current_trial() -> RunTrial | None:
     return _trial
 
 
+def current_index() -> int:
+    """Number of the checkpoint that this trial reported last; -1 before its first."""
+    if _session is not None:
+        return _session.newest_index
+    return -1 if _trial is None else _trial.first_index - 1
+
+
 def enter(trial: RunTrial, session: TrialSession | None = None) -> None:
     """Make a trial the current one; class trainables have no session to report to."""
     global _session, _trial, _fork_hook_set

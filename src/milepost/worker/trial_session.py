@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from milepost.errors import ChannelClosedError
 from milepost.worker import metrics as checks
@@ -42,7 +42,7 @@ class TrialSession:
 
     def __init__(self, run: RunTrial, channel: Channel) -> None:
         self.run = run
-        self.ended: str | None = None
+        self.ended: Literal["stop", "pause"] | None = None
         self.shutdown = False
         self._channel = channel
         self._rows = RowBuilder(run.trial_id, run.counters)
@@ -96,6 +96,11 @@ class TrialSession:
                 (index, kind), self._unsettled = self._unsettled, None
                 self._checkpoint = kind(self._captures.settled(index))
             return self._checkpoint
+
+    @property
+    def newest_index(self) -> int:
+        """Number of the last checkpoint; before the first of all it is -1."""
+        return self._captures.next_index - 1
 
     def close(self) -> None:
         """Leave the keeper."""

@@ -1,0 +1,158 @@
+"""Runs a ``Trainable`` class: set up, restore, then step after step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any, Literal
+
+from milepost.errors import ChannelClosedError
+from milepost.worker import metrics as checks
+from milepost.worker.captures import Captures
+from milepost.worker.channel import Channel
+from milepost.worker.failure import failed, text
+from milepost.worker.protocol import (
+    Failed,
+    Finished,
+    Reply,
+    Reported,
+    RunTrial,
+    Saved,
+    SaveNow,
+    Shutdown,
+    dump,
+    load,
+)
+from milepost.worker.trainable import Place, Trainable, construct
+
+logger = logging.getLogger("milepost.worker")
+
+
+class ClassRunner:
+    """Keeps one object of a user's class from trial to trial.
+
+    Args:
+        cls: the class.
+        channel: to the controller.
+
+    Attributes:
+        shutdown: whether the controller asked the worker to end, or is gone.
+    """
+
+    def __init__(self, cls: type[Trainable], channel: Channel) -> None:
+        self._cls = cls
+        self._channel = channel
+        self._trainable: Trainable | None = None
+        self.shutdown = False
+
+    def run(
+        self, trial: RunTrial, config: dict[str, Any], started: Callable[[], None]
+    ) -> Finished | Failed:
+        """Train until told to stop or pause.
+
+        Args:
+            trial: the trial; with ``reset`` the object of the trial before is asked to change.
+            config: its hyper-parameters.
+            started: called when the object is ready to train.
+        """
+        captures = Captures(trial)
+        try:
+            refusal = self._prepare(trial, config)
+            if refusal is not None:
+                return refusal
+            started()
+            action = self._train(captures)
+            if not trial.reusable:
+                self.close()
+            return Finished(action)
+        except ChannelClosedError:
+            self.shutdown = True
+            return Finished("stop")
+        finally:
+            captures.close()
+
+    def close(self) -> None:
+        """Run the object's ``cleanup`` if it has not run; a failure there is logged."""
+        trainable, self._trainable = self._trainable, None
+        if trainable is None:
+            return
+        try:
+            trainable.stop()
+        except Exception as error:  # noqa: BLE001 - training is over, its result stands
+            logger.warning(
+                "%s.cleanup() failed, which changes nothing:\n%s", self._cls.__name__, text(error)
+            )
+
+    def _prepare(self, trial: RunTrial, config: dict[str, Any]) -> Failed | None:
+        """Have an object ready for this trial, restored if it goes on; or say why not."""
+        place = Place(
+            trial.trial_id,
+            trial.trial_name,
+            trial.trial_dir,
+            load(trial.resources) if trial.resources else None,
+            trial.counters,
+        )
+        if trial.reset and self._trainable is not None:
+            try:
+                accepted = self._trainable.reset_for(place, config)
+            except Exception as error:  # noqa: BLE001 - of the user's
+                return failed(error, abort=True)
+            if not accepted:
+                return failed(
+                    RuntimeError(
+                        f"{self._cls.__name__}.reset_config() did not return True, so this trial "
+                        "cannot take over the process of another one. With reuse_actors=True it "
+                        "must be implemented: change the object to the new config, return True."
+                    ),
+                    abort=True,
+                )
+        else:
+            self.close()
+            self._trainable = construct(self._cls, config, place)
+        if trial.start_from is not None:
+            self._trainable.load_from(trial.start_from)
+        return None
+
+    def _train(self, captures: Captures) -> Literal["stop", "pause"]:
+        """Step and report until the answer is not to go on."""
+        trainable = self._trainable
+        assert trainable is not None
+        while True:
+            row = trainable.train()
+            row.pop("config", None)
+            captures.raise_failed()
+            try:
+                data = dump(row)
+            except Exception as error:
+                raise checks.unpicklable(row, error) from error
+            self._channel.send(Reported(data))
+            reply = self._reply()
+            if reply.save:
+                self._save(trainable, captures, row)
+            if reply.action != "continue":
+                return reply.action
+
+    def _reply(self) -> Reply:
+        save = False
+        while True:
+            answer = self._channel.receive()
+            if isinstance(answer, Reply):
+                return Reply(answer.action, answer.save or save)
+            if isinstance(answer, SaveNow):
+                save = True
+            elif isinstance(answer, Shutdown):
+                self.shutdown = True
+                return Reply("stop")
+
+    def _save(self, trainable: Trainable, captures: Captures, row: dict[str, Any]) -> None:
+        """Have the object save itself into a directory of ours, and capture that."""
+        directory = captures.new_directory()
+        try:
+            trainable.save_into(directory)
+            capture = captures.capture(directory, captures.take_index(), row, owned=True)
+        finally:
+            if os.path.isdir(directory):  # it failed, or the files had to be copied
+                shutil.rmtree(directory, ignore_errors=True)
+        self._channel.send(Saved(capture.index, capture.nbytes))
