@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from milepost.checkpoint.handle import Checkpoint
     from milepost.control.facade import Trial
-    from milepost.control.outcome import TrialRecord
+    from milepost.control.outcome import TrialFacts
     from milepost.tune.results.result import Result
 
 log = logging.getLogger("milepost.tune")
@@ -66,7 +66,7 @@ class ExperimentAnalysis:
         self.default_mode = default_mode
         self._filesystem = storage_filesystem
         self._path = experiment_directory(experiment_checkpoint_path, storage_filesystem)
-        self._records: Sequence[TrialRecord] = (
+        self._records: Sequence[TrialFacts] = (
             stored_records(self._path) if trials is None else records_of(trials)
         )
         self._results: weakref.WeakValueDictionary[int, Result] = weakref.WeakValueDictionary()
@@ -318,7 +318,7 @@ class ExperimentAnalysis:
             )
 
 
-def _chosen_row(record: TrialRecord, metric: str | None, mode: str | None) -> Any:
+def _chosen_row(record: TrialFacts, metric: str | None, mode: str | None) -> Any:
     """The row of a trial that ``dataframe`` shows; None for a trial that never reported."""
     if metric is None:
         return record.last_row if TRAINING_ITERATION in record.last_row else None

@@ -12,13 +12,13 @@ from milepost.tune.results.lookup import AUTO_FIELDS
 from milepost.tune.results.result import Result
 
 if TYPE_CHECKING:
-    from milepost.control.outcome import TrialRecord
+    from milepost.control.outcome import TrialFacts
 
 _SHOWN_TRIALS = 50
 _SHOWN_METRICS = 6
 
 
-def result_of(record: TrialRecord, storage_filesystem: Any | None = None) -> Result:
+def result_of(record: TrialFacts, storage_filesystem: Any | None = None) -> Result:
     """Return the result of a trial."""
     from milepost.checkpoint.handle import Checkpoint
 
@@ -36,7 +36,7 @@ def result_of(record: TrialRecord, storage_filesystem: Any | None = None) -> Res
     )
 
 
-def overview(caption: str, records: Sequence[TrialRecord]) -> str:
+def overview(caption: str, records: Sequence[TrialFacts]) -> str:
     """Return an HTML table of trials: status, searched variables, and what they reported."""
     from milepost.tune.results.html import table
 
@@ -59,11 +59,16 @@ def overview(caption: str, records: Sequence[TrialRecord]) -> str:
     return table(caption, ["trial", "status", *variables, "iteration", *metrics], lines)
 
 
-def _error_of(record: TrialRecord) -> Exception | str | None:
+def records_of(trials: Sequence[Any]) -> Sequence[TrialFacts]:
+    """Return the records of trials, which may be records already."""
+    return trials
+
+
+def _error_of(record: TrialFacts) -> Exception | str | None:
     return record.error
 
 
-def _reported(record: TrialRecord) -> dict[str, Any]:
+def _reported(record: TrialFacts) -> dict[str, Any]:
     from milepost.api.nested import flatten_dict
 
     said = {name: value for name, value in record.last_row.items() if name not in AUTO_FIELDS}

@@ -9,7 +9,7 @@ from milepost.api.spelling import did_you_mean
 from milepost.tune.results.lookup import check_mode, is_comparable, score
 
 if TYPE_CHECKING:
-    from milepost.control.outcome import TrialRecord
+    from milepost.control.outcome import TrialFacts
 
 SCOPES = ("last", "all", "avg", "last-5-avg", "last-10-avg")
 
@@ -55,7 +55,7 @@ def check_scope(scope: str) -> str:
 
 
 def best_index(
-    records: Iterable[TrialRecord],
+    records: Iterable[TrialFacts],
     metric: str,
     mode: str,
     scope: str = "last",
@@ -90,7 +90,7 @@ def best_index(
     return position
 
 
-def no_best(records: Iterable[TrialRecord], metric: str) -> str:
+def no_best(records: Iterable[TrialFacts], metric: str) -> str:
     """Return the message for a metric that no trial has a usable value of."""
     total = 0
     with_metric = 0

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from milepost.tune.results import rows
 from milepost.tune.results.lazy import Deferred
-from milepost.tune.results.metrics import Analysis, analyse
 
 if TYPE_CHECKING:
+    from milepost.control.metrics import Analysis
+    from milepost.control.outcome import Kept
     from milepost.journal.image import TrialImage
     from milepost.tune.results.result import Result
 
@@ -23,10 +24,6 @@ R = TypeVar("R", bound="Result")
 
 ERROR_PICKLE = "error.pkl"
 ERROR_TEXT = "error.txt"
-
-#: A kept checkpoint: its number, its directory, and the row it was reported with.
-Kept = tuple[int, str, dict[str, Any]]
-
 
 # --- a trial's directory --------------------------------------------------------------------
 
@@ -176,7 +173,7 @@ def stored_records(experiment_path: str) -> Sequence[StoredTrial]:
 class StoredTrial:
     """One trial as the journal and its directory tell it.
 
-    It has what :class:`milepost.control.outcome.TrialRecord` has. Values that JSON cannot hold
+    It has what :class:`milepost.control.outcome.TrialFacts` has. Values that JSON cannot hold
     show as their repr.
 
     Args:
@@ -256,10 +253,14 @@ class StoredTrial:
     @cached_property
     def analysis(self) -> Analysis:
         """What its numeric metrics amount to; from its last row alone where no rows are logged."""
-        logged = analyse(rows.rows(self.directory))
-        if logged or self._image.row is None:
-            return logged
-        return analyse([self.last_row])
+        from milepost.control.metrics import RunningMetrics
+
+        metrics = RunningMetrics()
+        for row in rows.rows(self.directory):
+            metrics.add(row)
+        if not metrics.analysis() and self._image.row is not None:
+            metrics.add(self.last_row)
+        return metrics.analysis()
 
     @staticmethod
     def _decoded(raw: Any) -> dict[str, Any]:

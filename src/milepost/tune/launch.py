@@ -1,0 +1,61 @@
+"""Carries out an experiment and hands back its results."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from milepost.tune.analysis import ExperimentAnalysis
+from milepost.tune.experiment.experiment import Experiment
+from milepost.tune.place import check_storage, create_experiment
+
+if TYPE_CHECKING:
+    from milepost.control.outcome import RunOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that has ended.
+
+    Attributes:
+        analysis: its results.
+        interrupted: the user ended it early.
+    """
+
+    analysis: ExperimentAnalysis
+    interrupted: bool
+
+
+def launch(experiment: Experiment, *, save_at_end: bool) -> Finished:
+    """Run an experiment to its end.
+
+    Args:
+        experiment: what to run; checked already.
+        save_at_end: whether classes save at their end when ``checkpoint_at_end`` is not set.
+
+    Raises:
+        TuneError: a searcher, scheduler, stopper or callback failed; finished work is intact.
+        ExperimentExistsError: the name has been taken since the experiment was described.
+        StorageError: results cannot be written.
+        Exception: with ``fail_fast="raise"``, the error of the first trial that failed.
+    """
+    from milepost.control.controller import run
+    from milepost.tune.plan import plan_for
+
+    check_storage(experiment.storage_path)
+    create = functools.partial(
+        create_experiment,
+        experiment.storage_path,
+        experiment.name,
+        trainable=experiment.target.name,
+        automatic=not experiment.is_named,
+    )
+    outcome: RunOutcome = run(plan_for(experiment, create, save_at_end=save_at_end))
+    analysis = ExperimentAnalysis(
+        outcome.experiment_path,
+        trials=outcome.trials,
+        default_metric=experiment.tune_config.metric,
+        default_mode=experiment.tune_config.mode,
+    )
+    return Finished(analysis, outcome.interrupted)

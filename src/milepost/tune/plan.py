@@ -1,0 +1,169 @@
+"""Turns the description of an experiment into a plan that the controller can carry out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from milepost.api.callback import Callback
+from milepost.api.resources import PlacementGroupFactory, placement_group_of
+from milepost.api.stopper import Stopper
+from milepost.errors import TuneError
+from milepost.tune import naming
+from milepost.tune.experiment.experiment import Experiment
+from milepost.tune.resolve import Target
+from milepost.tune.searching import scheduler_for, search_for
+
+if TYPE_CHECKING:
+    from milepost.control.plan import RunPlan
+    from milepost.journal.experiment import Experiment as Stored
+
+
+def plan_for(experiment: Experiment, create: Callable[[], Stored], *, save_at_end: bool) -> RunPlan:
+    """Return the plan of a run.
+
+    Args:
+        experiment: what to run.
+        create: creates its directory; called when everything else has been found to fit together,
+            so that an error leaves the name free.
+        save_at_end: whether classes save at their end when nothing is said about it.
+
+    Raises:
+        ValueError: options of searcher, scheduler and run contradict each other.
+        StorageError: this machine's scratch directory or the storage path cannot be written.
+        ExperimentExistsError: the name is taken.
+    """
+    from milepost.api.session import ensure_initialized
+    from milepost.control.plan import RunPlan
+    from milepost.display.choice import choose
+    from milepost.storage.node import node_root
+    from milepost.tune.setup import description
+
+    tune, run = experiment.tune_config, experiment.run_config
+    stopper, criteria = stop_conditions(run.stop)
+    callbacks = [*(run.callbacks or []), *callbacks_of_environment()]
+    search, scheduler = search_for(experiment), scheduler_for(experiment)
+    node_root()
+    display = choose(
+        int(run.verbose or 0), reporter=run.progress_reporter, metric=tune.metric, mode=tune.mode
+    )
+    stored = create()
+    return RunPlan(
+        experiment=stored,
+        trainable=experiment.target.trainable,
+        trainable_name=experiment.target.name,
+        kind=experiment.target.kind,
+        search=search,
+        scheduler=scheduler,
+        resources=resources_for(experiment.target, experiment.resources_per_trial),
+        cluster=ensure_initialized(),
+        name_of=naming.trial_namer(experiment.target.name, tune.trial_name_creator),
+        dirname_of=naming.directory_namer(stored.path, tune.trial_dirname_creator),
+        stopper=stopper,
+        criteria=criteria,
+        callbacks=[*without_file_loggers(callbacks), *display.callbacks],
+        projections=projections(callbacks),
+        checkpoint=experiment.checkpoint_config(at_end=save_at_end),
+        failure=experiment.failure_config,
+        metric=tune.metric,
+        mode=tune.mode,
+        num_samples=tune.num_samples,
+        max_concurrent=tune.max_concurrent_trials or None,
+        time_budget_s=seconds(tune.time_budget_s),
+        reuse_actors=bool(tune.reuse_actors),
+        log_to_file=log_files(run.log_to_file),
+        verbose=int(run.verbose or 0),
+        progress=display.surface,
+        chdir=os.environ.get("RAY_CHDIR_TO_TRIAL_DIR", "1") != "0",
+        setup=description(experiment, stored.path),
+    )
+
+
+def stop_conditions(stop: Any) -> tuple[Stopper | None, Mapping[str, Any] | None]:
+    """Split ``RunConfig.stop`` into a stopper and a dict of criteria; one of them is None."""
+    from milepost.tune.stopper import CombinedStopper, FunctionStopper
+
+    if stop is None:
+        return None, None
+    if isinstance(stop, Mapping):
+        return None, stop
+    if isinstance(stop, Stopper):
+        return stop, None
+    if isinstance(stop, list | tuple):
+        return CombinedStopper(*stop), None
+    return FunctionStopper(stop), None
+
+
+def resources_for(
+    target: Target, resources_per_trial: Any
+) -> Callable[[dict[str, Any]], PlacementGroupFactory]:
+    """Return what tells a trial's resources from its config.
+
+    The trainable's own request (``with_resources``, ``default_resource_request``) comes first,
+    then ``resources_per_trial``, then one CPU.
+
+    Raises:
+        TuneError: when called: both are given.
+    """
+
+    def resources(config: dict[str, Any]) -> PlacementGroupFactory:
+        own = _own_request(target, config)
+        if own is not None and resources_per_trial:
+            raise TuneError(
+                f"The trainable {target.name!r} asks for {own!r} by itself, and "
+                f"resources_per_trial={resources_per_trial!r} asks for something else. "
+                "Leave one of them out."
+            )
+        return placement_group_of(own if own is not None else resources_per_trial)
+
+    return resources
+
+
+def _own_request(target: Target, config: dict[str, Any]) -> Any:
+    if target.kind == "class":
+        return target.trainable.default_resource_request(config)
+    request = getattr(target.trainable, "_resources", None)
+    if callable(request) and not isinstance(request, PlacementGroupFactory):
+        return request(config)
+    return request
+
+
+def callbacks_of_environment() -> list[Callback]:
+    """Return the callbacks that ``RAY_TUNE_CALLBACKS`` names, a comma-separated list of paths.
+
+    Raises:
+        ValueError: one cannot be imported or is no callback.
+    """
+    found = []
+    for path in filter(
+        None, (p.strip() for p in os.environ.get("RAY_TUNE_CALLBACKS", "").split(","))
+    ):
+        module, _, name = path.rpartition(".")
+        try:
+            callback = getattr(importlib.import_module(module), name)()
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"RAY_TUNE_CALLBACKS names {path!r}, which cannot be made: {error}. It must be the "
+                "import path of a Callback class, such as mypackage.callbacks.MyCallback."
+            ) from error
+        if not isinstance(callback, Callback):
+            raise ValueError(f"RAY_TUNE_CALLBACKS names {path!r}, which is no Callback class.")
+        found.append(callback)
+    return found
+
+
+def seconds(budget: float | timedelta | None) -> float | None:
+    """Return a time budget in seconds."""
+    return budget.total_seconds() if isinstance(budget, timedelta) else budget
+
+
+def log_files(log_to_file: bool | str | tuple[str, str]) -> tuple[str | None, str | None]:
+    """Return the files for a trial's stdout and stderr; None keeps none."""
+    if isinstance(log_to_file, str):
+        return log_to_file, log_to_file
+    if isinstance(log_to_file, tuple):
+        return log_to_file
+    return ("stdout", "stderr") if log_to_file else (None, None)
