@@ -1,0 +1,128 @@
+"""What schedulers, stoppers and the user ask for from outside: pause, stop, go on, end."""
+
+from __future__ import annotations
+
+from milepost.control import commands, events, settling
+from milepost.control.state import PAUSED, PENDING, TERMINATED, Halt, Phase, TrialState
+from milepost.control.step import Step
+from milepost.journal import records
+
+_WAITING = (Phase.QUEUED, Phase.PREPARING, Phase.PAUSED)
+_WORKING = (Phase.TRAINING, Phase.SAVING)
+
+
+def pause(step: Step, event: events.PauseAsked) -> None:
+    """Pause a trial: at once when it waits, at its next report when it runs."""
+    trial = step.state.trials.get(event.trial_id)
+    if trial is None:
+        return
+    if trial.phase in _WAITING:
+        step.move(trial, Phase.PAUSED)
+        step.set_status(trial, PAUSED)
+    elif trial.phase is Phase.SETTLING:
+        if trial.goal == PENDING:
+            trial.goal = PAUSED
+    elif trial.halt is None:
+        trial.halt = Halt.PAUSE
+
+
+def unpause(step: Step, event: events.UnpauseAsked) -> None:
+    """Let a paused trial go on when there is room."""
+    trial = step.state.trials.get(event.trial_id)
+    if trial is not None:
+        settling.unpause(step, trial, in_front=event.in_front)
+
+
+def stop(step: Step, event: events.StopAsked) -> None:
+    """End a trial in the ordinary way: at once when it waits, at its next report when it runs."""
+    trial = step.state.trials.get(event.trial_id)
+    if trial is None:
+        return
+    if trial.phase in _WAITING:
+        trial.goal = TERMINATED
+        settling.end(step, trial, ran=False)
+    elif trial.phase is Phase.SETTLING:
+        if trial.goal in (PENDING, PAUSED):
+            trial.goal = TERMINATED
+    elif trial.halt in (None, Halt.PAUSE):
+        trial.halt = Halt.STOP
+
+
+def reconfigure(step: Step, event: events.Reconfigured) -> None:
+    """Write down a trial's new config."""
+    step.record(
+        records.Reconfigured(at=event.at, trial=event.trial_id, config=event.config, tag=event.tag)
+    )
+
+
+def change_resources(step: Step, event: events.ResourcesChanged) -> None:
+    """Let a trial that does not run ask for something else."""
+    trial = step.state.trials[event.trial_id]
+    assert trial.grant is None, trial
+    never = step.state.pool.why_never(event.request)
+    if never is not None:
+        step.do(commands.Abort(f"Trial {trial.name} could never start again: {never}."))
+        return
+    queued = trial.phase is Phase.QUEUED
+    if queued:
+        step.state.queue.discard(trial.trial_id)
+    step.asks_for(trial.request, -1)
+    trial.request = event.request
+    step.asks_for(trial.request, +1)
+    if queued:
+        step.state.queue.add(trial.trial_id, trial.request)
+
+
+def stop_all(step: Step) -> None:
+    """End the whole run without ceremony: what waits ends now, what runs at its next report."""
+    state = step.state
+    if state.stopping:
+        return
+    state.stopping = state.search_ended = True
+    for trial in list(state.trials.values()):
+        if trial.phase in _WAITING:
+            _goes_quietly(trial)
+            settling.end(step, trial)
+        elif trial.phase is Phase.STARTING:
+            _goes_quietly(trial)
+            step.kill_workers(trial)
+        elif trial.phase is Phase.DYING or trial.goal in (PENDING, PAUSED):
+            _goes_quietly(trial)
+        elif trial.phase in _WORKING or trial.after_save == "pause":
+            trial.halt = Halt.END
+
+
+def _goes_quietly(trial: TrialState) -> None:
+    trial.goal, trial.quiet = TERMINATED, True
+
+
+def interrupt(step: Step) -> None:
+    """Start nothing more; what runs stops at its next report and stays unfinished on record."""
+    state = step.state
+    if state.interrupted:
+        return
+    state.interrupted = True
+    for trial in state.trials.values():
+        if trial.phase is Phase.STARTING:
+            trial.goal = PENDING
+            step.kill_workers(trial)
+        elif trial.phase in _WORKING and trial.halt is None:
+            trial.halt = Halt.INTERRUPT
+
+
+def overdue(step: Step, event: events.Overdue) -> None:
+    """Kill what does not obey a stop or pause, and go on as if it had."""
+    trial = step.state.trials.get(event.trial_id)
+    if trial is not None and trial.phase is Phase.STOPPING:
+        trial.goal = PAUSED if trial.after_save == "pause" else TERMINATED
+        step.warn(f"Trial {trial.name} was told to {trial.after_save} and did not: killing it.")
+        step.kill_workers(trial)
+
+
+def grace_over(step: Step) -> None:
+    """Kill what was told to stop and did not."""
+    for trial_id in list(step.state.active):
+        trial = step.state.trials[trial_id]
+        if trial.phase is not Phase.DYING:
+            _goes_quietly(trial)
+            step.kill_workers(trial)

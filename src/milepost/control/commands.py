@@ -1,0 +1,179 @@
+"""What the machine wants done: its outputs. The controller carries them out in order."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from milepost.control.events import Problem
+from milepost.control.state import Checkpoint
+from milepost.journal.records import AnyRecord
+
+
+class Command(msgspec.Struct, frozen=True):
+    """Base of all commands."""
+
+
+class Record(Command, frozen=True):
+    """Append to the journal."""
+
+    record: AnyRecord
+
+
+# --- workers --------------------------------------------------------------------------------
+
+
+class StartWorker(Command, frozen=True, kw_only=True):
+    """Start a process; ``gpus`` are ids, or None when none were asked for."""
+
+    worker_id: str
+    trial_id: str
+    cpus: float
+    gpus: tuple[str, ...] | None
+
+
+class RunTrial(Command, frozen=True, kw_only=True):
+    """Tell a worker to run a trial.
+
+    Attributes:
+        start: the checkpoint to start from, or None.
+        reset: the worker ran another trial before.
+    """
+
+    worker_id: str
+    trial_id: str
+    rank: int
+    size: int
+    attempt: int
+    attempt_id: str
+    first_index: int
+    start: Checkpoint | None
+    reset: bool
+
+
+class Answer(Command, frozen=True, kw_only=True):
+    """Reply to a report."""
+
+    worker_id: str
+    action: Literal["continue", "stop", "pause"]
+    save: bool = False
+
+
+class EndWorker(Command, frozen=True):
+    """Tell a worker to clean up and exit."""
+
+    worker_id: str
+
+
+class KillWorker(Command, frozen=True):
+    """Kill a worker and everything it started."""
+
+    worker_id: str
+
+
+# --- checkpoints ----------------------------------------------------------------------------
+
+
+class Drain(Command, frozen=True, kw_only=True):
+    """Ask the keeper to settle every capture of an attempt."""
+
+    trial_id: str
+    attempt: int
+
+
+class Delete(Command, frozen=True, kw_only=True):
+    """Ask the keeper to delete a checkpoint, once the journal is durable up to here."""
+
+    trial_id: str
+    index: int
+    path: str
+
+
+class Verify(Command, frozen=True, kw_only=True):
+    """Choose the checkpoint to start from.
+
+    Attributes:
+        candidates: newest first.
+        contents: compare every byte, not only sizes.
+    """
+
+    trial_id: str
+    candidates: tuple[Checkpoint, ...]
+    contents: bool
+
+
+# --- for stoppers, schedulers, searchers, callbacks and the user -----------------------------
+
+
+class CheckpointKept(Command, frozen=True, kw_only=True):
+    """A checkpoint of the trial is committed."""
+
+    trial_id: str
+    checkpoint: Checkpoint
+
+
+class TrialFailed(Command, frozen=True, kw_only=True):
+    """An attempt failed.
+
+    Attributes:
+        failures: how many did so far.
+        retried: the trial goes on.
+    """
+
+    trial_id: str
+    problem: Problem
+    failures: int
+    retried: bool
+
+
+class TrialCompleted(Command, frozen=True, kw_only=True):
+    """A trial has ended well; ``ran`` is False when a scheduler stopped it while it waited."""
+
+    trial_id: str
+    ran: bool = True
+
+
+class TrialErrored(Command, frozen=True):
+    """A trial has failed for good."""
+
+    trial_id: str
+
+
+class TrialEnded(Command, frozen=True):
+    """A trial has left the state; nothing more happens to it."""
+
+    trial_id: str
+
+
+class Notice(Command, frozen=True, kw_only=True):
+    """One line for the log about something decided here."""
+
+    level: Literal["info", "warning"]
+    text: str
+
+
+class Abort(Command, frozen=True):
+    """The run cannot go on."""
+
+    reason: str
+
+
+AnyCommand = (
+    Record
+    | StartWorker
+    | RunTrial
+    | Answer
+    | EndWorker
+    | KillWorker
+    | Drain
+    | Delete
+    | Verify
+    | CheckpointKept
+    | TrialFailed
+    | TrialCompleted
+    | TrialErrored
+    | TrialEnded
+    | Notice
+    | Abort
+)

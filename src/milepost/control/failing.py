@@ -1,0 +1,87 @@
+"""What becomes of a trial whose attempt or checkpoint failed."""
+
+from __future__ import annotations
+
+from milepost.control import commands, events, settling
+from milepost.control.events import Problem
+from milepost.control.state import ERROR, PENDING, Halt, Phase, TrialState
+from milepost.control.step import Step
+from milepost.journal import records
+
+
+_LOST = "CheckpointFailedError"
+
+
+def fail(step: Step, trial: TrialState, problem: Problem) -> None:
+    """An attempt failed: try again if that is allowed and makes sense, else give the trial up."""
+    trial.failures += 1
+    retried = _is_retried(step, trial, problem)
+    trial.starved = problem.storage_full or trial.storage_full
+    trial.unclean = True
+    step.record(
+        records.Failure(
+            at=step.at,
+            trial=trial.trial_id,
+            attempt=trial.attempt,
+            failures=trial.failures,
+            kind=problem.kind,
+            message=problem.message,
+            traceback=problem.traceback,
+            retried=retried,
+            error=problem.error,
+        )
+    )
+    if retried:
+        trial.goal = PENDING
+        step.set_status(trial, PENDING)
+    else:
+        trial.goal = ERROR
+        step.state.failed_fast |= step.settings.fail_fast
+    step.do(
+        commands.TrialFailed(
+            trial_id=trial.trial_id, problem=problem, failures=trial.failures, retried=retried
+        )
+    )
+    settling.drain(step, trial)
+
+
+def _is_retried(step: Step, trial: TrialState, problem: Problem) -> bool:
+    limit = step.settings.max_failures
+    if problem.abort or step.state.stopping or trial.halt in (Halt.STOP, Halt.END):
+        return False
+    if limit >= 0:
+        return trial.failures <= limit
+    # Without a limit, a full disk would be retried for ever.
+    return not (trial.starved and problem.kind == _LOST)
+
+
+def lost_problem(trial: TrialState, reason: str) -> Problem:
+    """Why a trial failed whose captured checkpoint could not be committed."""
+    return Problem(kind=_LOST, message=reason, storage_full=trial.storage_full)
+
+
+def commit_failed(step: Step, event: events.CommitFailed) -> None:
+    """A captured checkpoint is lost: the trial fails, at its next report or at its end."""
+    trial = step.state.trials.get(event.trial_id)
+    if trial is None:
+        return
+    trial.inflight.pop(event.index, None)
+    step.record(
+        records.Lost(
+            at=event.at,
+            trial=trial.trial_id,
+            attempt=event.attempt,
+            index=event.index,
+            reason=event.error,
+        )
+    )
+    trial.next_index = max(trial.next_index, event.index + 1)
+    if event.attempt != trial.attempt or trial.draining:
+        # That attempt has failed already; it is not failed twice.
+        trial.starved |= event.storage_full
+        step.warn(f"Trial {trial.name}: checkpoint {event.index:06d} is lost: {event.error}")
+    elif trial.phase is Phase.SETTLING:
+        trial.storage_full = event.storage_full
+        fail(step, trial, lost_problem(trial, event.error))
+    else:
+        trial.lost, trial.storage_full = event.error, event.storage_full

@@ -1,0 +1,89 @@
+"""What must hold between any two events."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from milepost.control.state import (
+    ACTIVE,
+    PAUSED,
+    PENDING,
+    RUNNING,
+    Phase,
+    RunState,
+    Settings,
+    TrialState,
+)
+
+_STATUS = {
+    Phase.QUEUED: {PENDING},
+    Phase.PREPARING: {PENDING},
+    Phase.STARTING: {PENDING},
+    Phase.TRAINING: {RUNNING},
+    Phase.SAVING: {RUNNING},
+    Phase.STOPPING: {RUNNING},
+    Phase.DYING: {PENDING, RUNNING},
+    Phase.SETTLING: {PENDING, RUNNING},
+    Phase.PAUSED: {PAUSED},
+}
+
+
+def check(state: RunState, settings: Settings) -> None:
+    """Raise AssertionError where the state contradicts itself."""
+    grants = [t.grant for t in state.trials.values() if t.grant is not None]
+    grants += [w.grant for w in state.workers.values() if w.grant is not None]
+    state.pool.validate(grants)
+
+    by_phase: dict[Phase, set[str]] = {phase: set() for phase in Phase}
+    for trial_id, trial in state.trials.items():
+        assert trial.trial_id == trial_id
+        by_phase[trial.phase].add(trial_id)
+        _check_trial(state, trial)
+    assert not by_phase[Phase.ENDED]
+    assert set(state.queue) == by_phase[Phase.QUEUED]
+    assert state.active == set().union(*(by_phase[phase] for phase in ACTIVE))
+    assert state.settling == by_phase[Phase.SETTLING]
+    assert state.requests == Counter(trial.request for trial in state.trials.values())
+    if settings.max_concurrent is not None:
+        assert len(state.active) <= settings.max_concurrent
+
+    live = Counter(trial.status for trial in state.trials.values())
+    for status in (PENDING, RUNNING, PAUSED):
+        assert state.counts[status] == live[status], (status, state.counts, live)
+    assert sum(state.counts.values()) == state.created
+
+    for worker_id, worker in state.workers.items():
+        assert worker.worker_id == worker_id
+        if worker.trial_id is not None:
+            assert worker_id in state.trials[worker.trial_id].workers
+            assert worker.grant is None, "its trial holds the resources"
+        elif not worker.ending:
+            assert settings.reuse, "only reused workers idle"
+            assert worker.grant is not None
+
+
+def _check_trial(state: RunState, trial: TrialState) -> None:
+    assert trial.status in _STATUS[trial.phase], (trial.phase, trial.status)
+    if trial.phase in ACTIVE:
+        assert trial.grant is not None
+        assert trial.workers
+        for worker_id in trial.workers:
+            assert state.workers[worker_id].trial_id == trial.trial_id
+    else:
+        assert trial.grant is None
+        assert not trial.workers
+    if trial.phase is Phase.SETTLING:
+        assert trial.goal is not None
+        assert trial.inflight or trial.draining
+    elif trial.phase not in ACTIVE:
+        assert not trial.draining
+        assert not trial.inflight
+        assert not trial.early
+    for index in (*trial.inflight, *trial.checkpoints):
+        assert index < trial.next_index
+    assert not trial.inflight.keys() & trial.checkpoints.keys()
+    if trial.start is not None and trial.phase is Phase.QUEUED:
+        assert trial.start.index in trial.checkpoints, "a start must never be deleted"
+    assert list(trial.checkpoints) == sorted(trial.checkpoints)
+    for index in trial.checkpoints:
+        assert (trial.trial_id, index) not in state.deletions, "kept and being deleted"

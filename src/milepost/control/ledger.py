@@ -1,0 +1,253 @@
+"""All trials of a run on the driver's side: live ones with their values, ended ones packed."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import msgspec
+
+from milepost.api.resources import PlacementGroupFactory
+from milepost.checkpoint.manifest import checkpoint_name
+from milepost.control.metrics import Analysis, RunningMetrics
+from milepost.control.outcome import Ended, Kept, Ranking, TrialRecord, pack
+from milepost.control.state import Checkpoint, TrialState
+from milepost.storage import codec
+from milepost.worker.protocol import dump
+
+if TYPE_CHECKING:
+    from milepost.control.facade import Trial
+    from milepost.journal.objects import Objects
+
+
+class LiveTrial:
+    """A trial that has not ended, with the values of users that the machine does not look into.
+
+    Has the attributes of :class:`~milepost.control.outcome.TrialFacts`.
+
+    Attributes:
+        raw_config, raw_evaluated: encoded, as in the journal.
+        resources: what it asks for.
+        last_row: see :class:`~milepost.control.outcome.TrialFacts`.
+        last_time: when it last reported, seconds since the epoch; 0 before.
+        start_time: when it first ran, or None.
+        metrics: what its numbers amount to.
+        error: its last failure.
+        where: ``pid``, ``hostname`` and ``node_ip`` of its worker.
+        state: the machine's side of it; also after the machine has let go of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        trial_id: str,
+        config: dict[str, Any],
+        evaluated: dict[str, Any],
+        tag: str,
+        resources: PlacementGroupFactory,
+        ledger: Ledger,
+    ) -> None:
+        self.trial_id = trial_id
+        self.name = trial_id
+        self.dirname = ""
+        self.config = config
+        self.evaluated = evaluated
+        self.tag = tag
+        self.resources = resources
+        self.raw_config = self.raw_evaluated = msgspec.Raw(b"{}")
+        self.last_row: dict[str, Any] = {"trial_id": trial_id}
+        self.last_time = 0.0
+        self.start_time: float | None = None
+        self.metrics = RunningMetrics()
+        self.error: Exception | str | None = None
+        self.where: dict[str, Any] = {}
+        self.state: TrialState | None = None
+        self._ledger = ledger
+
+    @property
+    def directory(self) -> str:
+        """Absolute."""
+        return os.path.join(self._ledger.root, self.dirname)
+
+    @property
+    def status(self) -> str:
+        """As the machine has it; PENDING before it is added."""
+        return "PENDING" if self.state is None else self.state.status
+
+    @property
+    def failures(self) -> int:
+        """How many attempts failed."""
+        return 0 if self.state is None else self.state.failures
+
+    @property
+    def kept(self) -> list[Checkpoint]:
+        """The kept checkpoints as the machine has them, oldest first."""
+        return [] if self.state is None else list(self.state.checkpoints.values())
+
+    @property
+    def checkpoints(self) -> list[Kept]:
+        """The kept checkpoints, the best last."""
+        by_index = {c.index: c for c in self.kept}
+        ranked = self._ledger.ranking.indices(self.kept)
+        return [self._ledger.decoded(by_index[index], self) for index in ranked]
+
+    @property
+    def latest(self) -> Kept | None:
+        """The newest checkpoint."""
+        latest = None if self.state is None else self.state.latest
+        return None if latest is None else self._ledger.decoded(latest, self)
+
+    @property
+    def analysis(self) -> Analysis:
+        """What its numeric metrics amount to."""
+        return self.metrics.analysis()
+
+    @property
+    def num_to_keep(self) -> int | None:
+        """How many checkpoints count as the best; None for all."""
+        return self._ledger.ranking.num_to_keep
+
+
+class Ledger(Sequence["Trial"]):
+    """All trials in the order of their creation, as callbacks and schedulers see them.
+
+    Indexing makes a facade; an ended trial is decoded only then.
+
+    Args:
+        root: the experiment's directory.
+        objects: where values lie that JSON cannot hold.
+        ranking: how checkpoints are ranked.
+    """
+
+    def __init__(self, root: str, objects: Objects, ranking: Ranking) -> None:
+        self.root = root
+        self.objects = objects
+        self.ranking = ranking
+        self.live: dict[str, LiveTrial] = {}
+        self._order: list[str] = []
+        self._packed: dict[str, bytes] = {}
+        self._facades: weakref.WeakValueDictionary[str, Trial] = weakref.WeakValueDictionary()
+        self._held: dict[str, Trial] = {}
+
+    # --- growing ----------------------------------------------------------------------------
+
+    def add(self, trial: LiveTrial, facade: Trial) -> None:
+        """Take in a new trial."""
+        self._order.append(trial.trial_id)
+        self.live[trial.trial_id] = trial
+        self._facades[trial.trial_id] = facade
+        # Schedulers set attributes of their own on it, so it must not be made anew.
+        self._held[trial.trial_id] = facade
+
+    def end(self, trial_id: str) -> None:
+        """Pack a trial that has ended; facades that somebody holds go on working."""
+        trial = self.live.pop(trial_id)
+        self._packed[trial_id] = pack(
+            Ended(
+                trial_id=trial.trial_id,
+                name=trial.name,
+                dirname=trial.dirname,
+                tag=trial.tag,
+                status=trial.status,
+                failures=trial.failures,
+                config=bytes(trial.raw_config),
+                evaluated=bytes(trial.raw_evaluated),
+                row=self._encoded_row(trial.last_row),
+                checkpoints=self._ranked(trial.kept),
+                metrics=trial.metrics.packed(),
+                error=_packed_error(trial.error) if trial.status != "TERMINATED" else None,
+                resources=trial.resources.bundles,
+                start_time=trial.start_time,
+                last_time=trial.last_time,
+            )
+        )
+        facade = self._held.pop(trial_id, None)
+        if facade is not None:
+            facade._ended(lambda: self.record(trial_id))
+
+    def _encoded_row(self, row: dict[str, Any]) -> bytes | None:
+        if len(row) <= 1:
+            return None
+        return codec.encode({k: v for k, v in row.items() if k != "config"}, self.objects.put)
+
+    def _ranked(self, kept: list[Checkpoint]) -> tuple[tuple[int, bytes], ...]:
+        by_index = {c.index: bytes(c.row) for c in kept}
+        return tuple((index, by_index[index]) for index in self.ranking.indices(kept))
+
+    # --- looking ----------------------------------------------------------------------------
+
+    def record(self, trial_id: str) -> TrialRecord:
+        """The record of an ended trial."""
+        return TrialRecord(self._packed[trial_id], self.root, self.ranking)
+
+    def facade(self, trial_id: str) -> Trial:
+        """A trial as callbacks and schedulers see it; the same object as long as it is held."""
+        known = self._facades.get(trial_id)
+        if known is None:
+            from milepost.control.facade import Trial
+
+            known = self._facades[trial_id] = Trial(self.record(trial_id))
+        return known
+
+    def decoded(self, checkpoint: Checkpoint, trial: LiveTrial) -> Kept:
+        """A checkpoint with its row."""
+        row = codec.decode(checkpoint.row, self.objects.get)
+        path = os.path.join(trial.directory, checkpoint_name(checkpoint.index))
+        return checkpoint.index, path, {**row, "config": trial.config}
+
+    def records(self) -> Records:
+        """All trials, once all have ended."""
+        return Records([self._packed[trial_id] for trial_id in self._order], self)
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Trial]: ...
+    def __getitem__(self, index: int | slice) -> Trial | list[Trial]:
+        if isinstance(index, slice):
+            return [self.facade(trial_id) for trial_id in self._order[index]]
+        return self.facade(self._order[index])
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Trial]:
+        return map(self.facade, list(self._order))
+
+    def __contains__(self, trial: object) -> bool:
+        trial_id = getattr(trial, "trial_id", None)
+        return trial_id in self.live or trial_id in self._packed
+
+
+class Records(Sequence[TrialRecord]):
+    """The packed trials of a run; indexing decodes one."""
+
+    def __init__(self, packed: list[bytes], ledger: Ledger) -> None:
+        self._packed = packed
+        self._root = ledger.root
+        self._ranking = ledger.ranking
+
+    @overload
+    def __getitem__(self, index: int) -> TrialRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> TrialRecord | Records:
+        if isinstance(index, slice):
+            part = Records.__new__(Records)
+            part._packed, part._root, part._ranking = self._packed[index], self._root, self._ranking
+            return part
+        return TrialRecord(self._packed[index], self._root, self._ranking)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+def _packed_error(error: Exception | str | None) -> bytes | str | None:
+    if error is None or isinstance(error, str):
+        return error
+    try:
+        return dump(error)
+    except Exception:  # noqa: BLE001 - pickling runs code of users; the text stays
+        return str(error)

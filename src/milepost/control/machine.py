@@ -1,0 +1,125 @@
+"""The pure machine behind a run: events in, commands out.
+
+It decides which trial runs where, when a trial saves, stops, is tried again or ends, which
+checkpoints go, and when the run is over. It does no I/O and looks at no clock; the controller
+turns what happens into events, and carries out the commands in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from milepost.control import (
+    asking,
+    deleting,
+    events,
+    failing,
+    invariants,
+    running,
+    settling,
+    starting,
+)
+from milepost.control.commands import AnyCommand
+from milepost.control.events import AnyEvent
+from milepost.control.resources import Pool
+from milepost.control.state import PAUSED, PENDING, RunState, Settings, TrialState
+from milepost.control.step import Step
+
+
+def _search_ended(step: Step, event: events.SearchEnded) -> None:
+    step.state.search_ended = True
+
+
+_HANDLERS: dict[type, Callable[[Step, Any], None]] = {
+    events.TrialAdded: starting.add,
+    events.SearchEnded: _search_ended,
+    events.Place: starting.place,
+    events.PauseAsked: asking.pause,
+    events.StopAsked: asking.stop,
+    events.UnpauseAsked: asking.unpause,
+    events.Reconfigured: asking.reconfigure,
+    events.ResourcesChanged: asking.change_resources,
+    events.WorkerStarted: starting.started,
+    events.Reported: running.reported,
+    events.Saved: running.saved,
+    events.Finished: running.finished,
+    events.WorkerFailed: running.failed,
+    events.WorkerGone: running.gone,
+    events.Committed: settling.committed,
+    events.CommitFailed: failing.commit_failed,
+    events.Drained: settling.drained,
+    events.Deleted: deleting.deleted,
+    events.Verified: settling.verified,
+    events.Overdue: asking.overdue,
+    events.StopAll: lambda step, _: asking.stop_all(step),
+    events.Interrupt: lambda step, _: asking.interrupt(step),
+    events.GraceOver: lambda step, _: asking.grace_over(step),
+}
+
+
+class Machine:
+    """All trials of a run.
+
+    Args:
+        settings: what stays the same.
+        pool: the resources that trials share.
+    """
+
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        self.settings = settings
+        self.state = RunState(pool)
+
+    def handle(self, event: AnyEvent) -> list[AnyCommand]:
+        """Take in what happened; return what is to be done, in order."""
+        step = Step(self.state, self.settings, event.at)
+        _HANDLERS[type(event)](step, event)
+        if self.state.failed_fast:
+            asking.stop_all(step)
+        if self.state.deletions and not self.state.swept and self._is_settled():
+            deleting.sweep(step)
+        return step.out
+
+    @property
+    def trials(self) -> dict[str, TrialState]:
+        """Trials that have not ended, by id."""
+        return self.state.trials
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen, so that the run can end."""
+        return self._is_settled() and not self.state.deletions
+
+    def _is_settled(self) -> bool:
+        """Whether no trial does anything, and none will start."""
+        state = self.state
+        if state.active or state.settling:
+            return False
+        return state.interrupted or (state.search_ended and not state.trials)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a trial that waits or is paused could start now."""
+        state = self.state
+        if state.stopping or state.interrupted or not (len(state.queue) or state.counts[PAUSED]):
+            return False
+        limit = self.settings.max_concurrent
+        if limit is not None and len(state.active) >= limit:
+            return False
+        return any(starting.fits(state, self.settings, request) for request in state.requests)
+
+    @property
+    def waiting(self) -> int:
+        """Number of trials that wait for their start."""
+        return self.state.counts[PENDING]
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether only paused trials are left, so that only the scheduler can go on."""
+        state = self.state
+        busy = state.active or state.settling or len(state.queue)
+        return bool(state.trials) and not busy and state.counts[PAUSED] == len(state.trials)
+
+    def validate(self) -> None:
+        """Check every invariant of the state; for tests."""
+        invariants.check(self.state, self.settings)

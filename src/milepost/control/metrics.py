@@ -1,0 +1,101 @@
+"""What a trial's numeric metrics amount to so far, kept up with each row."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+from milepost.api.fields import DEBUG_METRICS
+from milepost.api.nested import flatten_dict
+
+#: Flat metric -> max, min, avg, last, last-5-avg, last-10-avg.
+Analysis = dict[str, dict[str, float]]
+
+_SCOPES = ("max", "min", "avg", "last", "last-5-avg", "last-10-avg")
+_DEBUG = frozenset(DEBUG_METRICS)
+_NESTED = (dict, Mapping)
+
+
+def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat form of a row: nested names are joined with ``/``."""
+    for value in row.values():
+        if isinstance(value, _NESTED):
+            return flatten_dict(row)
+    return dict(row)
+
+
+class _Running:
+    """One metric of one trial."""
+
+    __slots__ = ("count", "last", "latest", "max", "min", "sum")
+
+    def __init__(self, value: Any) -> None:
+        self.max = self.min = self.last = self.sum = value
+        self.count = 1
+        self.latest: deque[Any] = deque((value,), maxlen=10)
+
+    def add(self, value: Any) -> None:
+        # NaN loses against numbers, so that one bad row does not hide all others.
+        if value > self.max or self.max != self.max:
+            self.max = value
+        if value < self.min or self.min != self.min:
+            self.min = value
+        self.last = value
+        self.sum += value
+        self.count += 1
+        self.latest.append(value)
+
+    def numbers(self) -> tuple[float, ...]:
+        """In the order of the scopes."""
+        last_10 = list(self.latest)
+        last_5 = last_10[-5:]
+        return (
+            self.max,
+            self.min,
+            self.sum / self.count,
+            self.last,
+            sum(last_5) / len(last_5),
+            sum(last_10) / len(last_10),
+        )
+
+
+class RunningMetrics:
+    """All numeric metrics of one trial.
+
+    Fields that tell where a row comes from, such as ``pid`` and ``config``, are no metrics.
+    """
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, _Running] = {}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take in one row."""
+        metrics = self._metrics
+        told = {name: value for name, value in row.items() if name not in _DEBUG}
+        for name, value in flatten(told).items():
+            if isinstance(value, (float, int)) or isinstance(value, Real):
+                known = metrics.get(name)
+                if known is None:
+                    metrics[name] = _Running(value)
+                else:
+                    known.add(value)
+
+    def packed(self) -> dict[str, tuple[float, ...]]:
+        """Compact form for :func:`unpacked`."""
+        return {name: metric.numbers() for name, metric in self._metrics.items()}
+
+    def analysis(self) -> Analysis:
+        """All scopes of all metrics."""
+        return unpacked(self.packed())
+
+    def last(self, name: str) -> Any:
+        """The last value of a flat metric, or None."""
+        known = self._metrics.get(name)
+        return None if known is None else known.last
+
+
+def unpacked(packed: Mapping[str, tuple[float, ...]]) -> Analysis:
+    """Undo :meth:`RunningMetrics.packed`."""
+    return {name: dict(zip(_SCOPES, numbers, strict=True)) for name, numbers in packed.items()}

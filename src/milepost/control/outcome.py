@@ -1,0 +1,212 @@
+"""What a run leaves in memory: a compact record per trial, decoded when it is looked at."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from milepost.checkpoint import retention
+from milepost.checkpoint.manifest import checkpoint_name
+from milepost.control.metrics import Analysis, unpacked
+from milepost.control.state import Checkpoint
+from milepost.journal.objects import Objects
+from milepost.storage import codec
+
+#: A kept checkpoint: its number, its directory, and the row it was reported with.
+Kept = tuple[int, str, dict[str, Any]]
+
+
+class TrialFacts(Protocol):
+    """What can be known of a trial, whether it runs, has ended, or is read from storage.
+
+    Attributes:
+        directory: absolute.
+        evaluated: the searched variables, flat.
+        last_row: the last row with ``config``, ``done`` and ``experiment_tag``; the trial's id
+            alone before the first.
+        checkpoints: the kept ones, the best last.
+        latest: the newest one.
+        error: why it failed; None when it ended well.
+        analysis: what its numeric metrics amount to.
+        failures: how many attempts failed.
+        num_to_keep: how many checkpoints count as the best; None for all.
+    """
+
+    @property
+    def trial_id(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def directory(self) -> str: ...  # noqa: D102
+    @property
+    def config(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def evaluated(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def tag(self) -> str: ...  # noqa: D102
+    @property
+    def status(self) -> str: ...  # noqa: D102
+    @property
+    def last_row(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def checkpoints(self) -> list[Kept]: ...  # noqa: D102
+    @property
+    def latest(self) -> Kept | None: ...  # noqa: D102
+    @property
+    def error(self) -> Exception | str | None: ...  # noqa: D102
+    @property
+    def analysis(self) -> Analysis: ...  # noqa: D102
+    @property
+    def failures(self) -> int: ...  # noqa: D102
+    @property
+    def num_to_keep(self) -> int | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How checkpoints of a run are ranked and counted."""
+
+    metric: str | None = None
+    order: str | None = "max"
+    num_to_keep: int | None = None
+
+    def indices(self, checkpoints: Sequence[Checkpoint]) -> list[int]:
+        """Indices by ascending goodness."""
+        if self.metric is None:
+            return sorted(c.index for c in checkpoints)
+        entries = [retention.Entry(c.index, metrics={self.metric: c.score}) for c in checkpoints]
+        return [entry.index for entry in retention.ranked(entries, self.metric, self.order)]
+
+
+class Ended(NamedTuple):
+    """A trial as it is kept: strings, encoded values and numbers only."""
+
+    trial_id: str
+    name: str
+    dirname: str
+    tag: str
+    status: str
+    failures: int
+    config: bytes
+    evaluated: bytes
+    row: bytes | None
+    checkpoints: tuple[tuple[int, bytes], ...]
+    metrics: dict[str, tuple[float, ...]]
+    error: bytes | str | None
+    resources: list[dict[str, float]]
+    start_time: float | None
+    last_time: float
+
+
+def pack(ended: Ended) -> bytes:
+    """Encode a trial compactly."""
+    return zlib.compress(pickle.dumps(tuple(ended), protocol=5), 1)
+
+
+class TrialRecord:
+    """One trial of a run that has ended; values are decoded when they are asked for.
+
+    Attributes are those of :class:`TrialFacts`.
+
+    Args:
+        packed: from :func:`pack`.
+        root: the experiment's directory.
+        ranking: how the run ranks checkpoints.
+    """
+
+    def __init__(self, packed: bytes, root: str, ranking: Ranking) -> None:
+        self._ended = Ended(*pickle.loads(zlib.decompress(packed)))
+        self._root = root
+        self._ranking = ranking
+        self.trial_id = self._ended.trial_id
+        self.name = self._ended.name
+        self.tag = self._ended.tag
+        self.status = self._ended.status
+        self.failures = self._ended.failures
+        self.directory = os.path.join(root, self._ended.dirname)
+        self.resources = self._ended.resources
+        self.start_time = self._ended.start_time
+        self.last_time = self._ended.last_time
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Its configuration."""
+        value: dict[str, Any] = self._decoded(self._ended.config)
+        return value
+
+    @cached_property
+    def evaluated(self) -> dict[str, Any]:
+        """The searched variables, flat."""
+        value: dict[str, Any] = self._decoded(self._ended.evaluated)
+        return value
+
+    @cached_property
+    def last_row(self) -> dict[str, Any]:
+        """Its last row, with ``config``; the trial's id alone when there was none."""
+        if self._ended.row is None:
+            return {"trial_id": self.trial_id}
+        return {**self._decoded(self._ended.row), "config": self.config}
+
+    @cached_property
+    def checkpoints(self) -> list[Kept]:
+        """The kept checkpoints, the best last."""
+        return [
+            (
+                index,
+                os.path.join(self.directory, checkpoint_name(index)),
+                {**self._decoded(row), "config": self.config},
+            )
+            for index, row in self._ended.checkpoints
+        ]
+
+    @property
+    def latest(self) -> Kept | None:
+        """The newest checkpoint."""
+        return max(self.checkpoints, key=lambda kept: kept[0], default=None)
+
+    @property
+    def num_to_keep(self) -> int | None:
+        """How many checkpoints count as the best; None for all."""
+        return self._ranking.num_to_keep
+
+    @cached_property
+    def error(self) -> Exception | str | None:
+        """Why it failed for good, or None."""
+        error = self._ended.error
+        if isinstance(error, bytes):
+            loaded: Exception = pickle.loads(error)
+            return loaded
+        return error
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """What its numeric metrics amount to."""
+        return unpacked(self._ended.metrics)
+
+    def _decoded(self, raw: bytes) -> Any:
+        return codec.decode(msgspec.Raw(raw), Objects(self._root).get)
+
+    def __repr__(self) -> str:
+        return f"TrialRecord({self.name!r}, {self.status})"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended.
+
+    Attributes:
+        trials: one record per trial, in the order in which they were created.
+        interrupted: the user ended it early.
+        experiment_path: the experiment's directory.
+    """
+
+    trials: Sequence[TrialRecord]
+    interrupted: bool
+    experiment_path: str

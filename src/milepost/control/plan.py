@@ -1,0 +1,106 @@
+"""What a run is made of: everything the controller needs, checked and resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from milepost.api.callback import Callback
+from milepost.api.checkpoint_config import CheckpointConfig
+from milepost.api.failure_config import FailureConfig
+from milepost.api.resources import PlacementGroupFactory
+from milepost.api.scheduler import TrialScheduler
+from milepost.api.search_algorithm import SearchAlgorithm
+from milepost.api.session import ClusterResources
+from milepost.api.stopper import Stopper
+
+if TYPE_CHECKING:
+    from milepost.control.facade import Trial
+    from milepost.control.view import RunView
+    from milepost.journal.experiment import Experiment
+
+
+class Progress(Protocol):
+    """Shows a run while it goes on."""
+
+    def update(self, view: RunView) -> None:
+        """Look at the run, if it is time to; called several times a second.
+
+        Args:
+            view: computes what it is asked for, and only then.
+        """
+        ...
+
+    def line(self, text: str, stream: Literal["stdout", "stderr"]) -> None:
+        """Show one line of a worker's output, without its line end."""
+        ...
+
+    def close(self) -> None:
+        """Show the end of the run; called once, however it ends."""
+        ...
+
+
+@dataclass(kw_only=True)
+class RunPlan:
+    """One run of an experiment.
+
+    Attributes:
+        experiment: where results go; it exists already.
+        trainable: the function or class.
+        trainable_name: its name, part of trials' names.
+        kind: whether it is a function or a ``Trainable`` class.
+        search: proposes trials; it has its metric, mode and space already.
+        scheduler: pauses and stops trials; it has its metric and mode already.
+        stopper: ends trials or the run; None for none.
+        criteria: flat metric -> threshold; a trial ends when a metric reaches one.
+        callbacks: hooks of users, in the order in which they are called.
+        projections: which result files are written, of ``{"json", "csv", "tensorboard"}``.
+        checkpoint: what is saved and kept; ``checkpoint_at_end`` is resolved (None means False).
+        failure: what happens when a trial fails.
+        metric: the metric that is optimised, if any; every result must have it.
+        mode: ``"min"`` or ``"max"``.
+        num_samples: as the user gave it; -1 without limit.
+        max_concurrent: how many trials run at once; None as many as fit.
+        time_budget_s: seconds after which the run ends.
+        reuse_actors: whether a worker process may run one trial after another.
+        resources: config -> what a trial with it needs.
+        cluster: what all trials together may use.
+        name_of: trial -> its name.
+        dirname_of: trial -> its directory's name, below the experiment.
+        log_to_file: files for stdout and stderr in the trial's directory.
+        verbose: 0, 1 or 2.
+        progress: what shows the run; None shows nothing.
+        chdir: whether workers change into the trial's directory.
+        setup: goes into the journal as the run's description; JSON values only.
+        seed: base of the workers' random seeds; None draws one.
+    """
+
+    experiment: Experiment
+    trainable: Any
+    trainable_name: str
+    kind: Literal["function", "class"]
+    search: SearchAlgorithm
+    scheduler: TrialScheduler
+    resources: Callable[[dict[str, Any]], PlacementGroupFactory]
+    cluster: ClusterResources
+    name_of: Callable[[Trial], str]
+    dirname_of: Callable[[Trial], str]
+    stopper: Stopper | None = None
+    criteria: Mapping[str, Any] | None = None
+    callbacks: list[Callback] = field(default_factory=list)
+    projections: frozenset[str] = frozenset({"json", "csv", "tensorboard"})
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    failure: FailureConfig = field(default_factory=FailureConfig)
+    metric: str | None = None
+    mode: str | None = None
+    num_samples: int = 1
+    max_concurrent: int | None = None
+    time_budget_s: float | None = None
+    reuse_actors: bool = False
+    log_to_file: tuple[str | None, str | None] = (None, None)
+    verbose: int = 1
+    progress: Progress | None = None
+    chdir: bool = True
+    setup: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None

@@ -1,0 +1,158 @@
+"""What running trials do: report, save, finish, fail, die."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from milepost.control import commands, events, failing, settling
+from milepost.control.events import Problem
+from milepost.control.state import ACTIVE, PAUSED, TERMINATED, Halt, Phase, TrialState
+from milepost.control.step import Step
+from milepost.journal import records
+
+Action = Literal["continue", "stop", "pause"]
+
+
+def reported(step: Step, event: events.Reported) -> None:
+    """A result was judged: write it down, tell the worker what to do, and whether to save."""
+    trial = step.runner(event.worker_id)
+    if trial is None or trial.phase is not Phase.TRAINING:
+        if trial is not None and trial.phase is Phase.STOPPING:
+            # It caught the exit that its last report raised; it gets the same answer again.
+            step.do(commands.Answer(worker_id=event.worker_id, action="stop"))
+        return
+    trial.iteration, trial.row, trial.score = event.iteration, event.row, event.score
+    action = _action(trial, event.action)
+    save = _save_is_due(step, trial, action, event)
+    step.record(
+        records.Reported(
+            at=event.at,
+            trial=trial.trial_id,
+            attempt=trial.attempt,
+            iteration=event.iteration,
+            row=event.row,
+            action=action,
+            checkpoint=event.checkpoint,
+        )
+    )
+    if event.checkpoint is not None:
+        settling.captured(step, trial, event.checkpoint)
+    step.do(commands.Answer(worker_id=event.worker_id, action=action, save=save))
+    trial.after_save = action
+    if save:
+        step.move(trial, Phase.SAVING)
+    elif action != "continue":
+        step.move(trial, Phase.STOPPING)
+
+
+def _action(trial: TrialState, decided: Action) -> Action:
+    if trial.lost is not None or trial.halt in (Halt.STOP, Halt.END, Halt.INTERRUPT):
+        return "stop"
+    if trial.halt is Halt.PAUSE and decided == "continue":
+        return "pause"
+    return decided
+
+
+def _save_is_due(step: Step, trial: TrialState, action: Action, event: events.Reported) -> bool:
+    settings = step.settings
+    if settings.kind == "function" or trial.lost is not None or trial.halt is Halt.END:
+        return False
+    every = settings.save_every
+    if event.save or (every and event.iteration % every == 0):
+        return True
+    if action == "pause":
+        return True
+    if trial.halt is Halt.INTERRUPT and event.action == "continue":
+        return settings.save_at_end or bool(every)
+    return action == "stop" and settings.save_at_end
+
+
+def saved(step: Step, event: events.Saved) -> None:
+    """A class has captured the checkpoint it was told to save."""
+    trial = step.runner(event.worker_id)
+    if trial is None or trial.phase is not Phase.SAVING:
+        return
+    if event.index is not None:
+        step.record(
+            records.Saving(
+                at=event.at, trial=trial.trial_id, attempt=trial.attempt, index=event.index
+            )
+        )
+        settling.captured(step, trial, event.index)
+    step.move(trial, Phase.TRAINING if trial.after_save == "continue" else Phase.STOPPING)
+
+
+def finished(step: Step, event: events.Finished) -> None:
+    """User code is done: the slot is free, the end waits for captured checkpoints."""
+    trial = step.runner(event.worker_id)
+    if trial is None or trial.phase not in (Phase.TRAINING, Phase.SAVING, Phase.STOPPING):
+        return
+    trial.finished.add(event.worker_id)
+    if len(trial.finished) < trial.size:
+        return
+    ends_whole_run = trial.halt is Halt.END or (
+        trial.halt is Halt.INTERRUPT and event.reason != "returned"
+    )
+    lost = trial.lost
+    step.release(trial, reusable=_reusable(step) and lost is None)
+    if lost is not None:
+        failing.fail(step, trial, failing.lost_problem(trial, lost))
+        return
+    trial.quiet = ends_whole_run
+    pauses = event.reason == "pause" and trial.halt not in (Halt.STOP, Halt.END)
+    trial.goal = PAUSED if pauses else TERMINATED
+    settling.settle(step, trial)
+
+
+def _reusable(step: Step) -> bool:
+    state = step.state
+    if not step.settings.reuse or state.stopping or state.interrupted:
+        return False
+    return not state.search_ended or len(state.trials) > len(state.active)
+
+
+def failed(step: Step, event: events.WorkerFailed) -> None:
+    """User code raised."""
+    trial = step.runner(event.worker_id)
+    if trial is None or trial.phase not in ACTIVE:
+        return
+    if trial.phase is Phase.DYING:
+        return  # it was going to be killed anyway; its death is next
+    _attempt_over(step, trial, event.problem)
+
+
+def gone(step: Step, event: events.WorkerGone) -> None:
+    """A worker has exited, or never started; a trial that it ran has failed unless we killed it."""
+    worker = step.state.workers.pop(event.worker_id, None)
+    if worker is None:
+        return
+    if worker.grant is not None:
+        step.state.pool.release(worker.grant)
+    trial = step.runner_of(worker)
+    if trial is None:
+        return
+    trial.workers.remove(event.worker_id)
+    if trial.phase is not Phase.DYING:
+        _attempt_over(step, trial, event.problem)
+    elif not trial.workers:
+        step.release(trial)
+        settling.drain(step, trial)
+
+
+def _attempt_over(step: Step, trial: TrialState, problem: Problem) -> None:
+    """An attempt has ended with an error, which counts unless it was told to end anyway."""
+    obeying = trial.phase is Phase.STOPPING and trial.lost is None
+    if trial.size > 1:
+        step.kill_workers(trial)
+    step.release(trial)
+    if not obeying:
+        failing.fail(step, trial, problem)
+        return
+    step.warn(
+        f"Trial {trial.name} was told to {trial.after_save}, and its clean-up failed: "
+        f"{problem.kind}: {problem.message}. Its results and checkpoints are kept."
+    )
+    pauses = trial.after_save == "pause" and trial.halt not in (Halt.STOP, Halt.END)
+    trial.goal = PAUSED if pauses else TERMINATED
+    trial.quiet = trial.halt in (Halt.END, Halt.INTERRUPT)
+    settling.drain(step, trial)

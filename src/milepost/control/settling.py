@@ -1,0 +1,195 @@
+"""What happens between the end of user code and what follows: commits, drains, starts, ends.
+
+A trial that has stopped has freed its slot, but it ends, pauses or starts again only when every
+checkpoint that it captured is committed or has failed.
+"""
+
+from __future__ import annotations
+
+from milepost.control import commands, deleting, events
+from milepost.control.state import (
+    ERROR,
+    PAUSED,
+    PENDING,
+    TERMINATED,
+    Capture,
+    Checkpoint,
+    Phase,
+    TrialState,
+)
+from milepost.control.step import Step
+from milepost.journal import records
+
+
+def captured(step: Step, trial: TrialState, index: int) -> None:
+    """The worker told of a capture, which belongs to its last report."""
+    trial.next_index = max(trial.next_index, index + 1)
+    trial.inflight[index] = Capture(trial.iteration, trial.row, trial.score)
+    early = trial.early.pop(index, None)
+    if early is not None:
+        _register(step, trial, early)
+
+
+def committed(step: Step, event: events.Committed) -> None:
+    """The keeper published a checkpoint."""
+    trial = step.state.trials.get(event.trial_id)
+    if trial is None or event.index in trial.checkpoints:
+        return
+    told = event.index in trial.inflight
+    if not told and not trial.draining and event.attempt == trial.attempt:
+        # The keeper was faster than the worker's message, which comes next: results first.
+        trial.early[event.index] = event
+        return
+    _register(step, trial, event)
+    if trial.phase is Phase.SETTLING:
+        settle(step, trial)
+
+
+def _register(step: Step, trial: TrialState, event: events.Committed) -> None:
+    capture = trial.inflight.pop(event.index, None)
+    checkpoint = Checkpoint(
+        index=event.index,
+        path=event.path,
+        iteration=capture.iteration if capture else event.iteration,
+        row=capture.row if capture else event.row,
+        score=capture.score if capture else event.score,
+    )
+    trial.next_index = max(trial.next_index, event.index + 1)
+    trial.checkpoints[event.index] = checkpoint
+    trial.starved = False
+    step.record(
+        records.Committed(
+            at=step.at,
+            trial=trial.trial_id,
+            attempt=event.attempt,
+            index=event.index,
+            iteration=checkpoint.iteration,
+            nbytes=event.nbytes,
+            digest=event.digest,
+        )
+    )
+    step.do(commands.CheckpointKept(trial_id=trial.trial_id, checkpoint=checkpoint))
+    deleting.retain(step, trial)
+
+
+# --- after an attempt -----------------------------------------------------------------------
+
+
+def drain(step: Step, trial: TrialState) -> None:
+    """Have every capture of a failed or killed attempt settled, also those never told of."""
+    trial.draining = True
+    for index in sorted(trial.early):
+        _register(step, trial, trial.early.pop(index))
+    step.move(trial, Phase.SETTLING)
+    step.do(commands.Drain(trial_id=trial.trial_id, attempt=trial.attempt))
+
+
+def drained(step: Step, event: events.Drained) -> None:
+    """All captures of the attempt are settled."""
+    trial = step.state.trials.get(event.trial_id)
+    if trial is None or not trial.draining or event.attempt != trial.attempt:
+        return
+    trial.draining = False
+    trial.next_index = max(trial.next_index, event.highest_index + 1)
+    for index in sorted(trial.inflight):
+        # Told of by the worker, unknown to the keeper: it cannot come any more.
+        del trial.inflight[index]
+        reason = "it was reported as captured, but the keeper has nothing of it"
+        step.record(
+            records.Lost(
+                at=event.at,
+                trial=trial.trial_id,
+                attempt=trial.attempt,
+                index=index,
+                reason=reason,
+            )
+        )
+        step.warn(f"Trial {trial.name}: checkpoint {index:06d} is lost: {reason}.")
+    settle(step, trial)
+
+
+def settle(step: Step, trial: TrialState) -> None:
+    """Go on to the trial's goal if nothing is awaited any more."""
+    if trial.phase is not Phase.SETTLING:
+        step.move(trial, Phase.SETTLING)
+    if trial.inflight or trial.draining:
+        return
+    assert trial.goal is not None
+    if trial.goal == PENDING:
+        prepare(step, trial)
+    elif trial.goal == PAUSED:
+        _pause(step, trial)
+    else:
+        end(step, trial)
+
+
+def _pause(step: Step, trial: TrialState) -> None:
+    trial.halt = None
+    step.move(trial, Phase.PAUSED)
+    step.set_status(trial, PAUSED)
+
+
+def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
+    """The trial leaves the state with its goal as its last status."""
+    assert trial.goal in (TERMINATED, ERROR)
+    unfinished = trial.quiet and step.state.interrupted and trial.goal == TERMINATED
+    step.move(trial, Phase.ENDED)
+    step.set_status(trial, trial.goal, recorded=not unfinished)
+    if trial.goal == ERROR:
+        step.do(commands.TrialErrored(trial.trial_id))
+    elif not trial.quiet:
+        step.do(commands.TrialCompleted(trial_id=trial.trial_id, ran=ran))
+    step.do(commands.TrialEnded(trial.trial_id))
+    step.asks_for(trial.request, -1)
+    del step.state.trials[trial.trial_id]
+
+
+# --- before the next attempt ----------------------------------------------------------------
+
+
+def prepare(step: Step, trial: TrialState, *, in_front: bool = False) -> None:
+    """Choose where the next attempt starts: the newest checkpoint that passes verification."""
+    trial.halt, trial.goal = None, None
+    step.set_status(trial, PENDING)
+    candidates = tuple(reversed(trial.checkpoints.values()))
+    if not candidates or step.state.interrupted:
+        trial.start = None
+        step.enqueue(trial, in_front=in_front)
+        return
+    trial.in_front = in_front
+    step.move(trial, Phase.PREPARING)
+    step.do(commands.Verify(trial_id=trial.trial_id, candidates=candidates, contents=trial.unclean))
+
+
+def verified(step: Step, event: events.Verified) -> None:
+    """The start is chosen; checkpoints newer than it did not pass and are given up."""
+    trial = step.state.trials.get(event.trial_id)
+    if trial is None or trial.phase is not Phase.PREPARING:
+        return
+    for index in sorted(trial.checkpoints, reverse=True):
+        if index == event.index:
+            break
+        del trial.checkpoints[index]
+        step.record(
+            records.Lost(
+                at=event.at,
+                trial=trial.trial_id,
+                attempt=trial.attempt,
+                index=index,
+                reason="it failed verification",
+            )
+        )
+    trial.start = trial.checkpoints[event.index] if event.index is not None else None
+    trial.unclean = False
+    if trial.start is None:
+        step.warn(
+            f"Trial {trial.name}: none of its checkpoints passed verification, so it starts from "
+            "the beginning."
+        )
+    step.enqueue(trial, in_front=trial.in_front)
+
+
+def unpause(step: Step, trial: TrialState, *, in_front: bool = False) -> None:
+    """Let a paused trial go on when there is room."""
+    if trial.phase is Phase.PAUSED:
+        prepare(step, trial, in_front=in_front)

@@ -1,0 +1,250 @@
+"""The state of a run as the machine keeps it: trials, workers, resources and what is awaited.
+
+Nothing here does I/O or looks at a clock. Values of users (configs, rows) are opaque: encoded JSON
+that is carried along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from milepost.checkpoint.retention import Policy
+from milepost.control.events import Committed
+from milepost.control.queue import StartQueue
+from milepost.control.resources import Grant, Pool, Request
+
+Status = Literal["PENDING", "RUNNING", "PAUSED", "TERMINATED", "ERROR"]
+
+PENDING: Status = "PENDING"
+RUNNING: Status = "RUNNING"
+PAUSED: Status = "PAUSED"
+TERMINATED: Status = "TERMINATED"
+ERROR: Status = "ERROR"
+
+
+class Phase(StrEnum):
+    """Where exactly a trial is; each belongs to one status, except ``SETTLING``."""
+
+    QUEUED = "queued"  # PENDING: ready, waits for resources
+    PREPARING = "preparing"  # PENDING: its start is being chosen and verified
+    STARTING = "starting"  # PENDING: holds resources, its workers were told to run it
+    TRAINING = "training"  # RUNNING: user code runs
+    SAVING = "saving"  # RUNNING: a class saves a checkpoint before it goes on or ends
+    STOPPING = "stopping"  # RUNNING: told to stop or pause, has not yet done so
+    DYING = "dying"  # its workers were killed, their death is awaited
+    SETTLING = "settling"  # no worker; captured checkpoints are awaited; then its goal
+    PAUSED = "paused"  # PAUSED: everything settled
+    ENDED = "ended"  # TERMINATED or ERROR: leaves the state
+
+
+#: Phases in which a trial holds a slot and has workers.
+ACTIVE = frozenset({Phase.STARTING, Phase.TRAINING, Phase.SAVING, Phase.STOPPING, Phase.DYING})
+
+
+class Halt(StrEnum):
+    """Why a running trial will be told to stop at its next report."""
+
+    PAUSE = "pause"  # the scheduler pauses it
+    STOP = "stop"  # the scheduler stops it: an ordinary end
+    END = "end"  # the whole run stops: no hooks, no checkpoint at the end
+    INTERRUPT = "interrupt"  # the user interrupts: it stays unfinished in the journal
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A committed checkpoint.
+
+    Attributes:
+        index: its number within the trial.
+        path: its directory, absolute.
+        iteration: ``training_iteration`` of its row.
+        row: the whole result row without config, encoded.
+        score: what the row has under the metric that ranks checkpoints.
+    """
+
+    index: int
+    path: str
+    iteration: int
+    row: msgspec.Raw
+    score: object = None
+
+
+class Capture(msgspec.Struct, frozen=True):
+    """A checkpoint that was captured and is not yet committed."""
+
+    iteration: int
+    row: msgspec.Raw
+    score: object
+
+
+_NO_ROW = msgspec.Raw(b"{}")
+
+
+@dataclass(slots=True)
+class TrialState:
+    """A trial that has not ended.
+
+    Attributes:
+        order: its place among all trials, from 0.
+        directory: relative to the experiment.
+        request: resources that it needs.
+        size: number of workers.
+        workers: ids of its workers, by rank.
+        started, finished: those of them that run user code, and that are done with it.
+        grant: resources that it holds.
+        attempt: number of the current or last attempt, from 0; -1 before the first.
+        next_index: the next attempt's first checkpoint gets at least this number.
+        failures: how often an attempt failed.
+        iteration, row, score: of the last report of this attempt.
+        inflight: captured checkpoints that are neither committed nor failed.
+        early: commits that were told before their capture.
+        checkpoints: committed ones that are kept, oldest first.
+        start: the checkpoint that the next attempt starts from.
+        unclean: the last attempt failed, so contents are compared before one is used.
+        draining: the keeper was asked to settle all captures of the last attempt.
+        goal: the status that ``SETTLING`` leads to.
+        quiet: it ends without hooks, because the whole run stops.
+        halt: why it will be told to stop at its next report.
+        in_front: it will be put before all others in the queue.
+        after_save: what it does once the checkpoint being saved is captured.
+        lost: why a checkpoint of this attempt could not be committed.
+        storage_full: whether that was because storage has no room.
+        starved: storage was full at the last failure, and nothing was committed since.
+    """
+
+    trial_id: str
+    order: int
+    name: str
+    directory: str
+    request: Request
+    status: Status = PENDING
+    phase: Phase = Phase.QUEUED
+    size: int = 1
+    workers: list[str] = field(default_factory=list)
+    started: set[str] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)
+    grant: Grant | None = None
+    attempt: int = -1
+    next_index: int = 0
+    failures: int = 0
+    iteration: int = 0
+    row: msgspec.Raw = _NO_ROW
+    score: object = None
+    inflight: dict[int, Capture] = field(default_factory=dict)
+    early: dict[int, Committed] = field(default_factory=dict)
+    checkpoints: dict[int, Checkpoint] = field(default_factory=dict)
+    start: Checkpoint | None = None
+    unclean: bool = False
+    draining: bool = False
+    goal: Status | None = None
+    quiet: bool = False
+    halt: Halt | None = None
+    in_front: bool = False
+    after_save: Literal["continue", "stop", "pause"] = "continue"
+    lost: str | None = None
+    storage_full: bool = False
+    starved: bool = False
+
+    @property
+    def latest(self) -> Checkpoint | None:
+        """The newest committed checkpoint."""
+        return next(reversed(self.checkpoints.values()), None)
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """A worker process.
+
+    Attributes:
+        trial_id: the trial it runs; None when it is idle or ending.
+        request: what it was started for; it can run other trials that ask for the same.
+        grant: resources that it holds while it has no trial.
+        ending: it was told to end, or killed.
+    """
+
+    worker_id: str
+    trial_id: str | None
+    request: Request
+    grant: Grant | None = None
+    ending: bool = False
+
+
+@dataclass(slots=True)
+class Deletion:
+    """A checkpoint that is being deleted; ``busy`` when a reader holds it for now."""
+
+    path: str
+    busy: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What stays the same during a run.
+
+    Attributes:
+        run_id: random; makes ids of attempts unique.
+        root: the experiment's directory.
+        kind: functions capture in ``report``; classes save when they are told to.
+        max_failures: retries per trial; -1 without limit.
+        fail_fast: the first failure ends the run.
+        max_concurrent: how many trials run at once; None as many as fit.
+        reuse: whether a worker may run one trial after another.
+        save_every: class API: save when the iteration is a multiple; 0 never.
+        save_at_end: class API: save when a trial ends.
+        retention: which checkpoints are worth keeping; None keeps all.
+        rank_by: the metric that ranks checkpoints, if any.
+    """
+
+    run_id: str
+    root: str = ""
+    kind: Literal["function", "class"] = "function"
+    max_failures: int = 0
+    fail_fast: bool = False
+    max_concurrent: int | None = None
+    reuse: bool = False
+    save_every: int = 0
+    save_at_end: bool = False
+    retention: Policy | None = None
+    rank_by: str | None = None
+
+
+@dataclass(slots=True)
+class RunState:
+    """All of it.
+
+    Attributes:
+        trials: those that have not ended, by id.
+        workers: those that have not exited, by id.
+        requests: number of trials by what they ask for.
+        active: ids of trials that hold a slot.
+        settling: ids of trials that wait for captured checkpoints.
+        counts: number of trials by status, ended ones included.
+        deletions: checkpoints being deleted, by (trial, index).
+        search_ended: there will be no more trials.
+        stopping: the whole run stops.
+        interrupted: the user asked to end the run early.
+        failed_fast: a trial has failed for good, which ends the run.
+        swept: busy deletions were tried a last time.
+    """
+
+    pool: Pool
+    trials: dict[str, TrialState] = field(default_factory=dict)
+    workers: dict[str, WorkerState] = field(default_factory=dict)
+    queue: StartQueue = field(default_factory=StartQueue)
+    requests: dict[Request, int] = field(default_factory=dict)
+    active: set[str] = field(default_factory=set)
+    settling: set[str] = field(default_factory=set)
+    counts: dict[Status, int] = field(
+        default_factory=lambda: dict.fromkeys((PENDING, RUNNING, PAUSED, TERMINATED, ERROR), 0)
+    )
+    deletions: dict[tuple[str, int], Deletion] = field(default_factory=dict)
+    created: int = 0
+    workers_started: int = 0
+    search_ended: bool = False
+    stopping: bool = False
+    interrupted: bool = False
+    failed_fast: bool = False
+    swept: bool = False
