@@ -7,19 +7,20 @@ from typing import Any
 
 import pytest
 
+from milepost.control.view import TrialView
 
-@dataclass
-class FakeTrial:
-    """A trial as a view tells of it."""
 
-    name: str = "train_1a2b3_00000"
-    status: str = "RUNNING"
-    evaluated: dict[str, Any] = field(default_factory=lambda: {"lr": 0.01})
-    row: dict[str, Any] = field(default_factory=dict)
-    iteration: int = 0
-    failures: int = 0
-    error: str | None = None
-    latest_checkpoint: int | None = None
+def trial(name: str = "train_1a2b3_00000", status: str = "RUNNING", **changes: Any) -> TrialView:
+    """A trial that has not reported yet, but for what is given."""
+    given: dict[str, Any] = {
+        "evaluated": {"lr": 0.01},
+        "row": {},
+        "iteration": 0,
+        "latest_checkpoint": None,
+        "failures": 0,
+        "error": None,
+    }
+    return TrialView(name=name, status=status, **{**given, **changes})
 
 
 @dataclass
@@ -31,10 +32,10 @@ class FakeView:
     mode: str | None = "max"
     total: int | None = 8
     elapsed_s: float = 3.0
-    running: list[FakeTrial] = field(default_factory=list)
-    ended: list[FakeTrial] = field(default_factory=list)
-    failed: list[FakeTrial] = field(default_factory=list)
-    best: FakeTrial | None = None
+    running: list[TrialView] = field(default_factory=list)
+    ended: list[TrialView] = field(default_factory=list)
+    failed: list[TrialView] = field(default_factory=list)
+    best: TrialView | None = None
     resources_used: dict[str, float] = field(default_factory=lambda: {"CPU": 2.0})
     resources_total: dict[str, float] = field(default_factory=lambda: {"CPU": 4.0, "GPU": 0.0})
     committed_count: int = 0
@@ -51,7 +52,7 @@ class FakeView:
             "ERROR": len(self.failed),
         }
 
-    def trials(self, limit: int) -> list[FakeTrial]:
+    def trials(self, limit: int) -> list[TrialView]:
         return (self.running + self.ended + self.failed)[:limit]
 
 
@@ -71,11 +72,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def make_trial() -> type[FakeTrial]:
-    return FakeTrial
-
-
-@pytest.fixture
 def make_view() -> type[FakeView]:
     return FakeView
 
@@ -85,17 +81,17 @@ def view() -> FakeView:
     """A run in full swing: two trials run, one has ended, one has failed."""
     row = {"training_iteration": 3, "time_total_s": 36.5, "accuracy": 0.93, "eval": {"loss": 0.25}}
     running = [
-        FakeTrial(f"train_1a2b3_{i:05d}", row=dict(row), iteration=3, latest_checkpoint=2)
+        trial(f"train_1a2b3_{i:05d}", row=dict(row), iteration=3, latest_checkpoint=2)
         for i in range(2)
     ]
-    ended = FakeTrial(
+    ended = trial(
         "train_1a2b3_00002",
         "TERMINATED",
         row={**row, "training_iteration": 9, "accuracy": 0.97},
         iteration=9,
         latest_checkpoint=8,
     )
-    failed = FakeTrial(
+    failed = trial(
         "train_1a2b3_00003",
         "ERROR",
         failures=1,

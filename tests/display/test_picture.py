@@ -109,7 +109,7 @@ class Cells(HTMLParser):
 def test_html_is_well_formed_and_escaped(view: Any) -> None:
     """User's texts cannot become markup."""
     view.name = "<script>alert(1)</script>"
-    view.running[0].evaluated = {"lr": "<b>&"}
+    view.running[0].evaluated["lr"] = "<b>&"
     document = html.render(final_picture(view))
     cells = Cells()
     cells.feed(document)

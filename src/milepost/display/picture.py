@@ -53,13 +53,14 @@ class Picture:
 
 def live_picture(view: RunView, *, max_rows: int) -> Picture:
     """Return what to show while a run goes on: the trials that run, at most ``max_rows``."""
-    shown = view.running[:max_rows]
-    return _picture(view, shown, more=len(view.running) - len(shown), max_errors=LIVE_ERRORS)
+    running = view.running
+    shown = list(running[:max_rows])
+    return _picture(view, shown, more=len(running) - len(shown), max_errors=LIVE_ERRORS)
 
 
 def final_picture(view: RunView) -> Picture:
     """Return what stands at the end of a run: its trials, the best first if it is known which."""
-    shown = view.trials(FINAL_ROWS)
+    shown = list(view.trials(FINAL_ROWS))
     return _picture(view, shown, more=sum(view.counts.values()) - len(shown), max_errors=FINAL_ROWS)
 
 
@@ -177,7 +178,7 @@ def _trial_table(view: RunView, trials: Sequence[TrialView], *, more: int) -> Ta
 
 
 def _error_table(failed: Sequence[TrialView], max_rows: int) -> Table:
-    shown = failed[-max_rows:]
+    shown = list(failed[-max_rows:])
     return Table(
         (
             Column("failed trial", 100),
