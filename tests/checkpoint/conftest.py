@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,14 @@ from milepost.checkpoint.manifest import Manifest, checkpoint_id, checkpoint_nam
 Stage = Callable[..., Prepared]
 
 FILES = {"model.bin": b"weights" * 100, "state/optimizer.bin": b"moments" * 50}
+
+
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    """Permission bits in these tests are those of a usual umask, whoever runs them."""
+    previous = os.umask(0o022)
+    yield
+    os.umask(previous)
 
 
 @pytest.fixture

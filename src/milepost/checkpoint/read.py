@@ -40,11 +40,17 @@ def reading(directory: str) -> Iterator[Manifest | None]:
     if fd is None:
         yield None
         return
+    owner = os.getpid()
     try:
         manifest = manifests.read(directory)
         verify.require_good(directory, manifest)
         yield manifest
     finally:
+        # A process that was forked meanwhile (a data loader) shares the lock: it must neither
+        # release it when it ends, nor keep it when we do.
+        if os.getpid() == owner:
+            with contextlib.suppress(OSError):  # no locks here, see _lock_shared
+                fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
 
 

@@ -29,10 +29,13 @@ def path_lock(path: str) -> Iterator[bool]:
     os.makedirs(directory, mode=0o700, exist_ok=True)
     file = os.path.join(directory, f"{name}.lock")
     fd, at_once = _acquire(file)
+    owner = os.getpid()
     try:
         yield at_once
     finally:
-        os.unlink(file)  # while we hold it, so that whoever waits notices and makes a new one
+        if os.getpid() == owner:  # not in a process that was forked meanwhile
+            os.unlink(file)  # while we hold it, so that whoever waits notices and makes a new one
+            fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
 
 
