@@ -267,5 +267,5 @@ def test_importing_and_constructing_loads_nothing_heavy(tmp_path: Path) -> None:
         "heavy = ('numpy', 'pandas', 'torch', 'rich', 'psutil', 'tensorboardX', 'pyarrow')\n"
         "print([m for m in heavy if m in sys.modules])\n"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert out.stdout == "[]\n", out.stderr

@@ -32,6 +32,7 @@ class Run:
         setup = {"run_config": {"checkpoint_config": checkpoint_config or {}}}
         self.journal.append(rec.Planned(at=1.0, setup=raw(setup)))
         self._order = 0
+        self._closed = False
 
     def trial(
         self,
@@ -104,9 +105,11 @@ class Run:
         Path(trial_dir, "error.txt").write_text(f"Failure # 1\n{error}\n")
         Path(trial_dir, "error.pkl").write_bytes(pickle.dumps(error))
 
-    def close(self) -> str:
-        self.journal.close("finished")
-        return self.path
+    def close(self) -> None:
+        """End the run; does nothing the second time."""
+        if not self._closed:
+            self._closed = True
+            self.journal.close("finished")
 
 
 @pytest.fixture

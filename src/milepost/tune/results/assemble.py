@@ -12,6 +12,7 @@ from milepost.tune.results.lookup import AUTO_FIELDS
 from milepost.tune.results.result import Result
 
 if TYPE_CHECKING:
+    from milepost.control.facade import Trial
     from milepost.control.outcome import TrialFacts
 
 _SHOWN_TRIALS = 50
@@ -60,8 +61,19 @@ def overview(caption: str, records: Sequence[TrialFacts]) -> str:
 
 
 def records_of(trials: Sequence[Any]) -> Sequence[TrialFacts]:
-    """Return the records of trials, which may be records already."""
+    """Return what is known of trials: records as they are, or those behind :class:`Trial`."""
+    from milepost.control.facade import Trial
+
+    if len(trials) and isinstance(trials[0], Trial):
+        return [trial._facts for trial in trials]
     return trials
+
+
+def trials_of(records: Iterable[TrialFacts]) -> list[Trial]:
+    """Return the trials of a run that has ended, as callbacks see them."""
+    from milepost.control.facade import Trial
+
+    return [Trial(record) for record in records]
 
 
 def _error_of(record: TrialFacts) -> Exception | str | None:

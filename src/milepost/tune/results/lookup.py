@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from milepost.api import fields
 from milepost.api.nested import unflattened_lookup
@@ -31,7 +31,7 @@ def score(value: Any) -> float | None:
         return None
 
 
-def is_comparable(value: float | None) -> bool:
+def is_comparable(value: float | None) -> TypeGuard[float]:
     """Tell whether a score can win: a number, neither NaN nor infinite."""
     return value is not None and math.isfinite(value)
 

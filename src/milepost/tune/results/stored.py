@@ -13,6 +13,7 @@ from milepost.tune.results import rows
 from milepost.tune.results.lazy import Deferred
 
 if TYPE_CHECKING:
+    from milepost.api.resources import PlacementGroupFactory
     from milepost.control.metrics import Analysis
     from milepost.control.outcome import Kept
     from milepost.journal.image import TrialImage
@@ -167,7 +168,8 @@ def stored_records(experiment_path: str) -> Sequence[StoredTrial]:
     image = replay.image(experiment_path)
     setup = codec.preview(image.setup) if image.setup is not None else {}
     keeping = (setup.get("run_config") or {}).get("checkpoint_config") or {}
-    return [StoredTrial(experiment_path, trial, keeping) for trial in image.trials.values()]
+    name = str(setup.get("trainable", ""))
+    return [StoredTrial(experiment_path, trial, keeping, name) for trial in image.trials.values()]
 
 
 class StoredTrial:
@@ -180,9 +182,17 @@ class StoredTrial:
         experiment_path: where the trial's directory is.
         image: what the journal knows of the trial.
         keeping: the fields of the run's ``CheckpointConfig``.
+        trainable_name: name of the function or class.
     """
 
-    def __init__(self, experiment_path: str, image: TrialImage, keeping: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        experiment_path: str,
+        image: TrialImage,
+        keeping: dict[str, Any],
+        trainable_name: str = "",
+    ) -> None:
+        self.trainable_name = trainable_name
         self._image = image
         self._keeping = keeping
         self.trial_id = image.trial
@@ -191,6 +201,17 @@ class StoredTrial:
         self.status = image.status
         self.failures = image.failures
         self.directory = os.path.join(experiment_path, image.directory)
+        self.start_time = image.first_launched or None
+        self.last_time = image.changed
+
+    @cached_property
+    def resources(self) -> PlacementGroupFactory | None:
+        """What it asks for."""
+        from milepost.api.resources import PlacementGroupFactory
+        from milepost.storage import codec
+
+        bundles = codec.preview(self._image.resources)
+        return PlacementGroupFactory(bundles) if bundles else None
 
     @cached_property
     def config(self) -> dict[str, Any]:
