@@ -160,9 +160,8 @@ def main() -> None:
         f"{accuracy(model, test_x, test_y):.1%} of the test digits right"
     )
     prove_resume(next(r for r in grid if r.metrics["trial_id"] == killer.victim))
-    print(
-        f"\n{len(grid)} trials in {time.perf_counter() - began:.0f} s, all in {grid.experiment_path}"
-    )
+    took = time.perf_counter() - began
+    print(f"\n{len(grid)} trials in {took:.0f} s, all in {grid.experiment_path}")
 
 
 if __name__ == "__main__":
