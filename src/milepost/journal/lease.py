@@ -16,7 +16,6 @@ import logging
 import os
 import socket
 import time
-import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -24,6 +23,7 @@ import msgspec
 
 from milepost.errors import JournalError, LeaseLostError
 from milepost.journal import experiment as experiments
+from milepost.journal import forked
 from milepost.journal.mounts import is_local
 from milepost.storage import posix
 
@@ -70,7 +70,7 @@ class Lease:
     def __init__(self, fd: int, holder: Holder) -> None:
         self._fd = fd
         self._holder = holder
-        _open_leases.add(self)
+        forked.register(self)
 
     @property
     def holder(self) -> Holder:
@@ -91,7 +91,6 @@ class Lease:
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
-        _open_leases.discard(self)
         try:
             _write(fd, msgspec.structs.replace(self._holder, released=True))
         except OSError as error:
@@ -99,7 +98,7 @@ class Lease:
         finally:
             os.close(fd)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """In a forked child: drop the descriptor, so that the lock ends with the parent."""
         if self._fd >= 0:
             os.close(self._fd)
@@ -239,14 +238,3 @@ def _boot_id() -> str:
             return file.read().strip()
     except OSError:
         return ""
-
-
-_open_leases: weakref.WeakSet[Lease] = weakref.WeakSet()
-
-
-def _in_forked_child() -> None:
-    for lease in list(_open_leases):
-        lease._forget()
-
-
-os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,0 +1,44 @@
+"""The files that users find in a trial's directory, each made from the journal's records.
+
+They are projections: they can be cut and written again, so they are never flushed on the way and
+no descriptor stays open between batches.
+"""
+
+from __future__ import annotations
+
+import os
+
+from milepost.storage import posix
+
+
+def append(path: str, data: bytes) -> None:
+    """Write ``data`` at the end of a file in one go, creating it and its directory if need be."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        fd = posix.create_new(path)
+    try:
+        posix.append(fd, data)
+    finally:
+        os.close(fd)
+
+
+def replace(path: str, data: bytes) -> None:
+    """Give a file other content at once, creating it and its directory if need be."""
+    from milepost.storage import names
+
+    directory, name = os.path.split(path)
+    os.makedirs(directory, exist_ok=True)
+    draft = names.temporary(directory, name)
+    posix.write_new(draft, data)
+    posix.replace(draft, path)
+
+
+def cut(path: str, length: int) -> None:
+    """Drop what a file has beyond ``length`` bytes."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        posix.truncate(fd, length)
+    finally:
+        os.close(fd)

@@ -1,0 +1,217 @@
+"""The driver's side of the process that writes result files.
+
+That process follows the journal (:mod:`.writer`), so the driver does nothing for it but wake it
+after each flush of the journal: result files lag a few hundredths of a second behind, cost the
+control loop nothing, and never show what a power loss could take back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Collection
+from typing import Final
+
+from milepost.api.spelling import did_you_mean
+from milepost.errors import JournalError
+from milepost.journal import forked, writer
+from milepost.journal.log import Journal
+from milepost.journal.projector import KINDS
+
+log = logging.getLogger("milepost.journal")
+
+_FLUSH_S: Final = 60.0
+_RESTARTS: Final = 3
+
+
+class Projections:
+    """Has the result files of a run written: ``result.json``, ``progress.csv`` and so on.
+
+    The writer starts at once, in the background. One that was killed is replaced, because the
+    journal knows what is missing; one that cannot write is an error of the run.
+
+    *Concurrency*: one thread.
+
+    Args:
+        journal: the journal of the run.
+        kinds: of ``"json"``, ``"csv"`` and ``"tensorboard"``; ``error.txt`` is always written.
+
+    Raises:
+        ValueError: a kind is not known.
+        JournalError: the writer cannot be started.
+    """
+
+    def __init__(self, journal: Journal, kinds: Collection[str]) -> None:
+        for kind in kinds:
+            if kind not in KINDS:
+                hint = did_you_mean(kind, KINDS)
+                raise ValueError(f"unknown kind of result file {kind!r}.{hint}")
+        self._journal = journal
+        self._kinds = ",".join(sorted(kinds))
+        self._lock = threading.Lock()
+        self._restarts = 0
+        self._asked = 0
+        self._flushed = 0
+        self._start(again=False)
+        forked.register(self)
+        journal.subscribe(self._wake)
+
+    def fileno(self) -> int:
+        """Readable when :meth:`check` has something to say; changes when a writer is replaced."""
+        return self._channel.fileno()
+
+    def check(self) -> None:
+        """Log what the writer has to say and replace it if it was killed; never waits.
+
+        Raises:
+            JournalError: result files cannot be written.
+        """
+        while True:
+            try:
+                message = self._channel.recv(writer.MESSAGE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            self._take(message)
+
+    def flush(self, timeout_s: float = _FLUSH_S) -> None:
+        """Wait until the files show every record appended so far.
+
+        Raises:
+            JournalError: they cannot be written, or not within ``timeout_s`` seconds.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._asked += 1
+        self._send(writer.FLUSH + b"%d" % self._asked)
+        starts = self._restarts
+        while self._flushed < self._asked:
+            self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                message = self._channel.recv(writer.MESSAGE_BYTES)
+            except TimeoutError:
+                raise JournalError(
+                    f"the result files of {self._journal.experiment.path} were not complete after "
+                    f"{timeout_s:g} s; the journal has all rows"
+                ) from None
+            self._take(message)
+            if self._restarts != starts:
+                starts = self._restarts
+                self._send(writer.FLUSH + b"%d" % self._asked)
+
+    def close(self, timeout_s: float = _FLUSH_S) -> None:
+        """Complete the files and end the writer; safe to call twice.
+
+        Raises:
+            JournalError: as :meth:`flush`. The writer has ended in any case.
+        """
+        if self._channel.fileno() < 0:
+            return
+        try:
+            self.flush(timeout_s)
+        finally:
+            with self._lock:
+                self._channel.close()
+            self._reap(timeout_s)
+
+    def forget(self) -> None:
+        """In a forked child: close the socket, so that the driver's death is noticed."""
+        self._channel.close()
+
+    def _start(self, *, again: bool) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        experiment = self._journal.experiment.path
+        arguments = [
+            str(theirs.fileno()),
+            experiment,
+            self._kinds,
+            str(self._journal.epoch),
+            "again" if again else "first",
+        ]
+        try:
+            self._process = subprocess.Popen(
+                # -P: nothing in the user's working directory may stand in for a module of ours.
+                [sys.executable, "-P", "-m", "milepost.journal.writer", *arguments],
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C is for the driver
+            )
+        except OSError as error:
+            ours.close()
+            raise JournalError(f"cannot start the writer of result files: {error}") from error
+        finally:
+            theirs.close()
+        with self._lock:
+            self._channel = ours
+
+    def _wake(self) -> None:
+        """Called by the journal's thread after each flush."""
+        with self._lock:
+            if self._channel.fileno() < 0:
+                return
+            try:
+                self._channel.send(writer.WAKE, socket.MSG_DONTWAIT)
+            except (BlockingIOError, TimeoutError):
+                pass  # it has wake-ups to answer already
+            except OSError:
+                pass  # it has died: check() reads the end of its messages and replaces it
+
+    def _send(self, message: bytes) -> None:
+        try:
+            self._channel.settimeout(None)
+            self._channel.send(message)
+        except OSError:
+            self._take(b"")
+            self._channel.send(message)
+
+    def _take(self, message: bytes) -> None:
+        kind, text = message[:1], message[1:].decode(errors="replace")
+        if kind == writer.FLUSHED:
+            self._flushed = int(text)
+        elif kind == writer.NOTICE:
+            log.warning("%s", text)
+        elif kind == writer.FAILED:
+            raise JournalError(
+                f"cannot write result files in {self._journal.experiment.path}: {text}. "
+                "The journal has all rows, and checkpoints are safe."
+            )
+        else:
+            self._replace()
+
+    def _replace(self) -> None:
+        status = self._process.wait()
+        self._channel.close()
+        if self._restarts >= _RESTARTS:
+            raise JournalError(
+                f"the writer of result files ended {self._restarts + 1} times, at last with "
+                f"status {status}. The journal has all rows, and checkpoints are safe."
+            )
+        self._restarts += 1
+        log.warning(
+            "the writer of result files ended with status %d; starting another, which completes "
+            "the files from the journal",
+            status,
+        )
+        self._start(again=True)
+
+    def _reap(self, timeout_s: float) -> None:
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            log.warning("the writer of result files did not end within %g s; killing it", timeout_s)
+            self._process.kill()
+            self._process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """The driver's environment, in which this package can be imported."""
+    import milepost
+
+    root = os.path.dirname(os.path.dirname(os.path.abspath(milepost.__file__)))
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, root])}

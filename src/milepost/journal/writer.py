@@ -1,0 +1,158 @@
+"""The process that writes result files: ``python -m milepost.journal.writer``.
+
+It follows the journal of one driver, so nothing but a wake-up has to be sent to it, and whatever
+happens to it, the next one continues from the journal. It ends when the driver's end of the
+socket closes, after it has written everything that the journal has.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sys
+import time
+import traceback
+from typing import Final
+
+from milepost.errors import JournalError
+from milepost.journal import compaction, replay
+from milepost.journal import experiment as experiments
+from milepost.journal.epochs import Segment, segments
+from milepost.journal.projector import Projector
+from milepost.journal.records import Continued
+from milepost.journal.tail import Tail
+from milepost.storage import posix
+
+WAKE: Final = b"w"
+FLUSH: Final = b"f"
+FLUSHED: Final = b"F"
+FAILED: Final = b"E"
+NOTICE: Final = b"N"
+MESSAGE_BYTES: Final = 1 << 16
+
+_LOCK_NAME: Final = "writer.lock"
+_LOCK_S: Final = 60.0
+_LOOK_EVERY_S: Final = 0.05
+
+
+class Writer:
+    """Follows a journal and answers its driver.
+
+    Args:
+        channel: the driver's socket, one message per packet.
+        experiment_path: the experiment's directory.
+        kinds: which files are wanted.
+        first: the file with which the driver's epoch began.
+        again: a writer of this epoch ended before; what the journal has now is checked against
+            the files, instead of what it had before the epoch.
+    """
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        experiment_path: str,
+        kinds: frozenset[str],
+        first: Segment,
+        again: bool,
+    ) -> None:
+        self._channel = channel
+        self._path = experiment_path
+        self._kinds = kinds
+        self._projector = Projector(experiment_path, kinds, self._notice)
+        if again:
+            base = replay.image(experiment_path)
+            self._segment = segments(experiment_path)[-1]
+        else:
+            base = replay.image_before(experiment_path, first)
+            self._segment = first
+        self._projector.adopt(base)
+        self._tail = Tail(experiment_path, self._segment, base.seq)
+        if compaction.is_worthwhile(experiment_path, first):
+            self._compact(first)
+
+    def run(self) -> None:
+        """Follow the journal until the driver has gone."""
+        self._advance()  # the first records may be older than this process
+        while messages := self._receive():
+            self._advance()
+            asked = [message for message in messages if message.startswith(FLUSH)]
+            if asked:
+                self._channel.send(FLUSHED + asked[-1][1:])
+        self._advance()
+        self._tail.close()
+
+    def _receive(self) -> list[bytes]:
+        """Wait for a message and take all that are there; none when the driver has gone.
+
+        Many wake-ups may have come meanwhile; one look at the journal answers them all.
+        """
+        messages = [self._channel.recv(MESSAGE_BYTES)]
+        try:
+            while messages[-1]:
+                messages.append(self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return messages
+        return messages[:-1]
+
+    def _advance(self) -> None:
+        for _, record in self._tail.read():
+            if isinstance(record, Continued):
+                self._compact(Segment(record.epoch, record.segment))
+            else:
+                self._projector.apply(record)
+        self._projector.flush()
+
+    def _compact(self, segment: Segment) -> None:
+        self._projector.flush()
+        posix.syncfs(self._path)  # before rows leave the journal
+        compaction.compact(self._path, segment, keep_rows="json" not in self._kinds)
+
+    def _notice(self, text: str) -> None:
+        self._channel.send(NOTICE + text.encode(errors="backslashreplace")[: MESSAGE_BYTES - 1])
+
+
+def main() -> None:
+    """Run a writer as the arguments say: descriptor, experiment, kinds, epoch, again."""
+    fd, path, kinds, epoch, again = sys.argv[1:]
+    channel = socket.socket(fileno=int(fd))
+    os.set_inheritable(channel.fileno(), False)
+    try:
+        lock = _lock(path)
+        wanted = frozenset(kinds.split(",")) if kinds else frozenset()
+        Writer(channel, path, wanted, Segment(int(epoch), 1), again == "again").run()
+        os.close(lock)
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the driver died while we were answering it; the journal has everything
+    except Exception as error:  # noqa: BLE001 - whatever it was, the driver must be told
+        text = f"{type(error).__name__}: {error}"
+        if not isinstance(error, OSError | JournalError):
+            text += "\n" + traceback.format_exc()
+        try:
+            channel.send(FAILED + text.encode(errors="backslashreplace")[: MESSAGE_BYTES - 1])
+        except OSError:
+            traceback.print_exc()
+        sys.exit(1)
+
+
+def _lock(experiment_path: str) -> int:
+    """Wait until the writer of a dead driver has finished, and keep later ones waiting."""
+    path = os.path.join(experiment_path, experiments.HOME, _LOCK_NAME)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise JournalError(
+                    f"another process has been writing result files in {experiment_path} for "
+                    f"{_LOCK_S:.0f} s ({path} is locked)"
+                ) from None
+            time.sleep(_LOOK_EVERY_S)
+        else:
+            return fd
+
+
+if __name__ == "__main__":
+    main()
