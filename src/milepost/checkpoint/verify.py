@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import stat
+from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -173,6 +174,7 @@ def newest_good(
     *,
     digests: bool = False,
     quarantine: bool = False,
+    among: Collection[int] | None = None,
     log: logging.Logger = log,
 ) -> tuple[int, Manifest] | None:
     """Return the newest committed checkpoint whose files are those of its manifest.
@@ -184,6 +186,8 @@ def newest_good(
         digests: compare contents too; for use after an unclean end.
         quarantine: rename the bad ones (``.milepost-quarantine-...``) once a second read agrees.
             Only the process that holds the experiment may do that.
+        among: indices that may be chosen; others (which may be about to be deleted) are left
+            alone. None means all.
         log: where to say what was passed over.
 
     Returns:
@@ -192,6 +196,8 @@ def newest_good(
     bad: list[str] = []
     chosen = None
     for name in sorted(_candidates(trial_dir), key=_number, reverse=True):
+        if among is not None and _number(name) not in among:
+            continue
         directory = os.path.join(trial_dir, name)
         manifest, reason = _examine(directory, digests)
         if reason is not None:
