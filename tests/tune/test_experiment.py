@@ -8,7 +8,7 @@ import pytest
 
 from milepost import tune
 from milepost.errors import ExperimentExistsError
-from milepost.tune import plan, place
+from milepost.tune import place, plan
 from milepost.tune.resolve import Target, resolve
 from milepost.tune.setup import description
 
@@ -40,7 +40,7 @@ def test_a_spec_becomes_an_experiment(tmp_path: Path) -> None:
     assert experiment.spec["num_samples"] == 3
     assert experiment.run_identifier == "train"
     assert experiment.path == str(tmp_path / "exp")
-    with pytest.raises(tune.TuneError, match="'num_sample'.*Did you mean 'num_samples'"):
+    with pytest.raises(tune.TuneError, match=r"'num_sample'.*Did you mean 'num_samples'"):
         tune.Experiment.from_json("exp", {**spec, "num_sample": 1})
     with pytest.raises(tune.TuneError, match="no 'run' entry"):
         tune.Experiment.from_json("exp", {"config": {}})

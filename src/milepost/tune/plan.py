@@ -40,6 +40,7 @@ def plan_for(experiment: Experiment, create: Callable[[], Stored], *, save_at_en
     from milepost.control.plan import RunPlan
     from milepost.display.choice import choose
     from milepost.storage.node import node_root
+    from milepost.tune.logger.files import projections, without_file_loggers
     from milepost.tune.setup import description
 
     tune, run = experiment.tune_config, experiment.run_config
