@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from milepost.errors import JournalCorruptError
 from milepost.journal import epochs
@@ -22,8 +23,7 @@ from milepost.journal.records import AnyRecord, Continued, Opened
 Head = Opened | Continued
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """The part of one journal file that counts.
 
     Attributes:
@@ -49,8 +49,7 @@ class Span:
         return Reader(self.path, self.length, self.crc)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """The end of a span, as its successor names it."""
 
     segment: Segment

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid as uuids
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -40,8 +38,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     writer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Experiment:
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     """An experiment's directory and identity.
 
     Attributes:
@@ -90,7 +87,7 @@ def create(path: str, *, name: str, trainable: str) -> Experiment:
     identity_path = os.path.join(home, IDENTITY)
     identity = Identity(
         format=FORMAT,
-        uuid=uuids.uuid4().hex,
+        uuid=os.urandom(16).hex(),
         name=name,
         trainable=trainable,
         created=time.time(),

@@ -14,7 +14,6 @@ import errno
 import fcntl
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Final
@@ -141,7 +140,7 @@ def acquire(
         if holder is not None and not holder.released:
             log.warning("taking over %s from %s, which is gone", experiment_path, holder.describe())
         ours = Holder(
-            host=socket.gethostname(),
+            host=os.uname().nodename,
             boot=_boot_id(),
             pid=os.getpid(),
             since=time.time(),

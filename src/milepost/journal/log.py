@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -103,7 +102,7 @@ class Journal:
                 schema=SCHEMA,
                 uuid=experiment.uuid,
                 epoch=segment.epoch,
-                host=socket.gethostname(),
+                host=os.uname().nodename,
                 pid=os.getpid(),
                 writer=writer_version(),
                 previous_epoch=mark.segment.epoch,

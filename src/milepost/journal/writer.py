@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
+import select
 import sys
 import time
-import traceback
 from typing import Final
 
 from milepost.errors import JournalError
@@ -40,7 +39,7 @@ class Writer:
     """Follows a journal and answers its driver.
 
     Args:
-        channel: the driver's socket, one message per packet.
+        channel: descriptor of the driver's socket, one message per packet.
         experiment_path: the experiment's directory.
         kinds: which files are wanted.
         first: the file with which the driver's epoch began.
@@ -50,13 +49,15 @@ class Writer:
 
     def __init__(
         self,
-        channel: socket.socket,
+        channel: int,
         experiment_path: str,
         kinds: frozenset[str],
         first: Segment,
         again: bool,
     ) -> None:
         self._channel = channel
+        self._poll = select.poll()
+        self._poll.register(channel, select.POLLIN)
         self._path = experiment_path
         self._kinds = kinds
         self._projector = Projector(experiment_path, kinds, self._notice)
@@ -78,7 +79,7 @@ class Writer:
             self._advance()
             asked = [message for message in messages if message.startswith(FLUSH)]
             if asked:
-                self._channel.send(FLUSHED + asked[-1][1:])
+                os.write(self._channel, FLUSHED + asked[-1][1:])
         self._advance()
         self._tail.close()
 
@@ -87,13 +88,10 @@ class Writer:
 
         Many wake-ups may have come meanwhile; one look at the journal answers them all.
         """
-        messages = [self._channel.recv(MESSAGE_BYTES)]
-        try:
-            while messages[-1]:
-                messages.append(self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return messages
-        return messages[:-1]
+        messages = [os.read(self._channel, MESSAGE_BYTES)]
+        while messages[-1] and self._poll.poll(0):
+            messages.append(os.read(self._channel, MESSAGE_BYTES))
+        return messages if messages[-1] else messages[:-1]
 
     def _advance(self) -> None:
         for _, record in self._tail.read():
@@ -109,14 +107,14 @@ class Writer:
         compaction.compact(self._path, segment, keep_rows="json" not in self._kinds)
 
     def _notice(self, text: str) -> None:
-        self._channel.send(NOTICE + text.encode(errors="backslashreplace")[: MESSAGE_BYTES - 1])
+        os.write(self._channel, _message(NOTICE, text))
 
 
 def main() -> None:
     """Run a writer as the arguments say: descriptor, experiment, kinds, epoch, again."""
-    fd, path, kinds, epoch, again = sys.argv[1:]
-    channel = socket.socket(fileno=int(fd))
-    os.set_inheritable(channel.fileno(), False)
+    descriptor, path, kinds, epoch, again = sys.argv[1:]
+    channel = int(descriptor)
+    os.set_inheritable(channel, False)
     try:
         lock = _lock(path)
         wanted = frozenset(kinds.split(",")) if kinds else frozenset()
@@ -125,14 +123,20 @@ def main() -> None:
     except (BrokenPipeError, ConnectionResetError):
         return  # the driver died while we were answering it; the journal has everything
     except Exception as error:  # noqa: BLE001 - whatever it was, the driver must be told
+        import traceback
+
         text = f"{type(error).__name__}: {error}"
         if not isinstance(error, OSError | JournalError):
             text += "\n" + traceback.format_exc()
         try:
-            channel.send(FAILED + text.encode(errors="backslashreplace")[: MESSAGE_BYTES - 1])
+            os.write(channel, _message(FAILED, text))
         except OSError:
             traceback.print_exc()
         sys.exit(1)
+
+
+def _message(kind: bytes, text: str) -> bytes:
+    return kind + text.encode(errors="backslashreplace")[: MESSAGE_BYTES - 1]
 
 
 def _lock(experiment_path: str) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -102,7 +101,7 @@ class EventFile:
     def _new_path(self, first: bytes) -> str:
         """Begin a file, named after its host and the time of its first event."""
         (at,) = struct.unpack_from("<d", first, 1)
-        name = f"events.out.tfevents.{int(at):010d}.{socket.gethostname()}"
+        name = f"events.out.tfevents.{int(at):010d}.{os.uname().nodename}"
         path, number = os.path.join(self._directory, name), 0
         while os.path.lexists(path):
             number += 1
