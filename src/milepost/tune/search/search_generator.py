@@ -189,7 +189,10 @@ def _merged(constants: dict[Any, Any], suggested: dict[Any, Any]) -> dict[Any, A
     """Constants with a suggestion over them, level by level; both are copies already."""
     for key, value in suggested.items():
         old = constants.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and variable_of(old, ()) is None:
-            value = _merged(old, value)
-        constants[key] = value
+        nested = isinstance(old, dict) and isinstance(value, dict)
+        constants[key] = _merged(old or {}, value) if nested and not _is_variable(old) else value
     return constants
+
+
+def _is_variable(value: Any) -> bool:
+    return variable_of(value, ()) is not None

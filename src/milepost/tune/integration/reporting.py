@@ -1,0 +1,97 @@
+"""What the callbacks of all libraries have in common: choosing metrics, saving, reporting."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+from milepost.api.spelling import did_you_mean
+
+logger = logging.getLogger("milepost.tune")
+
+#: Metrics to report: all (None), one, several, or ``{reported name: library's name}``.
+Metrics = str | list[str] | dict[str, str] | None
+
+
+def library(name: str, package: str | None = None) -> Any:
+    """Import a library that users install themselves.
+
+    Args:
+        name: the module.
+        package: what to install, when it is called differently.
+
+    Raises:
+        ImportError: it is not installed; the message names the pip command.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != name.partition(".")[0]:
+            raise  # the library is there, something that it needs is not
+        raise ImportError(
+            f"milepost.tune.integration needs {name}: run `pip install {package or name}`."
+        ) from None
+
+
+def names_of(metrics: Metrics) -> dict[str, str] | None:
+    """Return metrics as ``{reported name: library's name}``; None for all.
+
+    Raises:
+        TypeError: they are neither a string, nor a list, nor a dict.
+    """
+    if metrics is None or isinstance(metrics, dict):
+        return metrics
+    if isinstance(metrics, str):
+        return {metrics: metrics}
+    if isinstance(metrics, Iterable):
+        return {name: name for name in metrics}
+    raise TypeError(f"metrics must be a name, a list of names or a dict, got {metrics!r}.")
+
+
+def chosen(names: dict[str, str] | None, available: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics to report, of those that a library has now.
+
+    Raises:
+        KeyError: one is not there.
+    """
+    if names is None:
+        return dict(available)
+    for theirs in names.values():
+        if theirs not in available:
+            raise KeyError(
+                f"The metric {theirs!r} is not among the results." + did_you_mean(theirs, available)
+            )
+    return {ours: available[theirs] for ours, theirs in names.items()}
+
+
+def report(metrics: dict[str, Any]) -> None:
+    """Report metrics."""
+    from milepost.worker import session
+
+    session.report(metrics)
+
+
+def report_with_checkpoint(
+    metrics: dict[str, Any],
+    save: Callable[[str], None],
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Report metrics with a checkpoint.
+
+    Args:
+        metrics: what to report.
+        save: writes the checkpoint's files into a directory.
+        metadata: kept with the checkpoint.
+    """
+    from milepost.checkpoint.handle import Checkpoint
+    from milepost.worker import session
+
+    with tempfile.TemporaryDirectory(prefix="milepost-report-") as directory:
+        save(directory)
+        checkpoint = Checkpoint.from_directory(directory)
+        if metadata:
+            checkpoint.set_metadata(dict(metadata))
+        session.report(metrics, checkpoint=checkpoint)

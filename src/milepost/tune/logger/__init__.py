@@ -1,0 +1,43 @@
+"""Loggers: what writes results for people and for other programs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from milepost.api.callback import LoggerCallback
+    from milepost.tune.logger.files import (
+        CSVLoggerCallback,
+        JsonLoggerCallback,
+        TBXLoggerCallback,
+    )
+    from milepost.tune.logger.pretty import pretty_print
+
+_ORIGIN = {
+    "CSVLoggerCallback": "milepost.tune.logger.files",
+    "JsonLoggerCallback": "milepost.tune.logger.files",
+    "LoggerCallback": "milepost.api.callback",
+    "TBXLoggerCallback": "milepost.tune.logger.files",
+    "pretty_print": "milepost.tune.logger.pretty",
+}
+
+__all__ = [
+    "CSVLoggerCallback",
+    "JsonLoggerCallback",
+    "LoggerCallback",
+    "TBXLoggerCallback",
+    "pretty_print",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ORIGIN:
+        value = getattr(import_module(_ORIGIN[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
