@@ -104,6 +104,7 @@ _WHERE = {
 _PARTS = (
     "analysis",
     "callback",
+    "context",
     "error",
     "execution",
     "experiment",

@@ -1,0 +1,7 @@
+"""What a trial can ask about itself, under Ray's module name."""
+
+from __future__ import annotations
+
+from milepost.worker.context import TuneContext, get_context
+
+__all__ = ["TuneContext", "get_context"]
