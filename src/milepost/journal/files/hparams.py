@@ -25,11 +25,11 @@ def summaries(params: Mapping[str, Any], metrics: Iterable[str]) -> list[bytes]:
         if value is None:
             continue
         kind, content = _value(value)
-        infos += block(5, text(1, name) + (integer(4, kind) if kind else b""))
+        infos += block(4, text(1, name) + (integer(4, kind) if kind else b""))
         if content:
             values += block(1, text(1, name) + block(2, content))
     for tag in metrics:
-        infos += block(6, block(1, text(2, tag)))
+        infos += block(5, block(1, text(2, tag)))
     return [
         _summary("experiment", block(2, infos)),
         _summary("session_start_info", block(3, values)),
