@@ -6,8 +6,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Collection
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
 from msgspec import structs
