@@ -85,7 +85,9 @@ class Reader:
                     break
                 seq = seq_of(line)
                 if seq is None:
-                    self._torn_or_corrupt(line, number, list(file))
+                    # Half a line was the end when it was read; its writer may go on meanwhile.
+                    rest = list(file) if line.endswith(b"\n") else []
+                    self._torn_or_corrupt(line, number, rest)
                     break
                 if last is not None and seq != last + 1:
                     raise self._corrupt(number, f"record {seq} follows record {last}")
