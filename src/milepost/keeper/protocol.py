@@ -1,4 +1,4 @@
-"""Messages between driver, workers and keeper: length-prefixed msgpack over a Unix socket.
+"""Messages between driver, workers and keeper: length-prefixed JSON over a Unix socket.
 
 The driver creates and keeps the listening socket and hands it to each keeper it starts, so the
 address outlives a keeper: a worker that lost its connection connects again and sends what is not
@@ -53,26 +53,35 @@ class Release(Message, frozen=True, kw_only=True):
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """First message of a worker's connection."""
+    """First message of a worker's connection: which attempt of which trial it captures for."""
 
-    uuid: str
+    experiment: ExperimentRef
     trial_id: str
+    trial_dir: str
     attempt: int
+    attempt_id: str
     rank: int = 0
 
 
 class Reserve(Message, frozen=True, kw_only=True):
-    """Ask for room for that many bytes of staging; answered when there is room."""
+    """Ask for room for a checkpoint's bytes in staging; answered when there is room."""
 
+    index: int
     nbytes: int
 
 
 class Lease(Message, frozen=True, kw_only=True):
-    """Take read leases on staged hard links (or check moved files for open writers)."""
+    """Make staged files safe against being changed under another name.
+
+    Attributes:
+        directory: the intent's directory.
+        hold: files to hold a read lease on, relative to ``files/``: they have other links.
+        check: files without other links, which only must not be open for writing.
+    """
 
     directory: str
-    paths: tuple[str, ...]
-    hold: bool  # False: only check that nobody has the file open for writing
+    hold: tuple[str, ...] = ()
+    check: tuple[str, ...] = ()
 
 
 class Captured(Message, frozen=True, kw_only=True):
@@ -81,6 +90,13 @@ class Captured(Message, frozen=True, kw_only=True):
     directory: str
     index: int
     nbytes: int
+
+
+class Abandoned(Message, frozen=True, kw_only=True):
+    """A capture failed; give back its room and its leases."""
+
+    directory: str
+    index: int
 
 
 # --- keeper to worker -----------------------------------------------------------------------
@@ -93,7 +109,7 @@ class Reserved(Message, frozen=True, kw_only=True):
 
 
 class Leased(Message, frozen=True, kw_only=True):
-    """For each path: True when the file is safe as it is, False when it must be copied."""
+    """For each file of ``hold``, then of ``check``: False when it must be copied."""
 
     safe: tuple[bool, ...]
 
@@ -187,5 +203,11 @@ class Notice(Message, frozen=True, kw_only=True):
 
 KeeperEvent = Committed | CommitFailed | Drained | Deleted | Released | Notice
 DriverRequest = Own | Drain | Delete | Release
-WorkerRequest = Hello | Reserve | Lease | Captured
+WorkerRequest = Hello | Reserve | Lease | Captured | Abandoned
 WorkerReply = Reserved | Leased | Settled
+
+encode = msgspec.json.Encoder().encode
+decode_event = msgspec.json.Decoder(KeeperEvent).decode
+decode_reply = msgspec.json.Decoder(WorkerReply).decode
+decode_driver_request = msgspec.json.Decoder(DriverRequest).decode
+decode_worker_request = msgspec.json.Decoder(WorkerRequest).decode

@@ -6,8 +6,11 @@ Every channel between our processes is made of these frames.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
+import time
+from collections.abc import Sequence
 
 from milepost.errors import ChannelClosedError
 
@@ -45,6 +48,17 @@ class Wire:
         except (BrokenPipeError, ConnectionError, OSError) as error:
             raise ChannelClosedError(f"cannot send: the other end is gone ({error})") from error
 
+    def send_many(self, payloads: Sequence[bytes]) -> None:
+        """Send several small frames at once, so that the other end wakes up once.
+
+        Raises:
+            ChannelClosedError: if the other end is gone.
+        """
+        try:
+            self._socket.sendall(b"".join(_LENGTH.pack(len(each)) + each for each in payloads))
+        except OSError as error:
+            raise ChannelClosedError(f"cannot send: the other end is gone ({error})") from error
+
     def receive(self) -> bytes:
         """Wait for one frame.
 
@@ -57,6 +71,26 @@ class Wire:
                 return frame
             if not self._fill(0):
                 raise ChannelClosedError("the other end has closed the channel")
+
+    def receive_one(self, timeout_s: float | None) -> bytes | None:
+        """Wait for one frame, at most ``timeout_s`` seconds; None when none came whole.
+
+        Raises:
+            ChannelClosedError: if the other end is gone and no whole frame is left.
+        """
+        if timeout_s is None:
+            return self.receive()
+        deadline = time.monotonic() + timeout_s
+        while (frame := self._take()) is None:
+            left = deadline - time.monotonic()
+            if self._ended:
+                raise ChannelClosedError("the other end has closed the channel")
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            if not poll.poll(max(0, int(left * 1000))):
+                return None
+            self._fill(socket.MSG_DONTWAIT)
+        return frame
 
     def receive_available(self) -> list[bytes]:
         """All frames that are here already; never waits.

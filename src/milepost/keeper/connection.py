@@ -1,0 +1,182 @@
+"""A worker's connection to the keeper, which outlives any one keeper.
+
+The driver keeps the listening socket, so a connection can always be made while the driver lives;
+who connects makes the driver start a keeper if none runs. When a keeper dies, the connection is
+made anew, what is not settled is announced again, and unanswered requests are repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from milepost.errors import ChannelClosedError
+from milepost.keeper.address import connect
+from milepost.keeper.protocol import (
+    Abandoned,
+    Captured,
+    Hello,
+    Lease,
+    Leased,
+    Reserve,
+    Reserved,
+    Settled,
+    WorkerReply,
+    decode_reply,
+    encode,
+)
+from milepost.keeper.wire import Wire
+
+log = logging.getLogger("milepost.keeper")
+
+_RECONNECT_S = 30.0
+_RETRY_S = 0.05
+_REPLIES: dict[type, type] = {Reserve: Reserved, Lease: Leased}
+
+
+class KeeperConnection:
+    """Requests to the keeper, and its replies.
+
+    Args:
+        address: path of the keeper's socket.
+        hello: who connects.
+        unsettled: the captures to announce again to another keeper.
+    """
+
+    def __init__(
+        self, address: str, hello: Hello, unsettled: Callable[[], Sequence[Captured]]
+    ) -> None:
+        self._address = address
+        self._hello = hello
+        self._unsettled = unsettled
+        self._wire: Wire | None = None
+        self._settled: list[Settled] = []
+
+    def announce(self, capture: Captured) -> None:
+        """Tell that a capture is complete; it counts as unsettled already.
+
+        Raises:
+            ChannelClosedError: there is no keeper, and no driver to start one.
+        """
+        if self._wire is None:
+            self._connect()  # which announces it too
+            return
+        try:
+            self._wire.send(encode(capture))
+        except ChannelClosedError:
+            self._connect()
+
+    def abandon(self, message: Abandoned) -> None:
+        """Tell that a capture failed. A keeper that is gone has forgotten it anyway."""
+        if self._wire is not None:
+            try:
+                self._wire.send(encode(message))
+            except ChannelClosedError:
+                self._drop()
+
+    def exchange(
+        self,
+        requests: Sequence[Reserve | Lease],
+        *,
+        waiting: Callable[[float, Collection[type]], float | None],
+    ) -> dict[type, Reserved | Leased]:
+        """Send requests and wait for all replies.
+
+        Args:
+            requests: at most one of each kind.
+            waiting: called with the seconds waited so far and the types of reply that are
+                missing; returns the seconds until it is called again, or None to give up.
+
+        Returns:
+            The replies by type; not all of them when ``waiting`` gave up.
+
+        Raises:
+            ChannelClosedError: there is no keeper, and no driver to start one.
+        """
+        started = time.monotonic()
+        payloads = [encode(request) for request in requests]
+        while True:
+            missing = {_REPLIES[type(request)] for request in requests}
+            replies: dict[type, Reserved | Leased] = {}
+            try:
+                wire = self._wire or self._connect()
+                wire.send_many(payloads)
+                pause = waiting(time.monotonic() - started, missing)
+                while missing:
+                    reply = None if pause is None else self._receive(wire, pause)
+                    if isinstance(reply, Settled):
+                        self._settled.append(reply)
+                    elif reply is not None:
+                        replies[type(reply)] = reply
+                        missing.discard(type(reply))
+                    elif pause is None:
+                        self._drop()  # so that a late reply is not taken for another's
+                        return replies
+                    else:
+                        pause = waiting(time.monotonic() - started, missing)
+            except ChannelClosedError:
+                self._connect()
+            else:
+                return replies
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until something was settled, at most ``timeout_s`` seconds.
+
+        Raises:
+            ChannelClosedError: there is no keeper, and no driver to start one.
+        """
+        if self._settled:
+            return
+        try:
+            reply = self._receive(self._wire or self._connect(), timeout_s)
+        except ChannelClosedError:
+            self._connect()
+            return
+        if isinstance(reply, Settled):
+            self._settled.append(reply)
+
+    def settled(self) -> list[Settled]:
+        """What was settled since the last call; never waits."""
+        if self._wire is not None:
+            for frame in self._wire.receive_available():
+                reply = decode_reply(frame)
+                if isinstance(reply, Settled):
+                    self._settled.append(reply)
+        found, self._settled = self._settled, []
+        return found
+
+    def close(self) -> None:
+        """Close the connection; safe to call twice."""
+        self._drop()
+
+    def _receive(self, wire: Wire, timeout_s: float | None) -> WorkerReply | None:
+        frame = wire.receive_one(timeout_s)
+        return None if frame is None else decode_reply(frame)
+
+    def _connect(self) -> Wire:
+        self._drop()
+        deadline = time.monotonic() + _RECONNECT_S
+        while True:
+            try:
+                wire = Wire(connect(self._address))
+                wire.send(encode(self._hello))
+                for capture in self._unsettled():
+                    wire.send(encode(capture))
+            except (OSError, ChannelClosedError) as error:
+                # A socket that is gone has no driver either. One that refuses is being torn down.
+                if isinstance(error, FileNotFoundError) or time.monotonic() > deadline:
+                    raise ChannelClosedError(
+                        f"no keeper answers at {self._address} ({error}), so the driver of this "
+                        "experiment has ended. Captured checkpoints stay in staging and are "
+                        "committed when the experiment is restored"
+                    ) from error
+                time.sleep(_RETRY_S)
+            else:
+                self._wire = wire
+                return wire
+
+    def _drop(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None

@@ -1,0 +1,138 @@
+"""Finding captures that nobody announced, and sweeping what can never be committed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+from milepost.checkpoint.collect import sweep
+from milepost.keeper import intent as intents
+from milepost.keeper.intent import ExperimentRef, IntentName, Staged, parse_name
+from milepost.keeper.place import abandoned_scratch, staged_directories
+from milepost.keeper.process import boot_id, is_alive
+from milepost.storage import posix
+
+log = logging.getLogger("milepost.keeper")
+
+
+class Found(NamedTuple):
+    """What is in the staging places of an experiment.
+
+    Attributes:
+        complete: captures to commit, by trial and in the order of their indices.
+        highest: the highest index of each trial id, of complete and of incomplete ones.
+    """
+
+    complete: list[Staged]
+    highest: dict[str, int]
+
+
+def find(
+    places: list[str],
+    experiment: ExperimentRef,
+    *,
+    known: Collection[str] = (),
+    trial_id: str | None = None,
+) -> Found:
+    """Look for captures of an experiment; sweep incomplete ones whose process has ended.
+
+    Captures of a copy of the experiment are left alone. So are those of an earlier boot that are
+    complete: they were never flushed, so their bytes may be gone although their names are there;
+    they are removed, with a warning, since nothing can tell.
+
+    Args:
+        places: the staging places.
+        experiment: whose captures.
+        known: intent directories that need no look.
+        trial_id: only those of this trial.
+    """
+    complete = []
+    highest: dict[str, int] = {}
+    for directory in staged_directories(places, experiment.uuid):
+        name = parse_name(os.path.basename(directory))
+        assert name is not None
+        if trial_id is not None and name.trial_id != trial_id:
+            continue
+        highest[name.trial_id] = max(name.index, highest.get(name.trial_id, -1))
+        if directory in known:
+            continue
+        staged = _examine(directory, name, experiment)
+        if staged is not None:
+            complete.append(staged)
+    if trial_id is None:
+        for directory in abandoned_scratch(places, experiment.uuid):
+            _remove(directory, "its process has ended before it was captured")
+    complete.sort(key=lambda each: (each.intent.trial_id, each.intent.index, each.intent.rank))
+    return Found(complete, highest)
+
+
+def sweep_trials(experiment_path: str) -> None:
+    """Remove what crashes left in the trials' directories; no commit may run meanwhile."""
+    with os.scandir(experiment_path) as entries:
+        trials = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for trial in trials:
+        removed = sweep(trial)
+        if removed:
+            log.info("removed from %s what a crash had left: %s", trial, ", ".join(removed))
+
+
+def report_others(places: list[str], mine: str) -> None:
+    """Say which complete captures of other experiments wait here; they are never swept."""
+    for place in places:
+        if not os.path.isdir(place):
+            continue
+        for uuid in sorted(os.listdir(place)):
+            if uuid == mine:
+                continue
+            for directory in staged_directories([place], uuid):
+                staged = intents.read(directory)
+                if staged is None or staged.captured is None:
+                    continue
+                if is_alive(staged.intent.pid, staged.intent.started):
+                    continue  # its own keeper has it
+                nbytes = sum(file.size for file in staged.captured.files)
+                log.warning(
+                    "%s holds a captured checkpoint of experiment %s that was never committed: %s "
+                    "bytes, %.0f minutes old. Restore that experiment to commit it, or delete the "
+                    "directory",
+                    directory, staged.intent.experiment.path, f"{nbytes:,}",
+                    (time.time() - staged.captured.at) / 60,
+                )
+
+
+def _examine(
+    directory: str, name: IntentName, experiment: ExperimentRef
+) -> Staged | None:
+    """A capture to commit, or None for one that is not ours, under way, or was swept."""
+    staged = intents.read(directory)
+    if staged is None:
+        if not is_alive(name.pid, name.started):
+            _remove(directory, "its process was killed before it captured anything")
+        return None
+    intent = staged.intent
+    if not intent.experiment.is_same(experiment):
+        log.info("%s belongs to %s and is left alone", directory, intent.experiment.path)
+        return None
+    if staged.captured is None:
+        if not is_alive(intent.pid, intent.started) or intent.boot != boot_id():
+            _remove(directory, f"its capture by process {intent.pid} was never completed")
+        return None
+    if intent.boot != boot_id():
+        _remove(
+            directory,
+            f"checkpoint {intent.index} of trial {intent.trial_id} was captured but not committed "
+            "when the machine went down, so its bytes may be damaged",
+        )
+        return None
+    return staged
+
+
+def _remove(directory: str, reason: str) -> None:
+    log.warning("removing %s from staging: %s", directory, reason)
+    try:
+        posix.remove_tree(directory)
+    except OSError as error:
+        log.warning("%s could not be removed: %s", directory, error)

@@ -1,0 +1,405 @@
+"""The keeper: what it does for its driver, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+from milepost.checkpoint.collect import retire
+from milepost.errors import MilepostError
+from milepost.keeper import recovery
+from milepost.keeper.captures import Captures
+from milepost.keeper.lease import Leases
+from milepost.keeper.loop import Loop
+from milepost.keeper.owner import OwnerLock, try_lock
+from milepost.keeper.peer import Peer
+from milepost.keeper.place import prune, staging_places
+from milepost.keeper.process import end_sessions
+from milepost.keeper.protocol import (
+    Delete,
+    Deleted,
+    Drain,
+    Drained,
+    Hello,
+    KeeperEvent,
+    Notice,
+    Own,
+    Release,
+    Released,
+    decode_driver_request,
+    encode,
+)
+from milepost.keeper.publish import Owner, Publisher
+from milepost.keeper.recovery import Found
+from milepost.keeper.room import Room, limit_bytes
+
+log = logging.getLogger("milepost.keeper")
+
+_OWN_RETRY_S = 0.05
+_KILL_WAIT_S = 5.0
+_DELETE_NICENESS = 5
+
+
+class Settings(NamedTuple):
+    """How a keeper is started.
+
+    Attributes:
+        node_root: directory of this node's staging.
+        driver_pid: the process that started it.
+        drain_s: how long it works on when that process has ended.
+        umask: what the modes of committed files follow.
+    """
+
+    node_root: str
+    driver_pid: int
+    drain_s: float
+    umask: int
+
+
+class Keeper:
+    """One keeper process.
+
+    Args:
+        settings: how it was started.
+        driver: the connection to the driver.
+        listener: the socket to which workers connect.
+    """
+
+    def __init__(
+        self, settings: Settings, driver: socket.socket, listener: socket.socket
+    ) -> None:
+        self._settings = settings
+        self._loop = Loop()
+        self._driver: Peer | None = Peer(driver, self._loop.want_writable)
+        self._listener = listener
+        self._owners: dict[str, Owner] = {}
+        self._locks: dict[str, OwnerLock] = {}
+        self._claims: dict[str, Own] = {}
+        self._recovering: set[str] = set()
+        self._searching = 0
+        self._drains: list[Drain] = []
+        self._releases: list[Release] = []
+        self._told_of_others = False
+        self._ending = False
+        self._hurried = False
+        self._failure: BaseException | None = None
+        leases = Leases()
+        self._leases = leases
+        room = Room(limit_bytes(settings.node_root))
+        self._captures = Captures(
+            self._loop,
+            Publisher(leases, self._owners.__getitem__, settings.umask),
+            leases,
+            room,
+            tell=self._tell,
+            settled=self._review,
+            failed=self._fail,
+        )
+        self._searcher = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._deleter = ThreadPoolExecutor(
+            1, thread_name_prefix="delete", initializer=_be_nice
+        )
+
+    def run(self) -> bool:
+        """Serve until the driver has ended and its captures are settled, or the time is up.
+
+        Returns:
+            Whether everything was settled. If not, threads may still be waiting for a disk, and
+            the process should not wait for them.
+
+        Raises:
+            BaseException: what a thread failed with that must not; nothing captured is lost.
+        """
+        loop = self._loop
+        loop.on_signal(signal.SIGIO, self._captures.save_leased)
+        loop.on_signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert self._driver is not None
+        loop.on_readable(self._driver, self._on_driver)
+        loop.on_readable(self._listener, self._on_connection)
+        try:
+            driver_pidfd = os.pidfd_open(self._settings.driver_pid)
+        except ProcessLookupError:
+            driver_pidfd = -1
+            loop.post(self._driver_has_ended)
+        else:
+            # A child of the driver may hold the connection open after the driver's death.
+            loop.on_readable(driver_pidfd, self._driver_has_ended)
+        try:
+            loop.run()
+        finally:
+            if driver_pidfd >= 0:
+                os.close(driver_pidfd)
+            self._listener.close()
+        if self._failure is not None:
+            raise self._failure
+        if not self._hurried:
+            self._finish()
+        return not self._hurried
+
+    @property
+    def has_driver(self) -> bool:
+        """Whether the driver is still there."""
+        return self._driver is not None
+
+    # --- the driver ----------------------------------------------------------------------------
+
+    def notice(self, level: str, text: str) -> None:
+        """Have the driver log a line; may be called by any thread."""
+        self._loop.post(lambda: self._tell(Notice(level=level, text=text)))
+
+    def _tell(self, event: KeeperEvent, sent: Callable[[], None] | None = None) -> None:
+        if self._driver is None:
+            if sent is not None:
+                sent()
+            return
+        self._driver.send(encode(event), sent)
+
+    def _on_driver(self) -> None:
+        driver = self._driver
+        if driver is None:
+            return
+        driver.flush()
+        for frame in driver.wire.receive_available():
+            message = decode_driver_request(frame)
+            if isinstance(message, Own):
+                self._claim(message)
+            elif isinstance(message, Drain):
+                self._search(message.uuid, message.trial_id, partial(self._drains.append, message))
+            elif isinstance(message, Release):
+                self._search(message.uuid, None, partial(self._releases.append, message))
+            else:
+                self._deleter.submit(self._delete, message)
+        if driver.wire.ended:
+            self._driver_has_ended()
+
+    def _driver_has_ended(self) -> None:
+        driver, self._driver = self._driver, None
+        if driver is None:
+            return
+        self._loop.forget(driver)
+        driver.close()
+        if self._owners:
+            log.info("the driver has ended; what was captured is committed now")
+        pids = [pid for pid in self._captures.worker_pids() if pid != self._settings.driver_pid]
+        self._in_search(lambda: end_sessions(pids, _KILL_WAIT_S))
+        self._end()
+
+    # --- experiments ---------------------------------------------------------------------------
+
+    def _claim(self, message: Own) -> None:
+        """Take the lock on an experiment's staging, then commit what is in it."""
+        uuid = message.experiment.uuid
+        if uuid in self._owners:
+            self._owners[uuid] = Owner(message.experiment, message.epoch)
+            return
+        lock = try_lock(self._settings.node_root, message.experiment)
+        if lock is None:
+            if uuid not in self._claims:
+                log.warning(
+                    "another keeper still serves %s; waiting for it to finish",
+                    message.experiment.path,
+                )
+            self._claims[uuid] = message
+            self._loop.call_later(_OWN_RETRY_S, partial(self._claim, message))
+            return
+        self._claims.pop(uuid, None)
+        self._locks[uuid] = lock
+        self._owners[uuid] = Owner(message.experiment, message.epoch)
+        self._recovering.add(uuid)
+        self._in_search(partial(self._recover, message))
+
+    def _recover(self, message: Own) -> None:
+        """In the search thread: find what is in staging, and guard it again."""
+        experiment = message.experiment
+        places = self._places(experiment.path)
+        found = recovery.find(places, experiment)
+        for staged in found.complete:
+            assert staged.captured is not None
+            leased = [file.path for file in staged.captured.files if file.way == "leased"]
+            if leased and os.path.isdir(staged.files):
+                self._leases.take(staged.directory, leased, ())
+        if message.epoch > 1:
+            recovery.sweep_trials(experiment.path)
+        self._loop.post(partial(self._on_recovered, experiment.uuid, found))
+        if not self._told_of_others:
+            self._told_of_others = True
+            recovery.report_others(places, experiment.uuid)
+
+    def _on_recovered(self, uuid: str, found: Found) -> None:
+        self._recovering.discard(uuid)
+        for trial_id, index in found.highest.items():
+            self._captures.note_index(uuid, trial_id, index)
+        self._captures.open(uuid, found.complete)
+        self._review()
+
+    def _search(self, uuid: str, trial_id: str | None, then: Callable[[], None]) -> None:
+        """Find captures that were never announced, then call back and review what is open."""
+
+        def search() -> None:
+            owner = self._owners.get(uuid)
+            found = Found([], {})
+            if owner is not None:
+                places = self._places(owner.experiment.path)
+                found = recovery.find(places, owner.experiment, known=known, trial_id=trial_id)
+            self._loop.post(partial(self._on_searched, uuid, found, then))
+
+        known = self._captures.known()
+        self._in_search(search)
+
+    def _on_searched(self, uuid: str, found: Found, then: Callable[[], None]) -> None:
+        for trial_id, index in found.highest.items():
+            self._captures.note_index(uuid, trial_id, index)
+        for staged in found.complete:
+            self._captures.add_found(staged)
+        then()
+        self._review()
+
+    def _review(self) -> None:
+        """Answer what has become true, and end when nothing is left to do."""
+        for drain in list(self._drains):
+            if not self._captures.pending(drain.uuid, drain.trial_id, drain.attempt):
+                self._drains.remove(drain)
+                self._tell(
+                    Drained(
+                        uuid=drain.uuid,
+                        trial_id=drain.trial_id,
+                        attempt=drain.attempt,
+                        highest_index=self._captures.highest_index(drain.uuid, drain.trial_id),
+                    )
+                )
+        for release in list(self._releases):
+            if not self._captures.pending(release.uuid):
+                self._releases.remove(release)
+                self._let_go(release.uuid)
+                self._tell(Released(uuid=release.uuid))
+        if self._ending and not self._searching and not self._recovering and not self._claims:
+            for uuid in list(self._owners):
+                if not self._captures.pending(uuid):
+                    self._let_go(uuid)
+            if not self._owners:
+                self._loop.stop()
+
+    def _let_go(self, uuid: str) -> None:
+        owner = self._owners.pop(uuid, None)
+        if owner is None:
+            return
+        self._captures.close(uuid)
+        prune(self._settings.node_root, self._places(owner.experiment.path), uuid)
+        self._locks.pop(uuid).release()
+
+    def _places(self, experiment_path: str) -> list[str]:
+        return staging_places(self._settings.node_root, os.path.dirname(experiment_path))
+
+    # --- deletion ------------------------------------------------------------------------------
+
+    def _delete(self, message: Delete) -> None:
+        """In the deletion thread: what journal and retention have decided."""
+        reason = ""
+        try:
+            owner = self._owners.get(message.uuid)
+            if owner is None:
+                raise MilepostError("the keeper does not serve this experiment")
+            owner.require_held()
+            if not message.path.startswith(owner.experiment.path + os.sep):
+                raise MilepostError(f"{message.path} is not in {owner.experiment.path}")
+            outcome = str(retire(message.path))
+        except (OSError, MilepostError) as error:
+            outcome, reason = "failed", str(error)
+            log.warning("%s could not be deleted: %s", message.path, error)
+        event = Deleted(
+            uuid=message.uuid,
+            trial_id=message.trial_id,
+            index=message.index,
+            outcome=outcome,
+            reason=reason,
+        )
+        self._loop.post(partial(self._tell, event))
+
+    # --- workers -------------------------------------------------------------------------------
+
+    def _on_connection(self) -> None:
+        try:
+            sock, _address = self._listener.accept()
+        except BlockingIOError:
+            return
+        peer = Peer(sock, self._loop.want_writable)
+        hello: list[Hello] = []
+        self._loop.on_readable(peer, partial(self._on_worker, peer, hello))
+
+    def _on_worker(self, peer: Peer, hello: list[Hello]) -> None:
+        peer.flush()
+        for frame in peer.wire.receive_available():
+            if hello:
+                self._captures.request(peer, hello[0], frame)
+                continue
+            greeting = self._captures.greet(peer, frame)
+            if greeting is None:
+                log.warning("process %d spoke before it said who it is", peer.process_id())
+                self._loop.forget(peer)
+                peer.close()
+                return
+            hello.append(greeting)
+        if peer.wire.ended:
+            self._loop.forget(peer)
+            peer.close()
+            if hello:
+                self._captures.part(peer, hello[0])
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """Settle everything that was captured, for a bounded time, and stop."""
+        if self._ending:
+            return
+        self._ending = True
+        self._loop.call_later(self._settings.drain_s, self._out_of_time)
+        for uuid in self._owners:
+            self._search(uuid, None, lambda: None)
+        self._review()
+
+    def _out_of_time(self) -> None:
+        log.warning(
+            "not everything was committed within %.0f s; the rest stays in staging and is "
+            "committed when the experiment is restored", self._settings.drain_s,
+        )
+        self._hurried = True
+        self._loop.stop()
+
+    def _in_search(self, act: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                act()
+            except BaseException as error:  # noqa: BLE001 - the keeper ends with it, loudly
+                self._loop.post(partial(self._fail, error))
+            finally:
+                self._loop.post(done)
+
+        def done() -> None:
+            self._searching -= 1
+            self._review()
+
+        self._searching += 1
+        self._searcher.submit(guarded)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        self._loop.stop()
+
+    def _finish(self) -> None:
+        self._searcher.shutdown()
+        self._deleter.shutdown()
+        self._captures.stop()
+        for lock in self._locks.values():
+            lock.release()
+
+
+def _be_nice() -> None:
+    """Deletions yield to commits."""
+    os.nice(_DELETE_NICENESS)  # of this thread alone, on Linux
