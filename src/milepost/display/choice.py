@@ -56,8 +56,7 @@ def choose(
 
     if verbose >= 2:
         return Display(surface, [ResultLines(surface, metric=metric)])
-    # On the other surfaces the table shows which trials run and how they ended.
-    lines = TrialLines if type(surface).__name__ == "Plain" else FailureLines
+    lines = TrialLines if surface.tells_trials else FailureLines
     return Display(surface, [lines(surface, metric=metric)])
 
 

@@ -22,6 +22,8 @@ WIDTH = 120
 class Plain(Surface):
     """Writes a status line every 30 seconds and a table at the end; never moves the cursor."""
 
+    tells_trials = True
+
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(period_s=PERIOD_S, clock=clock)
         self._due = clock() + PERIOD_S  # a run shorter than that needs no status line

@@ -7,7 +7,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from milepost.control.view import RunView
@@ -30,6 +30,9 @@ class Surface(ABC):
         period_s: seconds between two drawings; more when drawing is slow.
         clock: monotonic seconds.
     """
+
+    #: Whether starts and ends of trials are told as lines, because no table shows them.
+    tells_trials: ClassVar[bool] = False
 
     def __init__(self, *, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._period_s = period_s
