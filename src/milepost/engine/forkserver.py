@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import mmap
 import os
 import pickle
@@ -42,10 +43,14 @@ from milepost.engine.messages import (
 from milepost.engine.protocol import WorkerSpec
 from milepost.errors import ChannelClosedError
 from milepost.keeper.wire import Wire
+from milepost.worker import main as worker_main
 from milepost.worker import node, output, process
 from milepost.worker.channel import Channel
 
 _RETRIES = 2  # how often a module that must not be preloaded is dropped; then all are
+_QUIET_MS = 150
+# What workers need for their first checkpoint; imported when there is nothing else to do.
+_LATER = ("milepost.storage.codec", "milepost.keeper.capture", "milepost.checkpoint.read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +89,16 @@ class ForkServer:
         self._idle: _Idle | None = None
         self._load: Load | None = None
         self._payload_fd = -1
+        self._later = list(_LATER)
 
     def serve(self) -> None:
         """Handle requests and deaths until the driver is gone; leaves no process behind."""
         try:
             while True:
-                for fd, _ in self._poll.poll():
+                ready = self._poll.poll(_QUIET_MS if self._later else None)
+                if not ready:
+                    self._import_later()
+                for fd, _ in ready:
                     if fd in self._workers:
                         self._bury(self._workers.pop(fd))
                     elif not self._answer():
@@ -164,6 +173,17 @@ class ForkServer:
             messages.send(self._control, Forked(spec.worker_id, idle.pid))
             return
         messages.send(self._control, NotForked(spec.worker_id, reason))
+
+    def _import_later(self) -> None:
+        """Import the next module ahead of need; the last one makes a new idle worker."""
+        with contextlib.suppress(ImportError):  # the worker that needs it will say so
+            importlib.import_module(self._later.pop(0))
+        if not self._later and self._idle is not None:
+            gc.freeze()
+            self._idle.orders.close()  # ends it
+            os.waitpid(self._idle.pid, 0)
+            self._idle = None
+            self.fork_ahead()
 
     # --- deaths -----------------------------------------------------------------------------
 
@@ -243,6 +263,9 @@ def _work(orders: socket.socket) -> int:
     spec, load = order.spec, order.load
     output.redirect(stdout_fd, stderr_fd)
     process.set_name(spec.name)
+    defaults = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "PL_DISABLE_FORK")}
+    os.environ.clear()
+    os.environ.update({**defaults, **dict(load.environment)})
     if spec.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.gpus)
     os.environ.update(spec.env)
@@ -250,15 +273,13 @@ def _work(orders: socket.socket) -> int:
     os.chdir(load.cwd)
     process.reseed(spec.seed)
 
-    from milepost.worker import main
-
     def trainable() -> Any:
         try:
             return payload.read(payload_fd, load.layout)
         finally:
             os.close(payload_fd)
 
-    return main.run(Channel(Wire(socket.socket(fileno=channel_fd))), trainable)
+    return worker_main.run(Channel(Wire(socket.socket(fileno=channel_fd))), trainable)
 
 
 def _reap(pid: int) -> bool:

@@ -28,7 +28,13 @@ from milepost.engine.protocol import (
     StartFailed,
     WorkerSpec,
 )
-from milepost.engine.server_process import ServerProcess, Surroundings, absolute_sys_path
+from milepost.engine.server_process import (
+    OMP_VARIABLE,
+    ServerProcess,
+    Surroundings,
+    absolute_sys_path,
+    omp_threads,
+)
 from milepost.errors import ChannelClosedError, WorkerStartError
 from milepost.keeper.wire import Wire
 from milepost.worker.channel import Channel
@@ -87,8 +93,9 @@ class LocalWorker:
 class _Server:
     """A fork server in use, with its workers."""
 
-    def __init__(self, process: ServerProcess) -> None:
+    def __init__(self, process: ServerProcess, threads: int) -> None:
         self.process = process
+        self.threads = threads
         self.ready = False
         self.loaded = False
         self.workers: dict[str, LocalWorker] = {}
@@ -123,7 +130,9 @@ class LocalEngine:
         fd, layout = write_payload(payload)
         if self._payload is not None:
             os.close(self._payload[0])
-        self._payload = fd, Load(layout, absolute_sys_path(), os.getcwd())
+        self._payload = fd, Load(
+            layout, absolute_sys_path(), os.getcwd(), tuple(os.environ.items())
+        )
         for server in self._servers.values():
             server.loaded = False
 
@@ -206,19 +215,20 @@ class LocalEngine:
     def _server_for(self, cpus: float) -> _Server:
         if self._closed:
             raise RuntimeError("the engine is closed")
-        surroundings = Surroundings.of_driver(cpus)
+        threads = 0 if OMP_VARIABLE in os.environ else omp_threads(cpus)
         for server in self._servers.values():
-            if server.process.surroundings == surroundings:
+            if server.threads == threads:
                 return server
+        surroundings = Surroundings.of_driver(cpus)
         wanted = preload.wanted()
         process = server_pool.take(surroundings, wanted)
         ready = process is not None
-        server = self._adopt(process or ServerProcess(surroundings, wanted))
+        server = self._adopt(process or ServerProcess(surroundings, wanted), threads)
         server.ready = ready
         return server
 
-    def _adopt(self, process: ServerProcess) -> _Server:
-        server = _Server(process)
+    def _adopt(self, process: ServerProcess, threads: int) -> _Server:
+        server = _Server(process, threads)
         self._servers[process.fileno()] = server
         self._epoll.register(process.fileno(), select.EPOLLIN)
         return server
@@ -306,7 +316,7 @@ class LocalEngine:
             details,
         )
         try:
-            again = self._adopt(ServerProcess(process.surroundings, ()))
+            again = self._adopt(ServerProcess(process.surroundings, ()), server.threads)
         except WorkerStartError as error:
             for worker in waiting:
                 self._release(worker)

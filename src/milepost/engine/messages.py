@@ -50,11 +50,13 @@ class Load:
         layout: offset and size of the pickle, then of each of its buffers.
         sys_path: module search path of the next workers.
         cwd: their working directory, before they change into a trial's.
+        environment: their environment variables.
     """
 
     layout: tuple[tuple[int, int], ...]
     sys_path: tuple[str, ...]
     cwd: str
+    environment: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

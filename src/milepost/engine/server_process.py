@@ -20,6 +20,9 @@ _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from milepost.engine.forkserver import main; main()"
 )
+OMP_VARIABLE = "OMP_NUM_THREADS"
+# Variables that no import depends on and that change all the time.
+_IGNORED = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES", "SHLVL", "_")
 _END_WAIT_S = 10.0
 _TAIL_BYTES = 4000
 
@@ -29,8 +32,8 @@ class Surroundings:
     """What a server takes over from its driver at its start; another one needs another server.
 
     Attributes:
-        environment: all environment variables, ``OMP_NUM_THREADS`` among them: libraries read
-            them when they are imported.
+        environment: environment variables, ``OMP_NUM_THREADS`` among them: libraries read them
+            when they are imported.
         interpreter: path of the Python interpreter and its options.
     """
 
@@ -40,9 +43,8 @@ class Surroundings:
     @classmethod
     def of_driver(cls, cpus: float) -> Surroundings:
         """What workers of this process with that many CPUs need."""
-        environment = dict(os.environ)
-        # As Ray does it: several trials that each use all cores would slow each other down.
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, int(cpus))))
+        environment = {k: v for k, v in os.environ.items() if k not in _IGNORED}
+        environment.setdefault(OMP_VARIABLE, str(omp_threads(cpus)))
         environment.setdefault("PL_DISABLE_FORK", "1")
         options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         # The driver's sys.path is handed over whole; nothing may be found beside the script.
@@ -150,6 +152,14 @@ class ServerProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
         os.close(self._errors)
+
+
+def omp_threads(cpus: float) -> int:
+    """Number of threads for a worker with that many CPUs, as Ray counts.
+
+    Several trials that each use all cores would slow each other down.
+    """
+    return max(1, int(cpus))
 
 
 def absolute_sys_path() -> tuple[str, ...]:

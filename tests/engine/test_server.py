@@ -1,0 +1,363 @@
+"""The fork server: what it imports, how it ends, what ends with it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from milepost.engine import preload, server_pool
+from milepost.engine.local import LocalEngine
+from milepost.engine.payload import pack
+from milepost.engine.protocol import StartFailed, WorkerSpec
+from milepost.errors import WorkerStartError
+from milepost.testing.driver import TrialDriver
+from milepost.worker.protocol import Failed
+
+Gone = Callable[[int], bool]
+
+FAMILY = """
+import os, subprocess, sys, time
+from milepost.engine.local import LocalEngine
+from milepost.testing.driver import TrialDriver
+from milepost.worker.session import report
+
+def train(config):
+    children = [subprocess.Popen(["sleep", "1000"], start_new_session=own) for own in (False, True)]
+    report({"pids": [os.getpid(), os.getppid(), *(child.pid for child in children)]})
+    time.sleep(1000)
+
+with TrialDriver(LocalEngine(), train, os.getcwd()) as driver:
+    workers = [driver.start(), driver.start()]
+    for worker in workers:
+        driver.send_trial(worker)
+    driver.wait(lambda: all(worker.rows for worker in workers))
+    print(*{pid for worker in workers for pid in worker.rows[0]["pids"]}, flush=True)
+    try:
+        driver.wait(lambda: False)
+    except KeyboardInterrupt:
+        alive = [worker for worker in workers if not worker.gone]
+        print("interrupted with", len(alive), "workers", flush=True)
+"""
+
+
+def start_family(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", FAMILY],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert driver.stdout is not None
+    return driver, [int(pid) for pid in driver.stdout.readline().split()]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_survives_the_driver(tmp_path: Path, gone: Gone, signum: int) -> None:
+    """When the driver is killed, server, workers and everything they started end at once."""
+    driver, pids = start_family(tmp_path)
+    assert len(pids) == 7  # a server, two workers, four children
+    driver.send_signal(signum)
+    assert driver.wait(10) == -signum
+    assert [pid for pid in pids if not gone(pid)] == []
+    assert driver.stdout is not None
+    driver.stdout.close()
+
+
+def test_terminal_signals_reach_the_driver_only(tmp_path: Path, gone: Gone) -> None:
+    """Ctrl-C (SIGINT to the driver's process group) leaves the workers to the driver."""
+    driver, pids = start_family(tmp_path)
+    os.killpg(driver.pid, signal.SIGINT)
+    assert driver.stdout is not None
+    assert driver.stdout.read() == "interrupted with 2 workers\n"
+    driver.stdout.close()
+    assert driver.wait(10) == 0
+    assert [pid for pid in pids if not gone(pid)] == []
+
+
+def test_server_outlives_the_thread_that_started_it(drive: Any) -> None:
+    """A fit in a thread that has ended leaves its workers alone."""
+    import threading
+
+    made: list[Any] = []
+
+    def make() -> None:
+        driver = drive(lambda config: {"x": 1})
+        worker = driver.start()
+        driver.send_trial(worker)
+        driver.wait(lambda: worker.end is not None)
+        made.extend((driver, worker))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    driver, worker = made
+    assert driver.run().rows[0]["x"] == 1
+    driver.shut_down(worker)
+    assert worker.exited.exit_code == 0
+
+
+def test_death_of_the_server_is_the_death_of_its_workers(
+    drive: Any, gone: Gone, caplog: Any
+) -> None:
+    """A killed server takes its workers with it; the next worker gets a new one."""
+
+    def train(config: dict[str, Any]) -> None:
+        from milepost.worker.session import report
+
+        child = subprocess.Popen(["sleep", "1000"])
+        report({"server": os.getppid(), "pids": [os.getpid(), child.pid]})
+        if config["wait"]:
+            signal.pause()
+
+    driver = drive(train)
+    worker = driver.start()
+    driver.send_trial(worker, {"wait": True})
+    driver.wait(lambda: len(worker.rows) == 1)
+    os.kill(worker.rows[0]["server"], signal.SIGKILL)
+    driver.wait(lambda: worker.gone)
+    assert worker.exited.signal == signal.SIGKILL
+    assert all(gone(pid) for pid in worker.rows[0]["pids"])
+    assert "process that forks workers has died" in caplog.text
+    again = driver.run({"wait": False})
+    assert again.exited.exit_code == 0
+    assert again.rows[0]["server"] != worker.rows[0]["server"]
+
+
+def test_user_files_are_never_preloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed packages and the standard library are imported ahead; other files are not."""
+    (tmp_path / "user_module_of_mine.py").write_text("X = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    __import__("user_module_of_mine")
+    __import__("numpy")
+    __import__("wave")
+    __import__("milepost.worker.session")
+    names = preload.wanted()
+    sys.modules.pop("user_module_of_mine")
+    assert "user_module_of_mine" not in names
+    assert "__main__" not in names
+    assert {"numpy", "wave", "milepost.worker.session"} <= set(names)
+    assert not {"pytest", "_pytest", "milepost.engine.local"} & set(names)
+
+
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> None:
+    """Put a package where installed ones are, and import it in this process."""
+    directory = tmp_path / "site-packages"
+    directory.mkdir(exist_ok=True)
+    (directory / f"{name}.py").write_text(
+        f"import os\nif os.getpid() != {os.getpid()}:\n    {code}\n"
+    )
+    monkeypatch.syspath_prepend(str(directory))
+    __import__(name)
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, name, __import__(name))
+
+
+def server_modules(driver: TrialDriver) -> list[str]:
+    return list(driver.run().rows[0]["modules"])
+
+
+def loaded(config: dict[str, Any]) -> dict[str, Any]:
+    return {"modules": [name for name in sys.modules if name.startswith("installed_")]}
+
+
+# Pickled by value, as the tests' own modules cannot be imported by workers.
+loaded.__module__ = "__main__"
+
+
+def test_installed_packages_are_inherited(
+    drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the driver has imported from site-packages is loaded already in each worker."""
+    install(tmp_path, monkeypatch, "installed_plain", "pass")
+    assert server_modules(drive(loaded)) == ["installed_plain"]
+
+
+def test_package_that_starts_a_thread_is_left_to_the_workers(
+    drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """A module that leaves a thread is not inherited; one log line says so; others still are."""
+    install(tmp_path, monkeypatch, "installed_plain", "pass")
+    install(
+        tmp_path,
+        monkeypatch,
+        "installed_thread",
+        "import threading, time; threading.Thread(target=time.sleep, args=(999,), daemon=True)"
+        ".start()",
+    )
+    caplog.set_level("INFO", "milepost.engine")
+    assert server_modules(drive(loaded)) == ["installed_plain"]
+    (line,) = [record for record in caplog.records if "installed_thread" in record.message]
+    assert "it starts a thread" in line.message
+
+
+def test_package_that_kills_the_server_is_left_to_the_workers(
+    drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """A module whose import ends the process costs the preload, not the trials."""
+    install(tmp_path, monkeypatch, "installed_deadly", "os.kill(os.getpid(), 11)")
+    assert server_modules(drive(loaded)) == []
+    assert "died while importing the driver's packages" in caplog.text
+
+
+@pytest.mark.parametrize("code", ["raise ValueError('no')", "raise SystemExit(3)"])
+def test_package_that_cannot_be_imported_again_is_skipped(
+    drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """A module that imports in the driver only is no obstacle."""
+    install(tmp_path, monkeypatch, "installed_moody", code)
+    assert server_modules(drive(loaded)) == []
+
+
+def test_interpreter_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing interpreter is an error at once that names it."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    engine = LocalEngine()
+    engine.load(pack(loaded))
+    with pytest.raises(WorkerStartError, match="/nowhere/python"):
+        engine.start(WorkerSpec("w", "w"))
+    engine.close()
+
+
+def test_interpreter_that_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that does not come up makes the worker's start fail, with its words."""
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho no such luck >&2\nexit 7\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    engine = LocalEngine()
+    engine.load(pack(loaded))
+    worker = engine.start(WorkerSpec("w", "w"))
+    events: list[Any] = []
+    while not events:
+        assert select.select([engine], [], [], 30)[0]
+        events = engine.events()
+    (event,) = events
+    assert isinstance(event, StartFailed)
+    assert "exit status 7" in event.reason
+    assert "no such luck" in event.reason
+    engine.close()
+    worker.channel.close()
+
+
+def test_servers_that_are_cheap_end_with_their_engine(tmp_path: Path) -> None:
+    """After close, no process of a light fit is left."""
+    program = """
+import os
+from milepost.engine.local import LocalEngine
+from milepost.testing.driver import TrialDriver
+with TrialDriver(LocalEngine(), lambda config: {"server": os.getppid()}, ".") as driver:
+    server = driver.run().rows[0]["server"]
+print(os.path.exists(f"/proc/{server}"))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "False\n"
+
+
+def test_servers_that_were_expensive_serve_the_next_fit(
+    drive: Any, monkeypatch: pytest.MonkeyPatch, gone: Gone
+) -> None:
+    """A slow start is paid once per process, as long as the next fit needs the same."""
+    monkeypatch.setattr(server_pool, "KEEP_FROM_S", 0.0)
+    server_pool.end_all()
+
+    def server_of_one_fit() -> int:
+        driver = drive(lambda config: {"server": os.getppid()})
+        server = driver.run().rows[0]["server"]
+        driver.close()
+        return int(server)
+
+    first = server_of_one_fit()
+    assert server_of_one_fit() == first
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    second = server_of_one_fit()
+    assert second != first
+    assert gone(first)
+    server_pool.end_all()
+    assert gone(second)
+
+
+def test_no_descriptors_are_left(drive: Any) -> None:
+    """Workers that have ended, and an engine that was closed, leave no descriptor open."""
+
+    def descriptors() -> set[str]:
+        found = set()
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                found.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
+            except FileNotFoundError:  # the listing's own
+                continue
+        return found
+
+    server_pool.end_all()
+    before = descriptors()
+    driver = drive(lambda config: {"x": 1})
+    for _ in range(3):
+        driver.run().handle.channel.close()
+    running = len(descriptors())
+    for _ in range(3):
+        driver.run().handle.channel.close()
+    assert len(descriptors()) == running
+    left_running = driver.start()
+    driver.wait(lambda: left_running.handle.pid is not None)
+    driver.close()
+    server_pool.end_all()
+    assert descriptors() == before
+
+
+def test_workers_hold_no_descriptors_of_others(drive: Any) -> None:
+    """A worker has its own channel and pipes, and nothing of the server's or other workers'."""
+
+    def train(config: dict[str, Any]) -> dict[str, Any]:
+        links = []
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                links.append(os.readlink(f"/proc/self/fd/{fd}").split(":")[0])
+            except FileNotFoundError:
+                continue
+        return {"links": sorted(links)}
+
+    driver = drive(train)
+    workers = [driver.start() for _ in range(3)]
+    for worker in workers:
+        driver.send_trial(worker)
+    driver.wait(lambda: all(worker.end for worker in workers))
+    for worker in workers:
+        links = [link for link in worker.rows[0]["links"] if not link.startswith("/proc/")]
+        assert links == ["/dev/null", "pipe", "pipe", "socket"]
+
+
+def test_engine_can_be_given_another_trainable(drive: Any) -> None:
+    """Workers run what was loaded last; running ones keep theirs."""
+    driver = drive(lambda config: {"x": 1})
+    assert driver.run().rows[0]["x"] == 1
+    driver.engine.load(pack(lambda config: {"x": 2}))
+    assert driver.run().rows[0]["x"] == 2
+
+
+def test_start_needs_a_trainable() -> None:
+    """Starting a worker before anything was loaded is an error of the caller."""
+    engine = LocalEngine()
+    with pytest.raises(RuntimeError, match="load"):
+        engine.start(WorkerSpec("w", "w"))
+    engine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.prepare()
+
+
+def test_worker_whose_start_goes_wrong_is_told(drive: Any, tmp_path: Path) -> None:
+    """A trial directory that cannot be made fails the trial, naming it."""
+    (tmp_path / "t1").write_text("a file is in the way")
+    worker = drive(loaded).run()
+    assert isinstance(worker.end, Failed)
+    assert str(tmp_path / "t1") in worker.end.message
