@@ -120,24 +120,18 @@ def test_reflinks(real_reflinks, kind, tmp_path, save, stage):
     """Where blocks can be shared, files stay separate, keep their modes, and need no room."""
     with contextlib.ExitStack() as stack:
         try:
-            root = stack.enter_context(mounted(kind, str(tmp_path)))
+            root = stack.enter_context(mounted(kind, str(tmp_path), 320 << 20))
         except MountUnavailableError as reason:
             pytest.skip(str(reason))
         trial = os.path.join(root, "experiment", "trial")
         os.makedirs(trial)
-        big = os.urandom(8 << 20)
+        big = os.urandom(1 << 20) * 40
         before = save(trial, 0, {"frozen.bin": big})
-        item = stage(trial, 1, {"frozen.bin": big, "head.bin": b"1"})
-        share_unchanged(item.directory, item.manifest.files, before)
-        posix.syncfs(root)
-        used = free_bytes(root)
-        assert commit([item]) == [item.manifest]
-        for index in range(2, 5):
+        for index in range(1, 10):  # ten times this file would not fit
             item = stage(trial, index, {"frozen.bin": big, "head.bin": b"%d" % index})
             assert share_unchanged(item.directory, item.manifest.files, before) == len(big)
-            commit([item])
-        posix.syncfs(root)
-        assert used - free_bytes(root) < len(big)
+            assert commit([item]) == [item.manifest]
+            posix.syncfs(root)
         after = item.target
         assert inode(before, "frozen.bin") != inode(after, "frozen.bin")
         assert stat.S_IMODE(os.stat(os.path.join(after, "frozen.bin")).st_mode) == 0o644
@@ -145,8 +139,3 @@ def test_reflinks(real_reflinks, kind, tmp_path, save, stage):
         with open(os.path.join(before, "frozen.bin"), "r+b") as file:
             file.write(b"changed")
         assert verify.check(after, digests=True) == []
-
-
-def free_bytes(path: str) -> int:
-    info = os.statvfs(path)
-    return info.f_bavail * info.f_frsize

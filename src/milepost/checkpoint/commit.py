@@ -28,7 +28,7 @@ from milepost.storage import posix
 log = logging.getLogger("milepost.checkpoint")
 
 GROUP_BYTES = 64 << 20
-GROUP_FILES = 64
+GROUP_FILES = 16
 SLOW_SYNC_S = 1.0
 SLOW_SYNC_MEMORY_S = 60.0
 
@@ -167,11 +167,15 @@ def _try_syncfs(device: int, items: list[Prepared]) -> bool:
 
 def _flush_tree(directory: str) -> None:
     """Flush every file and directory of a tree, leaves first, the root last."""
-    for item in walk(directory):
+    items = [(os.path.join(directory, item.path), item) for item in walk(directory)]
+    for path, item in items:
         if item.is_file:
-            posix.fsync_file(os.path.join(directory, item.path))
+            posix.start_writeback(path)
+    for path, item in items:
+        if item.is_file:
+            posix.fsync_file(path)
         elif item.is_directory:
-            posix.fsync_dir(os.path.join(directory, item.path))
+            posix.fsync_dir(path)
     posix.fsync_dir(directory)
 
 
