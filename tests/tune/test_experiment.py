@@ -199,3 +199,15 @@ def test_the_record_of_a_setup(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     held = Objects(stored.path).get_value(said["pickled"]["object"])
     assert isinstance(held["param_space/lr"], type(tune.uniform(0, 1)))
     assert "run_config/callbacks cannot be pickled" in caplog.text
+
+
+def test_an_experiment_without_trials_is_taken_back(tmp_path: Path) -> None:
+    """A run that failed before its first trial leaves the name free; foreign files stay."""
+    made = place.create_experiment(str(tmp_path), "exp", trainable="train", automatic=False)
+    place.discard_if_empty(made)
+    assert os.listdir(tmp_path) == []
+    made = place.create_experiment(str(tmp_path), "exp", trainable="train", automatic=False)
+    (tmp_path / "exp" / "notes.txt").write_text("mine")
+    place.discard_if_empty(made)
+    assert os.listdir(tmp_path / "exp") == ["notes.txt"]
+    place.create_experiment(str(tmp_path), "exp", trainable="train", automatic=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from milepost.tune.analysis import ExperimentAnalysis
 from milepost.tune.experiment.experiment import Experiment
-from milepost.tune.place import check_storage, create_experiment
+from milepost.tune.place import check_storage, create_experiment, discard_if_empty
 
 if TYPE_CHECKING:
     from milepost.control.outcome import RunOutcome
@@ -51,7 +51,12 @@ def launch(experiment: Experiment, *, save_at_end: bool) -> Finished:
         trainable=experiment.target.name,
         automatic=not experiment.is_named,
     )
-    outcome: RunOutcome = run(plan_for(experiment, create, save_at_end=save_at_end))
+    plan = plan_for(experiment, create, save_at_end=save_at_end)
+    try:
+        outcome: RunOutcome = run(plan)
+    except BaseException:
+        discard_if_empty(plan.experiment)
+        raise
     analysis = ExperimentAnalysis(
         outcome.experiment_path,
         trials=outcome.trials,

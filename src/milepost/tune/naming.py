@@ -6,7 +6,6 @@ import functools
 import logging
 import os
 import re
-import secrets
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -115,7 +114,7 @@ def directory_namer(
             name = f"{head}_{timestamp()}"
         unique = name
         while unique in given or os.path.lexists(os.path.join(experiment_path, unique)):
-            unique = f"{name}_{secrets.token_hex(2)}"
+            unique = f"{name}_{os.urandom(2).hex()}"
         given.add(unique)
         return unique
 

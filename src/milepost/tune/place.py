@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING
@@ -108,6 +109,20 @@ def create_experiment(
         except ExperimentExistsError:  # somebody was faster
             if not automatic:
                 raise
+
+
+def discard_if_empty(experiment: Experiment) -> None:
+    """Take back an experiment whose run failed before its first trial, so that its name is free.
+
+    Files that are not ours stay, and so does an experiment that has a trial.
+    """
+    from milepost.journal import replay
+
+    if replay.image(experiment.path).trials:
+        return
+    posix.remove_tree(experiment.home)
+    with contextlib.suppress(OSError):  # it holds files of others
+        os.rmdir(experiment.path)
 
 
 def _unusable(path: str, what: str, error: OSError) -> StorageError:

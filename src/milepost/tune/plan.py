@@ -85,14 +85,14 @@ def plan_for(experiment: Experiment, create: Callable[[], Stored], *, save_at_en
 
 def stop_conditions(stop: Any) -> tuple[Stopper | None, Mapping[str, Any] | None]:
     """Split ``RunConfig.stop`` into a stopper and a dict of criteria; one of them is None."""
-    from milepost.tune.stopper import CombinedStopper, FunctionStopper
-
     if stop is None:
         return None, None
     if isinstance(stop, Mapping):
         return None, stop
     if isinstance(stop, Stopper):
         return stop, None
+    from milepost.tune.stopper import CombinedStopper, FunctionStopper
+
     if isinstance(stop, list | tuple):
         return CombinedStopper(*stop), None
     return FunctionStopper(stop), None

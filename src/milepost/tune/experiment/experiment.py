@@ -174,7 +174,7 @@ class Experiment:
     @property
     def public_spec(self) -> dict[str, Any]:
         """The part of :attr:`spec` that searchers may look at."""
-        return {key: self.spec[key] for key in ("run", "config", "num_samples", "stop")}
+        return {key: self.spec[key] for key in ("num_samples", "stop", "time_budget_s")}
 
     @property
     def run_identifier(self) -> str:

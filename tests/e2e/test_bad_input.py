@@ -1,0 +1,136 @@
+"""Mistakes inside trainables: each is a clear error of the call that received it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from milepost import tune
+
+
+@pytest.fixture(autouse=True)
+def _storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MILEPOST_NODE_ROOT", str(tmp_path / "node"))
+
+
+def outcome(train: Any) -> tune.Result:
+    """Run a function whose mistake is caught and reported as a metric, or is its error."""
+    return tune.Tuner(train, run_config=tune.RunConfig(verbose=0)).fit()[0]
+
+
+def raised_by(call: Any) -> str:
+    """What a call inside a trial raises, as text: the trial goes on afterwards."""
+
+    def train(config: dict[str, Any]) -> None:
+        try:
+            call()
+        except Exception as error:  # the point of these tests
+            tune.report({"raised": f"{type(error).__name__}: {error}"})
+        else:
+            tune.report({"raised": "nothing"})
+
+    metrics = outcome(train).metrics
+    assert metrics is not None
+    return str(metrics["raised"])
+
+
+@pytest.mark.parametrize("metrics", [3, None, [("a", 1)], "loss"])
+def test_metrics_must_be_a_dict(metrics: Any) -> None:
+    """report() of something else raises there, and names the value."""
+    text = raised_by(lambda: tune.report(metrics))
+    assert text.startswith("TypeError")
+    assert repr(metrics) in text
+
+
+def test_tensors_in_metrics() -> None:
+    """A tensor anywhere in metrics is a ValueError that says where, and to use .item()."""
+
+    def report() -> None:
+        import torch
+
+        tune.report({"deep": [{"loss": torch.ones(2)}]})
+
+    text = raised_by(report)
+    assert text.startswith("ValueError")
+    assert "deep" in text
+    assert ".item()" in text
+
+
+def test_a_checkpoint_that_does_not_exist() -> None:
+    """A missing directory is an error at report() that names it."""
+    text = raised_by(
+        lambda: tune.report({}, checkpoint=tune.Checkpoint.from_directory("/no/such/place"))
+    )
+    assert "/no/such/place" in text
+    assert "nothing" not in text.split(":")[0]
+
+
+def test_a_checkpoint_that_is_a_file(tmp_path: Path) -> None:
+    """A file in place of a directory is an error at report() that names it."""
+    file = tmp_path / "model.pt"
+    file.write_bytes(b"weights")
+    text = raised_by(lambda: tune.report({}, checkpoint=tune.Checkpoint.from_directory(str(file))))
+    assert str(file) in text
+    assert "Error" in text.split(":")[0]
+
+
+def test_a_checkpoint_of_the_wrong_type() -> None:
+    """A path in place of a Checkpoint is a TypeError that says what to write."""
+    text = raised_by(lambda: tune.report({}, checkpoint="/tmp"))  # type: ignore[arg-type]
+    assert text.startswith("TypeError")
+    assert "Checkpoint.from_directory" in text
+
+
+@pytest.mark.parametrize("value", ["text", [1], object])
+def test_return_values_that_are_no_result(value: Any) -> None:
+    """A truthy return value that is neither dict nor number fails the trial with a ValueError."""
+    error = outcome(lambda config: value).error
+    assert isinstance(error, ValueError)
+
+
+@pytest.mark.parametrize("value", [None, 0, 0.0, {}, False])
+def test_falsy_return_values_report_nothing(value: Any) -> None:
+    """A falsy return value is no result, and no error either."""
+    result = outcome(lambda config: value)
+    assert result.error is None
+    assert result.metrics is not None
+    assert "training_iteration" not in result.metrics
+    assert result.metrics_dataframe.empty
+
+
+@pytest.mark.parametrize(("value", "metric"), [(3, 3), (True, True), (0.5, 0.5)])
+def test_numbers_are_results(value: Any, metric: Any) -> None:
+    """A number that is returned is reported as ``_metric``."""
+    metrics = outcome(lambda config: value).metrics
+    assert metrics is not None
+    assert metrics["_metric"] == metric
+
+
+def test_exit_codes_are_errors() -> None:
+    """A trial whose process ends by itself fails, and the error tells how."""
+    import os
+
+    error = outcome(lambda config: os._exit(7)).error
+    assert "exit code 7" in str(error)
+
+
+def test_steps_must_return_dicts() -> None:
+    """A class whose step returns no dict fails with Ray's AssertionError."""
+
+    class Wrong(tune.Trainable):
+        def step(self) -> Any:
+            return 3
+
+    error = outcome(Wrong).error
+    assert isinstance(error, AssertionError)
+    assert "step() needs to return a dict" in str(error)
+
+
+def test_too_many_resources() -> None:
+    """A trial that can never fit is an error that says what it asks for and what there is."""
+    train = tune.with_resources(lambda config: 1, {"cpu": 10_000})
+    with pytest.raises(tune.TuneError, match="10000"):
+        outcome(train)
