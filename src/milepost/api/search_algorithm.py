@@ -44,6 +44,14 @@ class SearchAlgorithm:
         """How many trials there will be, as far as known; 0 when unknown."""
         return 0
 
+    @property
+    def trials_ahead(self) -> int:
+        """How many proposed trials may wait for their start.
+
+        With 1, the default, each proposal can learn from all results so far.
+        """
+        return 1
+
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:

@@ -23,7 +23,7 @@ def pause(step: Step, event: events.PauseAsked) -> None:
         if trial.goal == PENDING:
             trial.goal = PAUSED
     elif trial.halt is None:
-        trial.halt = Halt.PAUSE
+        trial.halt, trial.saves_on_pause = Halt.PAUSE, event.save
 
 
 def unpause(step: Step, event: events.UnpauseAsked) -> None:

@@ -37,7 +37,7 @@ class RunTrial(Command, frozen=True, kw_only=True):
     """Tell a worker to run a trial.
 
     Attributes:
-        start: the checkpoint to start from, or None.
+        start: the checkpoint to start from, or None; ``parent`` its id.
         reset: the worker ran another trial before.
     """
 
@@ -49,6 +49,7 @@ class RunTrial(Command, frozen=True, kw_only=True):
     attempt_id: str
     first_index: int
     start: Checkpoint | None
+    parent: str | None
     reset: bool
 
 

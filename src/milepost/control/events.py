@@ -45,9 +45,10 @@ class Place(Event, frozen=True, kw_only=True):
 
 
 class PauseAsked(Event, frozen=True, kw_only=True):
-    """The scheduler pauses a trial."""
+    """The scheduler pauses a trial; a class saves first if ``save``."""
 
     trial_id: str
+    save: bool = True
 
 
 class StopAsked(Event, frozen=True, kw_only=True):
@@ -197,13 +198,14 @@ class Deleted(Event, frozen=True, kw_only=True):
 
 
 class Verified(Event, frozen=True, kw_only=True):
-    """A start was chosen: ``index``, or None when no checkpoint is usable.
+    """A start was chosen: ``index`` and the checkpoint's ``id``, or None when none is usable.
 
     Candidates newer than it did not pass.
     """
 
     trial_id: str
     index: int | None
+    id: str | None = None
 
 
 # --- the run --------------------------------------------------------------------------------

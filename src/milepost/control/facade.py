@@ -234,8 +234,11 @@ class Trial:
         """Where the run keeps its files, as ``get_context().get_storage()`` shows it."""
         from milepost.worker.storage_context import StorageContext
 
+        latest = self._facts.latest
         return StorageContext(
-            experiment_path=self.local_experiment_path, trial_dir_name=self.relative_logdir
+            experiment_path=self.local_experiment_path,
+            trial_path=self.path,
+            current_checkpoint_index=-1 if latest is None else latest[0],
         )
 
     @property

@@ -8,7 +8,6 @@ from milepost.control.state import ERROR, PENDING, Halt, Phase, TrialState
 from milepost.control.step import Step
 from milepost.journal import records
 
-
 _LOST = "CheckpointFailedError"
 
 
@@ -65,7 +64,8 @@ def commit_failed(step: Step, event: events.CommitFailed) -> None:
     trial = step.state.trials.get(event.trial_id)
     if trial is None:
         return
-    trial.inflight.pop(event.index, None)
+    if trial.inflight.pop(event.index, None) is None and event.index < trial.next_index:
+        return  # a keeper that was replaced had told of it before
     step.record(
         records.Lost(
             at=event.at,

@@ -12,7 +12,7 @@ import msgspec
 from milepost.api.resources import PlacementGroupFactory
 from milepost.checkpoint.manifest import checkpoint_name
 from milepost.control.metrics import Analysis, RunningMetrics
-from milepost.control.outcome import Ended, Kept, Ranking, TrialRecord, pack
+from milepost.control.outcome import Ended, Kept, RunFacts, TrialRecord, pack
 from milepost.control.state import Checkpoint, TrialState
 from milepost.storage import codec
 from milepost.worker.protocol import dump
@@ -36,6 +36,7 @@ class LiveTrial:
         metrics: what its numbers amount to.
         error: its last failure.
         where: ``pid``, ``hostname`` and ``node_ip`` of its worker.
+        is_reconfigured: it has another config than its directory says.
         state: the machine's side of it; also after the machine has let go of it.
     """
 
@@ -63,13 +64,14 @@ class LiveTrial:
         self.metrics = RunningMetrics()
         self.error: Exception | str | None = None
         self.where: dict[str, Any] = {}
+        self.is_reconfigured = False
         self.state: TrialState | None = None
         self._ledger = ledger
 
     @property
     def directory(self) -> str:
         """Absolute."""
-        return os.path.join(self._ledger.root, self.dirname)
+        return os.path.join(self._ledger.run.root, self.dirname)
 
     @property
     def status(self) -> str:
@@ -90,7 +92,7 @@ class LiveTrial:
     def checkpoints(self) -> list[Kept]:
         """The kept checkpoints, the best last."""
         by_index = {c.index: c for c in self.kept}
-        ranked = self._ledger.ranking.indices(self.kept)
+        ranked = self._ledger.run.ranked(self.kept)
         return [self._ledger.decoded(by_index[index], self) for index in ranked]
 
     @property
@@ -100,6 +102,17 @@ class LiveTrial:
         return None if latest is None else self._ledger.decoded(latest, self)
 
     @property
+    def trainable_name(self) -> str:
+        """Name of the function or class."""
+        return self._ledger.run.trainable_name
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether its last failure is one of those after which a trial is tried again."""
+        limit = self._ledger.run.max_failures
+        return limit < 0 or self.failures <= limit
+
+    @property
     def analysis(self) -> Analysis:
         """What its numeric metrics amount to."""
         return self.metrics.analysis()
@@ -107,7 +120,7 @@ class LiveTrial:
     @property
     def num_to_keep(self) -> int | None:
         """How many checkpoints count as the best; None for all."""
-        return self._ledger.ranking.num_to_keep
+        return self._ledger.run.num_to_keep
 
 
 class Ledger(Sequence["Trial"]):
@@ -116,15 +129,13 @@ class Ledger(Sequence["Trial"]):
     Indexing makes a facade; an ended trial is decoded only then.
 
     Args:
-        root: the experiment's directory.
+        run: what all trials have in common.
         objects: where values lie that JSON cannot hold.
-        ranking: how checkpoints are ranked.
     """
 
-    def __init__(self, root: str, objects: Objects, ranking: Ranking) -> None:
-        self.root = root
+    def __init__(self, run: RunFacts, objects: Objects) -> None:
+        self.run = run
         self.objects = objects
-        self.ranking = ranking
         self.live: dict[str, LiveTrial] = {}
         self._order: list[str] = []
         self._packed: dict[str, bytes] = {}
@@ -174,13 +185,27 @@ class Ledger(Sequence["Trial"]):
 
     def _ranked(self, kept: list[Checkpoint]) -> tuple[tuple[int, bytes], ...]:
         by_index = {c.index: bytes(c.row) for c in kept}
-        return tuple((index, by_index[index]) for index in self.ranking.indices(kept))
+        return tuple((index, by_index[index]) for index in self.run.ranked(kept))
 
     # --- looking ----------------------------------------------------------------------------
 
     def record(self, trial_id: str) -> TrialRecord:
         """The record of an ended trial."""
-        return TrialRecord(self._packed[trial_id], self.root, self.ranking)
+        return TrialRecord(self._packed[trial_id], self.run)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Ids of all trials, in the order of their creation."""
+        return self._order
+
+    def find(self, trial_id: str) -> Trial | None:
+        """A trial by its id, or None."""
+        known = trial_id in self.live or trial_id in self._packed
+        return self.facade(trial_id) if known else None
+
+    def encoded(self, value: Any) -> msgspec.Raw:
+        """A value as the journal keeps it."""
+        return msgspec.Raw(codec.encode(value, self.objects.put))
 
     def facade(self, trial_id: str) -> Trial:
         """A trial as callbacks and schedulers see it; the same object as long as it is held."""
@@ -226,8 +251,7 @@ class Records(Sequence[TrialRecord]):
 
     def __init__(self, packed: list[bytes], ledger: Ledger) -> None:
         self._packed = packed
-        self._root = ledger.root
-        self._ranking = ledger.ranking
+        self._run = ledger.run
 
     @overload
     def __getitem__(self, index: int) -> TrialRecord: ...
@@ -236,9 +260,9 @@ class Records(Sequence[TrialRecord]):
     def __getitem__(self, index: int | slice) -> TrialRecord | Records:
         if isinstance(index, slice):
             part = Records.__new__(Records)
-            part._packed, part._root, part._ranking = self._packed[index], self._root, self._ranking
+            part._packed, part._run = self._packed[index], self._run
             return part
-        return TrialRecord(self._packed[index], self._root, self._ranking)
+        return TrialRecord(self._packed[index], self._run)
 
     def __len__(self) -> int:
         return len(self._packed)

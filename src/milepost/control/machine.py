@@ -22,8 +22,8 @@ from milepost.control import (
 )
 from milepost.control.commands import AnyCommand
 from milepost.control.events import AnyEvent
-from milepost.control.resources import Pool
-from milepost.control.state import PAUSED, PENDING, RunState, Settings, TrialState
+from milepost.control.resources import Pool, Request
+from milepost.control.state import PAUSED, PENDING, Phase, RunState, Settings, TrialState
 from milepost.control.step import Step
 
 
@@ -106,12 +106,26 @@ class Machine:
         limit = self.settings.max_concurrent
         if limit is not None and len(state.active) >= limit:
             return False
-        return any(starting.fits(state, self.settings, request) for request in state.requests)
+        return any(self.has_room_for(request) for request in state.requests)
+
+    def has_room_for(self, request: Request) -> bool:
+        """Whether resources for a request are free."""
+        return starting.fits(self.state, self.settings, request)
 
     @property
     def waiting(self) -> int:
         """Number of trials that wait for their start."""
         return self.state.counts[PENDING]
+
+    @property
+    def first_waiting(self) -> str | None:
+        """The trial that should start next: the first that waits, else the first paused one."""
+        state = self.state
+        queued = next(iter(state.queue), None)
+        if queued is not None or not state.counts[PAUSED]:
+            return queued
+        paused = (t for t in state.trials.values() if t.phase is Phase.PAUSED)
+        return min(paused, key=lambda trial: trial.order).trial_id
 
     @property
     def is_stuck(self) -> bool:

@@ -75,7 +75,7 @@ class RunningMetrics:
         metrics = self._metrics
         told = {name: value for name, value in row.items() if name not in _DEBUG}
         for name, value in flatten(told).items():
-            if isinstance(value, (float, int)) or isinstance(value, Real):
+            if isinstance(value, Real):
                 known = metrics.get(name)
                 if known is None:
                     metrics[name] = _Running(value)

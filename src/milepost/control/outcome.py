@@ -70,14 +70,26 @@ class TrialFacts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """How checkpoints of a run are ranked and counted."""
+class RunFacts:
+    """What all trials of a run have in common.
 
+    Attributes:
+        root: the experiment's directory.
+        trainable_name: name of the function or class.
+        max_failures: how often a failed trial is tried again; -1 without limit.
+        metric: what ranks checkpoints; None ranks by age.
+        order: ``"max"`` or ``"min"``.
+        num_to_keep: how many checkpoints count as the best; None for all.
+    """
+
+    root: str
+    trainable_name: str = ""
+    max_failures: int = 0
     metric: str | None = None
     order: str | None = "max"
     num_to_keep: int | None = None
 
-    def indices(self, checkpoints: Sequence[Checkpoint]) -> list[int]:
+    def ranked(self, checkpoints: Sequence[Checkpoint]) -> list[int]:
         """Indices by ascending goodness."""
         if self.metric is None:
             return sorted(c.index for c in checkpoints)
@@ -117,20 +129,18 @@ class TrialRecord:
 
     Args:
         packed: from :func:`pack`.
-        root: the experiment's directory.
-        ranking: how the run ranks checkpoints.
+        run: what it has in common with others.
     """
 
-    def __init__(self, packed: bytes, root: str, ranking: Ranking) -> None:
+    def __init__(self, packed: bytes, run: RunFacts) -> None:
         self._ended = Ended(*pickle.loads(zlib.decompress(packed)))
-        self._root = root
-        self._ranking = ranking
+        self._run = run
         self.trial_id = self._ended.trial_id
         self.name = self._ended.name
         self.tag = self._ended.tag
         self.status = self._ended.status
         self.failures = self._ended.failures
-        self.directory = os.path.join(root, self._ended.dirname)
+        self.directory = os.path.join(run.root, self._ended.dirname)
         self.resources = self._ended.resources
         self.start_time = self._ended.start_time
         self.last_time = self._ended.last_time
@@ -172,9 +182,19 @@ class TrialRecord:
         return max(self.checkpoints, key=lambda kept: kept[0], default=None)
 
     @property
+    def trainable_name(self) -> str:
+        """Name of the function or class."""
+        return self._run.trainable_name
+
+    @property
+    def latest_index(self) -> int | None:
+        """The newest checkpoint's number."""
+        return max((index for index, _ in self._ended.checkpoints), default=None)
+
+    @property
     def num_to_keep(self) -> int | None:
         """How many checkpoints count as the best; None for all."""
-        return self._ranking.num_to_keep
+        return self._run.num_to_keep
 
     @cached_property
     def error(self) -> Exception | str | None:
@@ -191,7 +211,7 @@ class TrialRecord:
         return unpacked(self._ended.metrics)
 
     def _decoded(self, raw: bytes) -> Any:
-        return codec.decode(msgspec.Raw(raw), Objects(self._root).get)
+        return codec.decode(msgspec.Raw(raw), Objects(self._run.root).get)
 
     def __repr__(self) -> str:
         return f"TrialRecord({self.name!r}, {self.status})"

@@ -61,7 +61,7 @@ def _save_is_due(step: Step, trial: TrialState, action: Action, event: events.Re
     if event.save or (every and event.iteration % every == 0):
         return True
     if action == "pause":
-        return True
+        return trial.saves_on_pause
     if trial.halt is Halt.INTERRUPT and event.action == "continue":
         return settings.save_at_end or bool(every)
     return action == "stop" and settings.save_at_end

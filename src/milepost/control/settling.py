@@ -23,6 +23,8 @@ from milepost.journal import records
 
 def captured(step: Step, trial: TrialState, index: int) -> None:
     """The worker told of a capture, which belongs to its last report."""
+    if index < trial.next_index:
+        return  # the keeper was faster, and could not commit it
     trial.next_index = max(trial.next_index, index + 1)
     trial.inflight[index] = Capture(trial.iteration, trial.row, trial.score)
     early = trial.early.pop(index, None)
@@ -33,9 +35,11 @@ def captured(step: Step, trial: TrialState, index: int) -> None:
 def committed(step: Step, event: events.Committed) -> None:
     """The keeper published a checkpoint."""
     trial = step.state.trials.get(event.trial_id)
-    if trial is None or event.index in trial.checkpoints:
+    if trial is None:
         return
     told = event.index in trial.inflight
+    if not told and event.index < trial.next_index:
+        return  # a keeper that was replaced had told of it before
     if not told and not trial.draining and event.attempt == trial.attempt:
         # The keeper was faster than the worker's message, which comes next: results first.
         trial.early[event.index] = event
@@ -153,7 +157,7 @@ def prepare(step: Step, trial: TrialState, *, in_front: bool = False) -> None:
     step.set_status(trial, PENDING)
     candidates = tuple(reversed(trial.checkpoints.values()))
     if not candidates or step.state.interrupted:
-        trial.start = None
+        trial.start = trial.start_id = None
         step.enqueue(trial, in_front=in_front)
         return
     trial.in_front = in_front
@@ -180,6 +184,7 @@ def verified(step: Step, event: events.Verified) -> None:
             )
         )
     trial.start = trial.checkpoints[event.index] if event.index is not None else None
+    trial.start_id = event.id
     trial.unclean = False
     if trial.start is None:
         step.warn(

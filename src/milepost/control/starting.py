@@ -125,8 +125,9 @@ def _try_start(step: Step, trial: TrialState) -> bool:
     trial.workers = [worker.worker_id for worker in workers]
     trial.started, trial.finished = set(), set()
     trial.attempt += 1
+    state.launched += 1
     trial.goal, trial.lost, trial.storage_full, trial.quiet = None, None, False, False
-    trial.after_save = "continue"
+    trial.after_save, trial.saves_on_pause = "continue", True
     step.move(trial, Phase.STARTING)
     _run(step, trial, reset=idle is not None)
     return True
@@ -173,6 +174,7 @@ def _run(step: Step, trial: TrialState, *, reset: bool) -> None:
                 attempt_id=attempt_id,
                 first_index=trial.next_index,
                 start=trial.start,
+                parent=trial.start_id,
                 reset=reset,
             )
         )

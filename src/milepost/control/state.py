@@ -80,9 +80,6 @@ class Capture(msgspec.Struct, frozen=True):
     score: object
 
 
-_NO_ROW = msgspec.Raw(b"{}")
-
-
 @dataclass(slots=True)
 class TrialState:
     """A trial that has not ended.
@@ -102,12 +99,13 @@ class TrialState:
         inflight: captured checkpoints that are neither committed nor failed.
         early: commits that were told before their capture.
         checkpoints: committed ones that are kept, oldest first.
-        start: the checkpoint that the next attempt starts from.
+        start: the checkpoint that the next attempt starts from; ``start_id`` its id.
         unclean: the last attempt failed, so contents are compared before one is used.
         draining: the keeper was asked to settle all captures of the last attempt.
         goal: the status that ``SETTLING`` leads to.
         quiet: it ends without hooks, because the whole run stops.
         halt: why it will be told to stop at its next report.
+        saves_on_pause: a class saves before it pauses.
         in_front: it will be put before all others in the queue.
         after_save: what it does once the checkpoint being saved is captured.
         lost: why a checkpoint of this attempt could not be committed.
@@ -131,17 +129,19 @@ class TrialState:
     next_index: int = 0
     failures: int = 0
     iteration: int = 0
-    row: msgspec.Raw = _NO_ROW
+    row: msgspec.Raw = field(default_factory=msgspec.Raw)
     score: object = None
     inflight: dict[int, Capture] = field(default_factory=dict)
     early: dict[int, Committed] = field(default_factory=dict)
     checkpoints: dict[int, Checkpoint] = field(default_factory=dict)
     start: Checkpoint | None = None
+    start_id: str | None = None
     unclean: bool = False
     draining: bool = False
     goal: Status | None = None
     quiet: bool = False
     halt: Halt | None = None
+    saves_on_pause: bool = True
     in_front: bool = False
     after_save: Literal["continue", "stop", "pause"] = "continue"
     lost: str | None = None
@@ -223,6 +223,7 @@ class RunState:
         settling: ids of trials that wait for captured checkpoints.
         counts: number of trials by status, ended ones included.
         deletions: checkpoints being deleted, by (trial, index).
+        created, launched, workers_started: how many so far.
         search_ended: there will be no more trials.
         stopping: the whole run stops.
         interrupted: the user asked to end the run early.
@@ -242,6 +243,7 @@ class RunState:
     )
     deletions: dict[tuple[str, int], Deletion] = field(default_factory=dict)
     created: int = 0
+    launched: int = 0
     workers_started: int = 0
     search_ended: bool = False
     stopping: bool = False

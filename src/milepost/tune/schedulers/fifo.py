@@ -15,13 +15,8 @@ class FIFOScheduler(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the first pending trial, else the first paused one, else None."""
-        trials = tune_controller.get_trials()
-        for status in ("PENDING", "PAUSED"):
-            for trial in trials:
-                if trial.status == status:
-                    chosen: Trial = trial
-                    return chosen
-        return None
+        first: Trial | None = tune_controller.first_waiting_trial()
+        return first
 
     def debug_string(self) -> str:
         """Return one line for the progress display."""

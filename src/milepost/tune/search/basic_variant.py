@@ -26,6 +26,9 @@ from milepost.tune.search.variants import (
 if TYPE_CHECKING:
     from milepost.tune.search.samplers import RandomState
 
+# As in Ray, so many proposed trials wait at most.
+_AHEAD = 200
+
 
 class BasicVariantGenerator(SearchAlgorithm):
     """Samples a search space at random and expands its grids. Mirrors Ray's class.
@@ -74,6 +77,11 @@ class BasicVariantGenerator(SearchAlgorithm):
     def total_samples(self) -> int:
         """How many trials there will be, as far as known before choices are made."""
         return sum(self._total(space, samples) for space, samples in self._experiments)
+
+    @property
+    def trials_ahead(self) -> int:
+        """Many, since no proposal learns from results."""
+        return _AHEAD
 
     def add_configurations(self, experiments: Any) -> None:
         """Take the search spaces of one or several experiments.

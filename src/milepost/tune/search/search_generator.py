@@ -53,6 +53,11 @@ class SearchGenerator(SearchAlgorithm):
         """How many trials there will be at most."""
         return self._num_samples
 
+    @property
+    def trials_ahead(self) -> int:
+        """One, or as many as a limiter around the searcher lets out at once."""
+        return int(getattr(self.searcher, "max_concurrent", 1))
+
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:

@@ -1,0 +1,230 @@
+"""Carries out the machine's commands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from milepost.checkpoint.handle import Checkpoint
+from milepost.control import commands
+from milepost.control.metrics import flatten
+from milepost.errors import (
+    ActorDiedError,
+    CheckpointFailedError,
+    TuneError,
+    WorkerStartError,
+    task_error,
+)
+from milepost.journal import records
+from milepost.worker import protocol
+from milepost.worker.protocol import Counters, Reply, dump
+
+if TYPE_CHECKING:
+    from milepost.control.events import Problem
+    from milepost.control.run import Run
+
+log = logging.getLogger("milepost.control")
+
+
+def _record(run: Run, command: commands.Record) -> None:
+    run.seq = run.journal.append(command.record)
+    if isinstance(command.record, records.Committed):
+        run.tally.committed_count += 1
+        run.tally.committed_bytes += command.record.nbytes
+
+
+# --- workers --------------------------------------------------------------------------------
+
+
+def _start_worker(run: Run, command: commands.StartWorker) -> None:
+    name = run.ledger.live[command.trial_id].name
+    run.workers.start(command.worker_id, name=name, cpus=command.cpus, gpus=command.gpus)
+
+
+def _run_trial(run: Run, command: commands.RunTrial) -> None:
+    trial = run.ledger.live[command.trial_id]
+    counters = Counters()
+    os.makedirs(trial.directory, exist_ok=True)
+    if command.start is not None:
+        row = run.decoded(command.start.row)
+        counters = _counters(row)
+        trial.last_row = {**row, "config": trial.config, "experiment_tag": trial.tag}
+    run.prints(command.worker_id, trial)
+    run.workers.send(
+        command.worker_id,
+        protocol.RunTrial(
+            kind=run.plan.kind,
+            trial_id=trial.trial_id,
+            trial_name=trial.name,
+            trial_dir=trial.directory,
+            config=dump(trial.config),
+            attempt=command.attempt,
+            attempt_id=command.attempt_id,
+            first_index=command.first_index,
+            storage=run.storage,
+            start_from=command.start.path if command.start is not None else None,
+            parent=command.parent,
+            counters=counters,
+            resources=dump(trial.resources),
+            chdir=run.plan.chdir,
+            reset=command.reset,
+            reusable=run.plan.reuse_actors,
+            rank=command.rank,
+            world_size=command.size,
+        ),
+    )
+
+
+def _counters(row: dict[str, Any]) -> Counters:
+    iteration = row.get("training_iteration")
+    return Counters(
+        training_iteration=iteration if isinstance(iteration, int) else 0,
+        time_total_s=row.get("time_total_s") or 0.0,
+        timesteps_total=row.get("timesteps_total"),
+        episodes_total=row.get("episodes_total"),
+    )
+
+
+def _answer(run: Run, command: commands.Answer) -> None:
+    run.workers.send(command.worker_id, Reply(command.action, command.save))
+    if command.action != "continue":
+        trial_id = run.machine.state.workers[command.worker_id].trial_id
+        if trial_id is not None:
+            run.must_obey(command.worker_id, trial_id)
+
+
+def _end_worker(run: Run, command: commands.EndWorker) -> None:
+    run.workers.end(command.worker_id)
+
+
+def _kill_worker(run: Run, command: commands.KillWorker) -> None:
+    run.workers.kill(command.worker_id)
+
+
+# --- checkpoints ----------------------------------------------------------------------------
+
+
+def _drain(run: Run, command: commands.Drain) -> None:
+    run.keeper.drain(command.trial_id, command.attempt)
+
+
+def _delete(run: Run, command: commands.Delete) -> None:
+    run.deletions.add(run.seq, command)
+
+
+def _verify(run: Run, command: commands.Verify) -> None:
+    run.verifier.choose(
+        command.trial_id,
+        run.ledger.live[command.trial_id].directory,
+        [checkpoint.index for checkpoint in command.candidates],
+        contents=command.contents,
+    )
+
+
+def _checkpoint_kept(run: Run, command: commands.CheckpointKept) -> None:
+    trial = run.ledger.facade(command.trial_id)
+    run.hooks.checkpoint(trial, Checkpoint.from_directory(command.checkpoint.path))
+
+
+# --- trials ---------------------------------------------------------------------------------
+
+
+def _trial_failed(run: Run, command: commands.TrialFailed) -> None:
+    trial = run.ledger.live[command.trial_id]
+    trial.error = _error_of(run, command.problem)
+    if os.environ.get("TUNE_PRINT_ALL_TRIAL_ERRORS", "1") != "0":
+        what_now = "it goes on" if command.retried else "it is given up"
+        log.error(
+            "Trial %s failed (failure %d), %s: %s",
+            trial.name,
+            command.failures,
+            what_now,
+            command.problem.traceback or command.problem.message,
+        )
+    if not command.retried:
+        return
+    facade = run.ledger.facade(command.trial_id)
+    run.plan.scheduler.on_trial_error(run.control, facade)
+    run.plan.scheduler.on_trial_add(run.control, facade)
+    run.hooks.fire("on_trial_recover", trial=facade)
+
+
+def _error_of(run: Run, problem: Problem) -> Exception | str:
+    """The exception that users get for a failure."""
+    if problem.abort:
+        return problem.message
+    if problem.kind == "ActorDiedError":
+        return ActorDiedError(problem.message)
+    if problem.kind == "WorkerStartError":
+        return WorkerStartError(problem.message)
+    if problem.kind == "CheckpointFailedError" and not problem.traceback:
+        return CheckpointFailedError(problem.message)
+    cause: BaseException | None = None
+    if problem.error is not None:
+        try:
+            cause = pickle.loads(run.objects.get(problem.error))
+        except Exception as error:  # noqa: BLE001 - runs code of users; the text says it all
+            log.debug("the error %s cannot be loaded: %r", problem.kind, error)
+    if not isinstance(cause, BaseException):
+        cause = RuntimeError(f"{problem.kind}: {problem.message}")
+    return task_error(cause, problem.traceback)
+
+
+def _trial_completed(run: Run, command: commands.TrialCompleted) -> None:
+    trial = run.ledger.facade(command.trial_id)
+    flat = flatten(trial.last_result) if command.ran else None
+    if flat is not None:
+        run.plan.scheduler.on_trial_complete(run.control, trial, flat)
+    else:
+        run.plan.scheduler.on_trial_remove(run.control, trial)
+    run.plan.search.on_trial_complete(command.trial_id, result=flat)
+    run.hooks.fire("on_trial_complete", trial=trial)
+
+
+def _trial_errored(run: Run, command: commands.TrialErrored) -> None:
+    run.tally.failed.append(command.trial_id)
+    trial = run.ledger.facade(command.trial_id)
+    run.plan.scheduler.on_trial_error(run.control, trial)
+    run.plan.search.on_trial_complete(command.trial_id, error=True)
+    run.hooks.fire("on_trial_error", trial=trial)
+    error = trial.get_error()
+    if run.plan.failure.fail_fast == "raise" and error is not None:
+        raise error if isinstance(error, Exception) else TuneError(error)
+
+
+def _trial_ended(run: Run, command: commands.TrialEnded) -> None:
+    run.ledger.end(command.trial_id)
+
+
+# --- the run --------------------------------------------------------------------------------
+
+
+def _notice(run: Run, command: commands.Notice) -> None:
+    log.log(logging.WARNING if command.level == "warning" else logging.INFO, "%s", command.text)
+
+
+def _abort(run: Run, command: commands.Abort) -> None:
+    raise TuneError(command.reason)
+
+
+ACTS: dict[type, Callable[[Run, Any], None]] = {
+    commands.Record: _record,
+    commands.StartWorker: _start_worker,
+    commands.RunTrial: _run_trial,
+    commands.Answer: _answer,
+    commands.EndWorker: _end_worker,
+    commands.KillWorker: _kill_worker,
+    commands.Drain: _drain,
+    commands.Delete: _delete,
+    commands.Verify: _verify,
+    commands.CheckpointKept: _checkpoint_kept,
+    commands.TrialFailed: _trial_failed,
+    commands.TrialCompleted: _trial_completed,
+    commands.TrialErrored: _trial_errored,
+    commands.TrialEnded: _trial_ended,
+    commands.Notice: _notice,
+    commands.Abort: _abort,
+}

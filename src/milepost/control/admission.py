@@ -1,0 +1,86 @@
+"""How proposals of the searcher become trials, and trials get their turn."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from milepost.api.resources import resources_of
+from milepost.api.scheduler import TrialScheduler
+from milepost.control import events
+from milepost.control.facade import Trial
+from milepost.control.ledger import LiveTrial
+from milepost.control.resources import request_of
+
+if TYPE_CHECKING:
+    from milepost.api.search_algorithm import TrialSpec
+    from milepost.control.run import Run
+
+
+def ahead(run: Run) -> int:
+    """How many trials may wait for their start before the searcher is asked for more."""
+    chosen = os.environ.get("TUNE_MAX_PENDING_TRIALS_PG", "auto")
+    if chosen != "auto":
+        return max(1, int(chosen))
+    return max(1, run.plan.search.trials_ahead)
+
+
+def propose(run: Run, limit: int) -> None:
+    """Ask the searcher for trials until enough of them wait or it has none for now."""
+    state = run.machine.state
+    while not (state.search_ended or state.stopping or state.interrupted):
+        if run.machine.waiting >= limit:
+            return
+        spec = run.plan.search.next_trial()
+        if spec is None:
+            if run.plan.search.is_finished():
+                run.dispatch(events.SearchEnded(at=run.now()))
+            return
+        _add(run, spec)
+
+
+def _add(run: Run, spec: TrialSpec) -> None:
+    resources = run.plan.resources(spec.config)
+    trial = LiveTrial(
+        trial_id=spec.trial_id,
+        config=spec.config,
+        evaluated=spec.evaluated_params,
+        tag=spec.experiment_tag,
+        resources=resources,
+        ledger=run.ledger,
+    )
+    facade = Trial(trial, run.control)
+    trial.name = run.plan.name_of(facade)
+    trial.dirname = run.plan.dirname_of(facade)
+    trial.raw_config = run.encoded(trial.config)
+    trial.raw_evaluated = run.encoded(trial.evaluated)
+    run.ledger.add(trial, facade)
+    bundles = resources_of(resources)
+    run.dispatch(
+        events.TrialAdded(
+            at=run.now(),
+            trial_id=trial.trial_id,
+            name=trial.name,
+            directory=trial.dirname,
+            tag=trial.tag,
+            request=request_of(bundles),
+            config=trial.raw_config,
+            evaluated=trial.raw_evaluated,
+            resources=run.encoded(bundles),
+        )
+    )
+    trial.state = run.machine.trials[trial.trial_id]
+    run.plan.scheduler.on_trial_add(run.control, facade)
+
+
+def place(run: Run) -> None:
+    """Start trials while there is room, the scheduler's choice first."""
+    chooses = type(run.plan.scheduler).choose_trial_to_run is not TrialScheduler.choose_trial_to_run
+    while run.machine.has_room:
+        before = run.machine.state.launched
+        choice = run.plan.scheduler.choose_trial_to_run(run.control) if chooses else None
+        run.dispatch(
+            events.Place(at=run.now(), first=choice.trial_id if choice is not None else None)
+        )
+        if run.machine.state.launched == before:
+            return

@@ -1,0 +1,240 @@
+"""The controller: the only loop of a run that does I/O.
+
+It waits for workers, the keeper, the journal and signals, turns what they say into events for the
+machine (:mod:`.machine`), and carries out its commands. Everything of users that runs in the
+driver (searchers, schedulers, stoppers, callbacks) runs here, one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from milepost.control import admission, events, inbox
+from milepost.control.interruption import Interruption
+from milepost.control.outcome import RunOutcome
+from milepost.control.output import WorkerOutput
+from milepost.control.plan import RunPlan
+from milepost.control.run import Run
+from milepost.control.timing import Clocks
+from milepost.control.verifying import Verifier
+from milepost.control.workers import Workers
+from milepost.engine.payload import pack
+from milepost.errors import MilepostError, TuneError
+from milepost.journal import records
+from milepost.journal.log import Journal
+from milepost.journal.projections import Projections
+from milepost.keeper.client import DriverLink
+from milepost.keeper.intent import ExperimentRef
+from milepost.worker.protocol import StorageRef
+
+if TYPE_CHECKING:
+    from milepost.engine.protocol import Engine
+
+log = logging.getLogger("milepost.control")
+
+_KEEPER_CLOSE_S = 60.0
+
+
+def run(plan: RunPlan, *, engine: Engine | None = None) -> RunOutcome:
+    """Carry out a run to its end.
+
+    Args:
+        plan: what to run.
+        engine: places workers; the default is this machine. It is closed at the end.
+
+    Returns:
+        All trials. Failures of trials are in their records.
+
+    Raises:
+        TuneError: a searcher, scheduler, stopper or callback failed, a metric is missing that one
+            of them needs, or a trial can never start. The message has the traceback. What was
+            reported and committed is kept.
+        Exception: with ``fail_fast="raise"``, the error of the first trial that failed.
+        JournalError, StorageError: the run's log or storage cannot be used any more.
+        KeyboardInterrupt: at the second Ctrl-C.
+    """
+    if engine is None:
+        from milepost.engine.local import LocalEngine
+
+        engine = LocalEngine()
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.close)
+        engine.load(pack(plan.trainable))
+        return _Controller(plan, engine, stack).run()
+
+
+class _Controller:
+    def __init__(self, plan: RunPlan, engine: Engine, stack: contextlib.ExitStack) -> None:
+        self._plan = plan
+        self._engine = engine
+        self._run = run = Run(plan)
+        self._clocks = Clocks(plan, run)
+        self._outcome = "failed"
+        experiment = plan.experiment
+
+        # First in, last out: a Ctrl-C must not break the clean-up.
+        self._interruption = stack.enter_context(Interruption())
+        self._selector = selectors.DefaultSelector()
+        stack.callback(self._selector.close)
+        run.journal = Journal.open(experiment)
+        stack.callback(self._close_journal)
+        self._projections = Projections(run.journal, plan.projections)
+        stack.callback(self._projections.close)
+        run.keeper = DriverLink()
+        stack.callback(run.keeper.close, _KEEPER_CLOSE_S)
+        run.verifier = Verifier()
+        stack.callback(run.verifier.close)
+        progress = plan.progress
+        run.output = WorkerOutput(plan.log_to_file, progress.line if progress else None)
+        stack.callback(run.output.close)
+        run.engine = engine
+        run.workers = Workers(engine, self._selector, plan.seed)
+        stack.callback(engine.close)  # workers end before the keeper drains
+        stack.callback(run.workers.close)
+
+        reference = ExperimentRef(
+            path=experiment.path,
+            device=experiment.device,
+            inode=experiment.inode,
+            uuid=experiment.uuid,
+        )
+        run.keeper.own(reference, run.journal.epoch)
+        run.storage = StorageRef(
+            experiment_path=experiment.path,
+            experiment_name=os.path.basename(experiment.path),
+            experiment_uuid=experiment.uuid,
+            device=experiment.device,
+            inode=experiment.inode,
+            keeper_address=run.keeper.address,
+            node_root=run.keeper.node_root,
+        )
+        watched: tuple[tuple[Any, Any], ...] = (
+            (engine, self._engine_ready),
+            (run.keeper, self._keeper_ready),
+            (run.journal, self._journal_ready),
+            (run.verifier, self._verifier_ready),
+            (self._interruption, self._interrupted),
+        )
+        for source, handle in watched:
+            self._selector.register(source, selectors.EVENT_READ, handle)
+
+    def run(self) -> RunOutcome:
+        """Run to the end, and leave everything closed."""
+        run, plan = self._run, self._plan
+        began = False
+        try:
+            run.seq = run.journal.append(
+                records.Planned(at=run.now(), setup=run.encoded(plan.setup))
+            )
+            run.hooks.setup(plan)
+            began = True
+            self._loop()
+            self._finish()
+        except Exception as error:
+            if isinstance(error, MilepostError) or plan.failure.fail_fast == "raise":
+                raise
+            raise TuneError(traceback.format_exc()) from error
+        finally:
+            if began:
+                self._say_end()
+        return RunOutcome(run.ledger.records(), run.machine.state.interrupted, plan.experiment.path)
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        run, machine, hooks = self._run, self._run.machine, self._run.hooks
+        limit = admission.ahead(run)
+        while True:
+            hooks.step += 1
+            hooks.fire("on_step_begin")
+            admission.propose(run, limit)
+            admission.place(run)
+            if machine.is_over:
+                return
+            for key, _ in self._selector.select(self._clocks.timeout_s()):
+                if isinstance(key.data, str):
+                    self._worker_ready(key.data)
+                else:
+                    key.data()
+            self._clocks.tick()
+            if self._plan.progress is not None:
+                self._plan.progress.update(run.view)
+            hooks.fire("on_step_end")
+
+    def _worker_ready(self, worker_id: str) -> None:
+        for message in self._run.workers.receive(worker_id):
+            inbox.from_worker(self._run, worker_id, message)
+
+    def _engine_ready(self) -> None:
+        self._run.pump()
+        while self._run.engine_events:
+            inbox.from_engine(self._run, self._run.engine_events.popleft())
+
+    def _keeper_ready(self) -> None:
+        for event in self._run.keeper.events():
+            inbox.from_keeper(self._run, event)
+
+    def _journal_ready(self) -> None:
+        run = self._run
+        run.journal.acknowledge()
+        for command in run.deletions.ready(run.journal.synced):
+            run.keeper.delete(command.trial_id, command.index, command.path)
+
+    def _verifier_ready(self) -> None:
+        run = self._run
+        for trial_id, choice in run.verifier.chosen():
+            run.dispatch(
+                events.Verified(
+                    at=run.now(),
+                    trial_id=trial_id,
+                    index=None if choice is None else choice.index,
+                    id=None if choice is None else choice.id,
+                )
+            )
+
+    def _interrupted(self) -> None:
+        self._interruption.acknowledge()
+        signum = self._interruption.signal
+        assert signum is not None
+        again = " Press Ctrl-C again to stop at once." if signum == signal.SIGINT else ""
+        log.warning(
+            "%s: trials stop at their next report, and fit() returns the results so far.%s",
+            signal.Signals(signum).name,
+            again,
+        )
+        self._run.dispatch(events.Interrupt(at=self._run.now()))
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Nothing happens any more: have everything on disk."""
+        run = self._run
+        interrupted = run.machine.state.interrupted
+        for trial_id in list(run.ledger.live):
+            run.ledger.end(trial_id)
+        self._outcome = "interrupted" if interrupted else "finished"
+        if interrupted:
+            log.warning(
+                "The run was interrupted. Its results, its journal and all committed checkpoints "
+                "are in %s. This version cannot yet go on with an interrupted run; a new run can "
+                "start from its checkpoints.",
+                self._plan.experiment.path,
+            )
+
+    def _say_end(self) -> None:
+        """Tell callbacks and the display, whatever ended the run."""
+        try:
+            self._run.hooks.end()
+        finally:
+            if self._plan.progress is not None:
+                self._plan.progress.update(self._run.view)
+                self._plan.progress.close()
+
+    def _close_journal(self) -> None:
+        self._run.journal.close(self._outcome)

@@ -1,0 +1,236 @@
+"""What workers and the keeper say, turned into events."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from milepost.api.fields import DONE, TRAINING_ITERATION
+from milepost.control import events
+from milepost.control.events import Problem
+from milepost.control.judge import Action
+from milepost.control.metrics import flatten
+from milepost.control.state import Halt, Phase
+from milepost.engine.protocol import Exited, StartFailed
+from milepost.keeper import protocol as keeper
+from milepost.worker.protocol import Failed, Finished, FromWorker, Reported, Saved, Started, load
+
+if TYPE_CHECKING:
+    from milepost.control.ledger import LiveTrial
+    from milepost.control.run import Run
+    from milepost.control.state import TrialState
+
+log = logging.getLogger("milepost.control")
+_keeper_log = logging.getLogger("milepost.keeper")
+
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
+    """Take in one message of a worker."""
+    worker = run.machine.state.workers.get(worker_id)
+    state = run.machine.trials.get(worker.trial_id or "") if worker is not None else None
+    if state is None:
+        return  # its trial has ended or was taken from it
+    trial = run.ledger.live[state.trial_id]
+    if isinstance(message, Reported):
+        _reported(run, worker_id, state, trial, message)
+    elif isinstance(message, Started):
+        _started(run, worker_id, state, trial, message)
+    elif isinstance(message, Saved):
+        run.dispatch(events.Saved(at=run.now(), worker_id=worker_id, index=message.index))
+    elif isinstance(message, Finished):
+        if message.reason == "returned":
+            _returned(run, state, trial)
+        run.quiet(worker_id)
+        run.dispatch(events.Finished(at=run.now(), worker_id=worker_id, reason=message.reason))
+    else:
+        run.quiet(worker_id)
+        run.dispatch(
+            events.WorkerFailed(at=run.now(), worker_id=worker_id, problem=_problem(run, message))
+        )
+
+
+def _started(
+    run: Run, worker_id: str, state: TrialState, trial: LiveTrial, message: Started
+) -> None:
+    trial.where = {
+        "pid": message.pid,
+        "hostname": message.hostname,
+        "node_ip": message.node_ip,
+    }
+    if state.phase is Phase.STARTING and worker_id == state.workers[0]:
+        if trial.start_time is None:
+            trial.start_time = run.now()
+        run.hooks.fire("on_trial_start", trial=run.ledger.facade(trial.trial_id))
+    run.dispatch(events.WorkerStarted(at=run.now(), worker_id=worker_id))
+
+
+def _reported(
+    run: Run, worker_id: str, state: TrialState, trial: LiveTrial, message: Reported
+) -> None:
+    if state.phase is not Phase.TRAINING:
+        # Nothing is judged or recorded any more; the machine knows what to answer.
+        run.dispatch(events.Reported(at=run.now(), worker_id=worker_id, iteration=0, row=state.row))
+        return
+    row: dict[str, Any] = load(message.row)
+    row["config"] = trial.config
+    facade = run.ledger.facade(trial.trial_id)
+    action: Action = "continue"
+    if state.halt not in (Halt.END, Halt.INTERRUPT):
+        action = run.judge.judge(facade, row)
+        if state.halt is Halt.STOP:
+            row[DONE] = True
+    run.hooks.fire("on_trial_result", trial=facade, result=row)
+    trial.last_row, trial.last_time = row, run.now()
+    trial.metrics.add(row)
+    plan = run.plan
+    if plan.metric is not None:
+        run.tally.offer(trial.trial_id, trial.metrics.last(plan.metric), plan.mode)
+    iteration = row.get(TRAINING_ITERATION)
+    run.dispatch(
+        events.Reported(
+            at=trial.last_time,
+            worker_id=worker_id,
+            iteration=iteration if isinstance(iteration, int) else state.iteration + 1,
+            row=run.encoded({key: value for key, value in row.items() if key != "config"}),
+            score=run.score(row),
+            action=action,
+            save=bool(row.get("should_checkpoint")),
+            checkpoint=message.checkpoint,
+        )
+    )
+    row["experiment_tag"] = trial.tag
+
+
+def _returned(run: Run, state: TrialState, trial: LiveTrial) -> None:
+    """A function has returned: as in Ray, its last result is ``done`` and stoppers see it again."""
+    if state.phase is not Phase.TRAINING or state.halt is Halt.END:
+        return
+    row = trial.last_row
+    if TRAINING_ITERATION not in row:
+        now = run.now()
+        row = trial.last_row = {
+            "trial_id": trial.trial_id,
+            "date": time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now)),
+            "timestamp": int(now),
+            **trial.where,
+            "config": trial.config,
+        }
+        run.judge.check_metrics(flatten(row))
+    row[DONE] = True
+    run.judge.ends(trial.trial_id, row, flatten(row))
+    row["experiment_tag"] = trial.tag
+
+
+def _problem(run: Run, message: Failed) -> Problem:
+    return Problem(
+        kind=message.kind,
+        message=message.message,
+        traceback=message.traceback,
+        error=run.objects.put(message.error) if message.error else None,
+        abort=message.abort,
+    )
+
+
+# --- the engine -----------------------------------------------------------------------------
+
+
+def from_engine(run: Run, event: Exited | StartFailed) -> None:
+    """A worker has ended, or never began."""
+    worker_id = event.worker_id
+    for message in run.workers.gone(worker_id):
+        from_worker(run, worker_id, message)
+    run.left(worker_id)
+    worker = run.machine.state.workers.get(worker_id)
+    trial = run.ledger.live.get(worker.trial_id or "") if worker is not None else None
+    run.dispatch(events.WorkerGone(at=run.now(), worker_id=worker_id, problem=_death(event, trial)))
+
+
+def _death(event: Exited | StartFailed, trial: LiveTrial | None) -> Problem:
+    name = trial.name if trial is not None else "none"
+    if isinstance(event, StartFailed):
+        return Problem(
+            kind="WorkerStartError",
+            message=f"The worker of trial {name} could not be started: {event.reason}",
+        )
+    pid = trial.where.get("pid") if trial is not None else None
+    process = f" (pid {pid})" if pid is not None else ""
+    return Problem(
+        kind="ActorDiedError",
+        message=f"The worker process{process} of trial {name} died: {event.describe()}."
+        + _hint(event),
+    )
+
+
+def _hint(event: Exited) -> str:
+    if event.signal == 9:
+        return " If nobody killed it, the machine may have run out of memory: see dmesg."
+    if event.exit_code == 0:
+        return " User code ended the process itself; return from the trainable instead."
+    return ""
+
+
+# --- the keeper -----------------------------------------------------------------------------
+
+
+def from_keeper(run: Run, event: keeper.KeeperEvent) -> None:
+    """Take in one event of the keeper."""
+    now = run.now()
+    if isinstance(event, keeper.Committed):
+        run.dispatch(
+            events.Committed(
+                at=now,
+                trial_id=event.trial_id,
+                attempt=event.attempt,
+                index=event.index,
+                iteration=event.iteration,
+                path=event.path,
+                nbytes=event.nbytes,
+                digest=event.digest,
+                row=event.row,
+                score=_manifest_score(run, event),
+            )
+        )
+    elif isinstance(event, keeper.CommitFailed):
+        run.dispatch(
+            events.CommitFailed(
+                at=now,
+                trial_id=event.trial_id,
+                attempt=event.attempt,
+                index=event.index,
+                error=event.error,
+                storage_full=event.disk_full,
+            )
+        )
+    elif isinstance(event, keeper.Drained):
+        run.dispatch(
+            events.Drained(
+                at=now,
+                trial_id=event.trial_id,
+                attempt=event.attempt,
+                highest_index=event.highest_index,
+            )
+        )
+    elif isinstance(event, keeper.Deleted):
+        run.dispatch(
+            events.Deleted(
+                at=now,
+                trial_id=event.trial_id,
+                index=event.index,
+                outcome=event.outcome,
+                reason=event.reason,
+            )
+        )
+    elif isinstance(event, keeper.Notice):
+        _keeper_log.log(_LEVELS.get(event.level, logging.WARNING), "%s", event.text)
+
+
+def _manifest_score(run: Run, event: keeper.Committed) -> object:
+    """The score of a checkpoint whose report never arrived; otherwise the report has it."""
+    by = run.machine.settings.rank_by
+    state = run.machine.trials.get(event.trial_id)
+    if by is None or state is None or event.index in state.inflight:
+        return None
+    return run.score(run.decoded(event.row))

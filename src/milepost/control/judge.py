@@ -1,0 +1,148 @@
+"""What becomes of a trial after a result: stoppers, criteria, the scheduler and the searcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+from milepost.api.fields import DEBUG_METRICS, DEFAULT_METRIC, DONE
+from milepost.api.nested import unflattened_lookup
+from milepost.api.scheduler import TrialScheduler
+from milepost.api.search_algorithm import SearchAlgorithm
+from milepost.api.spelling import did_you_mean
+from milepost.control.metrics import flatten
+
+if TYPE_CHECKING:
+    from milepost.control.facade import Trial
+    from milepost.control.plan import RunPlan
+    from milepost.control.run_control import RunControl
+
+log = logging.getLogger("milepost.control")
+
+Action = Literal["continue", "stop", "pause"]
+
+_ACTIONS: dict[str, Action] = {
+    TrialScheduler.CONTINUE: "continue",
+    TrialScheduler.STOP: "stop",
+    TrialScheduler.PAUSE: "pause",
+    TrialScheduler.NOOP: "continue",  # what it did by itself is in the trial's state
+}
+_NO_METRICS = frozenset({*DEBUG_METRICS, DONE})
+
+
+class Judge:
+    """Asks everybody who has a say, in the order that Ray asks them.
+
+    Exceptions of what it asks are not caught.
+
+    Args:
+        plan: of the run.
+        control: what the scheduler sees of the run.
+    """
+
+    def __init__(self, plan: RunPlan, control: RunControl) -> None:
+        self._plan = plan
+        self._control = control
+        self._unknown: set[str] = set()
+        self._is_strict = os.environ.get("TUNE_DISABLE_STRICT_METRIC_CHECKING") != "1"
+        self._scheduler_looks = (
+            type(plan.scheduler).on_trial_result is not TrialScheduler.on_trial_result
+        )
+        self._searcher_looks = (
+            type(plan.search).on_trial_result is not SearchAlgorithm.on_trial_result
+        )
+
+    def judge(self, trial: Trial, row: dict[str, Any]) -> Action:
+        """Decide about a result; sets its ``done`` when the trial stops.
+
+        Args:
+            trial: the one that reported.
+            row: nested, with ``config``.
+
+        Raises:
+            ValueError: a metric that somebody needs is missing.
+        """
+        flat = flatten(row)
+        self.check_metrics(flat)
+        if self.ends(trial.trial_id, row, flat) or row.get(DONE):
+            row[DONE] = True
+            return "stop"
+        action: Action = "continue"
+        if self._scheduler_looks:
+            decision = self._plan.scheduler.on_trial_result(self._control, trial, flat)
+            if decision not in _ACTIONS:
+                raise ValueError(
+                    f"{type(self._plan.scheduler).__name__}.on_trial_result() returned "
+                    f"{decision!r}." + did_you_mean(decision, _ACTIONS)
+                )
+            action = _ACTIONS[decision]
+        if action == "stop":
+            row[DONE] = True
+        elif self._searcher_looks:
+            self._plan.search.on_trial_result(trial.trial_id, flat)
+        return action
+
+    def ends(self, trial_id: str, row: dict[str, Any], flat: dict[str, Any]) -> bool:
+        """Whether a stopper or criterion ends the trial."""
+        stopper, criteria = self._plan.stopper, self._plan.criteria
+        if stopper is not None and stopper(trial_id, row):
+            return True
+        if not criteria:
+            return False
+        return any(
+            self._reached(name, threshold, row, flat) for name, threshold in criteria.items()
+        )
+
+    def _reached(
+        self, name: str, threshold: Any, row: dict[str, Any], flat: dict[str, Any]
+    ) -> bool:
+        if name in flat:
+            return bool(flat[name] >= threshold)
+        value = unflattened_lookup(name, row, default=None)
+        if value is not None:
+            return bool(value >= threshold)
+        if name not in self._unknown:
+            self._unknown.add(name)
+            log.warning(
+                "The stop criterion %r is not in the result, so it stops nothing.%s",
+                name,
+                did_you_mean(name, flat),
+            )
+        return False
+
+    def check_metrics(self, flat: dict[str, Any]) -> None:
+        """Make sure that a result has what it is compared by.
+
+        Raises:
+            ValueError: it does not, and strict checking is not switched off.
+        """
+        if not self._is_strict:
+            return
+        missing = [
+            (metric, whose) for metric, whose in self._needed() if metric and metric not in flat
+        ]
+        if not missing or sum(name not in _NO_METRICS for name in flat) <= 1:
+            return
+        metric, whose = missing[0]
+        reported = [str(name) for name in flat if name not in _NO_METRICS]
+        raise ValueError(
+            f"The metric {metric!r} of {whose} is not in the result, which has "
+            f"{', '.join(sorted(reported))}." + did_you_mean(metric, reported) + " Report it in "
+            "each result, or set TUNE_DISABLE_STRICT_METRIC_CHECKING=1 to allow results without."
+        )
+
+    def _needed(self) -> Iterable[tuple[str | None, str]]:
+        if self._plan.metric != DEFAULT_METRIC:
+            yield self._plan.metric, "TuneConfig(metric=...)"
+        if self._plan.scheduler.metric != DEFAULT_METRIC:
+            yield self._plan.scheduler.metric, f"the scheduler {_kind(self._plan.scheduler)}"
+        searched = self._plan.search.metric
+        for metric in searched if isinstance(searched, list | tuple) else (searched,):
+            if metric != DEFAULT_METRIC:
+                yield metric, f"the search algorithm {_kind(self._plan.search)}"
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

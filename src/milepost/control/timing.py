@@ -1,0 +1,126 @@
+"""What happens because time has passed: stoppers are polled, budgets end, patience runs out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from milepost.api.stopper import Stopper
+from milepost.control import events
+
+if TYPE_CHECKING:
+    from milepost.control.plan import RunPlan
+    from milepost.control.run import Run
+
+log = logging.getLogger("milepost.control")
+
+#: How long trials may take to reach their next report once the whole run stops, then are killed.
+GRACE_S = 10.0
+
+_POLL_S = 0.1
+_REFRESH_S = 0.25
+_STUCK_S = 60.0
+
+
+class Clocks:
+    """All timers of a run, in monotonic seconds.
+
+    Args:
+        plan: has the stopper and the time budget.
+        run: is told.
+    """
+
+    def __init__(self, plan: RunPlan, run: Run) -> None:
+        self._plan = plan
+        self._run = run
+        self._budget_ends: float | None = None
+        self._grace_ends: float | None = None
+        self._idle_since: float | None = None
+        stopper = plan.stopper
+        self._polls_stopper = stopper is not None and isinstance(stopper, Stopper)
+
+    def timeout_s(self) -> float | None:
+        """How long the loop may wait for something to happen; None without end."""
+        now = time.monotonic()
+        run = self._run
+        waits = []
+        if self._polls_stopper or run.hooks.follows_steps or self._searcher_waits():
+            waits.append(_POLL_S)
+        if self._plan.progress is not None:
+            waits.append(_REFRESH_S)
+        moments = (
+            self._budget_end(now),
+            self._grace_ends,
+            run.workers.next_deadline(),
+            min((moment for moment, _ in run.obeying.values()), default=None),
+        )
+        waits += [max(0.0, moment - now) for moment in moments if moment is not None]
+        return min(waits, default=None)
+
+    def tick(self) -> None:
+        """Do what is due."""
+        run, now = self._run, time.monotonic()
+        state = run.machine.state
+        if not state.stopping and not state.interrupted:
+            self._poll(now)
+        if state.stopping and not run.machine.is_over:
+            if self._grace_ends is None:
+                self._grace_ends = now + GRACE_S
+            elif now >= self._grace_ends:
+                self._grace_ends = float("inf")
+                log.warning(
+                    "%d trials have not reported within %g s since the run was told to stop: "
+                    "killing them",
+                    len(state.active),
+                    GRACE_S,
+                )
+                run.dispatch(events.GraceOver(at=run.now()))
+        run.workers.kill_overdue(now)
+        for worker_id, (moment, trial_id) in list(run.obeying.items()):
+            if now >= moment:
+                del run.obeying[worker_id]
+                run.dispatch(events.Overdue(at=run.now(), trial_id=trial_id))
+
+    def _poll(self, now: float) -> None:
+        run = self._run
+        stopper = self._plan.stopper
+        ends = self._budget_end(now)
+        if ends is not None and now >= ends:
+            log.info("The time budget of %g s is used up.", self._plan.time_budget_s)
+            self._stop_all()
+        elif stopper is not None and self._polls_stopper and stopper.stop_all():
+            log.info("%s ends the run.", type(stopper).__name__)
+            self._stop_all()
+        elif run.machine.is_stuck:
+            self._complain(now)
+
+    def _stop_all(self) -> None:
+        self._plan.search.set_finished()
+        self._run.dispatch(events.StopAll(at=self._run.now()))
+
+    def _budget_end(self, now: float) -> float | None:
+        """When the time budget ends; it starts when it is first asked for."""
+        budget = self._plan.time_budget_s
+        if self._budget_ends is None and budget is not None:
+            self._budget_ends = now + budget
+        state = self._run.machine.state
+        return None if state.stopping or state.interrupted else self._budget_ends
+
+    def _searcher_waits(self) -> bool:
+        """Whether the searcher has nothing now, and must be asked again though nothing happens."""
+        state = self._run.machine.state
+        return not state.search_ended and not state.active
+
+    def _complain(self, now: float) -> None:
+        """Only paused trials are left: say so, because nothing but the scheduler can help."""
+        if self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since >= _STUCK_S:
+            self._idle_since = now
+            log.warning(
+                "Nothing runs: all %d trials that have not ended are paused, and the scheduler "
+                "%s continues none.",
+                len(self._run.machine.trials),
+                type(self._plan.scheduler).__name__,
+            )

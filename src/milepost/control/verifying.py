@@ -1,0 +1,86 @@
+"""Chooses the checkpoints that trials start from, beside the controller's loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from milepost.checkpoint import verify
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A checkpoint to start from: its number, and its id for the lineage."""
+
+    index: int
+    id: str
+
+
+class Verifier:
+    """Reads checkpoints on threads of its own: comparing contents takes as long as reading them."""
+
+    def __init__(self) -> None:
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._chosen: deque[tuple[str, Choice | Exception | None]] = deque()
+        self._threads: set[threading.Thread] = set()
+
+    def fileno(self) -> int:
+        """Readable when :meth:`chosen` has something."""
+        return self._wake
+
+    def choose(
+        self, trial_id: str, trial_dir: str, among: Collection[int], *, contents: bool
+    ) -> None:
+        """Find the newest good checkpoint; bad ones go to quarantine, each with a line in the log.
+
+        Args:
+            trial_id: handed back with the answer.
+            trial_dir: the trial's directory.
+            among: indices that may be chosen.
+            contents: compare every byte, not only sizes.
+        """
+        thread = threading.Thread(
+            target=self._choose,
+            args=(trial_id, trial_dir, frozenset(among), contents),
+            name=f"milepost-verify-{trial_id}",
+            daemon=True,
+        )
+        self._threads.add(thread)
+        thread.start()
+
+    def chosen(self) -> list[tuple[str, Choice | None]]:
+        """Answers since the last call, by trial; None when none is good.
+
+        Raises:
+            Exception: what went wrong with reading one.
+        """
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        answers: list[tuple[str, Choice | None]] = []
+        while self._chosen:
+            trial_id, answer = self._chosen.popleft()
+            if isinstance(answer, Exception):
+                raise answer
+            answers.append((trial_id, answer))
+        self._threads = {thread for thread in self._threads if thread.is_alive()}
+        return answers
+
+    def close(self) -> None:
+        """Wait for what is being read."""
+        for thread in self._threads:
+            thread.join()
+        os.close(self._wake)
+
+    def _choose(self, trial_id: str, trial_dir: str, among: frozenset[int], contents: bool) -> None:
+        answer: Choice | Exception | None
+        try:
+            best = verify.newest_good(trial_dir, digests=contents, quarantine=True, among=among)
+            answer = None if best is None else Choice(best[0], best[1].id)
+        except Exception as error:  # noqa: BLE001 - raised in the loop
+            answer = error
+        self._chosen.append((trial_id, answer))
+        os.eventfd_write(self._wake, 1)

@@ -1,0 +1,144 @@
+"""The run's worker processes: starting, talking, ending."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import selectors
+import time
+from dataclasses import dataclass
+
+from milepost.engine.protocol import Engine, WorkerHandle, WorkerSpec
+from milepost.errors import ChannelClosedError
+from milepost.worker.protocol import FromWorker, Shutdown, ToWorker
+
+log = logging.getLogger("milepost.control")
+
+# A worker whose channel has closed is about to exit; one that is not, is killed after this.
+_MUTE_S = 5.0
+
+
+def cleanup_timeout_s() -> float:
+    """How long a worker may take to end before it is killed."""
+    return float(os.environ.get("TUNE_FORCE_TRIAL_CLEANUP_S", "600"))
+
+
+@dataclass(slots=True)
+class _Worker:
+    handle: WorkerHandle
+    registered: bool = True
+    deadline: float | None = None
+
+
+class Workers:
+    """Worker processes by id.
+
+    Args:
+        engine: starts them.
+        selector: watches their channels; a key's data is the worker's id.
+        seed: of the seeds of their random generators.
+    """
+
+    def __init__(self, engine: Engine, selector: selectors.BaseSelector, seed: int | None) -> None:
+        self._engine = engine
+        self._selector = selector
+        self._seeds = random.Random(seed)  # noqa: S311 - seeds, not secrets
+        self._workers: dict[str, _Worker] = {}
+        self._cleanup_s = cleanup_timeout_s()
+
+    def start(
+        self, worker_id: str, *, name: str, cpus: float, gpus: tuple[str, ...] | None
+    ) -> None:
+        """Start a process; messages can be sent to it at once.
+
+        Raises:
+            WorkerStartError: the engine cannot be used.
+        """
+        spec = WorkerSpec(worker_id, name, cpus=cpus, gpus=gpus, seed=self._seeds.getrandbits(32))
+        handle = self._engine.start(spec)
+        self._workers[worker_id] = _Worker(handle)
+        self._selector.register(handle.channel, selectors.EVENT_READ, worker_id)
+
+    def send(self, worker_id: str, message: ToWorker) -> None:
+        """Send a message; one to a dead worker is lost, its death is told by the engine."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            try:
+                worker.handle.channel.send(message)
+            except ChannelClosedError as error:
+                log.debug("%s did not get %s: %s", worker_id, type(message).__name__, error)
+
+    def receive(self, worker_id: str) -> list[FromWorker]:
+        """Messages that are here; the channel is watched no longer once it has closed."""
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return []
+        channel = worker.handle.channel
+        messages = channel.receive_available()
+        if channel.ended and worker.registered:
+            self._selector.unregister(channel)
+            worker.registered = False
+            self._give(worker, _MUTE_S)
+        return messages
+
+    def end(self, worker_id: str) -> None:
+        """Ask a worker to clean up and exit; it is killed if that takes too long."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            self.send(worker_id, Shutdown())
+            self._give(worker, self._cleanup_s)
+
+    def kill(self, worker_id: str) -> None:
+        """Kill a worker and everything it started."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.handle.kill()
+
+    def gone(self, worker_id: str) -> list[FromWorker]:
+        """The worker has exited: return what it still said, and forget it."""
+        messages = self.receive(worker_id)
+        worker = self._workers.pop(worker_id, None)
+        if worker is not None:
+            if worker.registered:
+                self._selector.unregister(worker.handle.channel)
+            worker.handle.channel.close()
+        return messages
+
+    def kill_overdue(self, now: float) -> None:
+        """Kill the workers that have taken too long to end.
+
+        Args:
+            now: monotonic seconds.
+        """
+        for worker_id, worker in self._workers.items():
+            if worker.deadline is not None and now >= worker.deadline:
+                worker.deadline = None
+                log.warning("%s has not ended in time: killing it", worker_id)
+                worker.handle.kill()
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`kill_overdue` has something to do, in monotonic seconds."""
+        deadlines = (worker.deadline for worker in self._workers.values())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def pid(self, worker_id: str) -> int | None:
+        """The process id, once the engine knows it."""
+        worker = self._workers.get(worker_id)
+        return getattr(worker.handle, "pid", None) if worker is not None else None
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def close(self) -> None:
+        """Forget all; the engine kills what is left."""
+        for worker_id in list(self._workers):
+            worker = self._workers.pop(worker_id)
+            if worker.registered:
+                self._selector.unregister(worker.handle.channel)
+            worker.handle.channel.close()
+
+    @staticmethod
+    def _give(worker: _Worker, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        worker.deadline = deadline if worker.deadline is None else min(worker.deadline, deadline)
