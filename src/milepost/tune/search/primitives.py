@@ -15,7 +15,7 @@ def warn_of_base(base: Any) -> None:
         warnings.warn(
             f"base={base!r} has no effect on a log-uniform draw; leave it out.",
             DeprecationWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
