@@ -13,7 +13,7 @@ from milepost.api.progress import ProgressReporter
 from milepost.display import notebook
 from milepost.display.choice import choose
 from milepost.display.custom import Custom
-from milepost.display.events import FailureLines, ResultLines, TrialLines
+from milepost.display.events import ResultLines, TrialLines
 from milepost.display.notebook import Notebook
 from milepost.display.plain import Plain
 from milepost.display.surface import Silent
@@ -25,9 +25,6 @@ class FacadeTrial(SimpleNamespace):
     def __str__(self) -> str:
         return "train_1a2b3_00000"
 
-    def get_error(self) -> Exception | None:
-        return self.error
-
 
 def facade(**changes: Any) -> Any:
     given = {
@@ -37,8 +34,6 @@ def facade(**changes: Any) -> Any:
         "last_result": {},
         "checkpoint": None,
         "path": "/results/digits/train_1a2b3_00000",
-        "error": None,
-        "error_file": None,
         "status": "RUNNING",
     }
     return FacadeTrial(**{**given, **changes})
@@ -54,7 +49,7 @@ def test_a_file_gets_lines_about_each_trial() -> None:
 def test_more_detail_adds_results() -> None:
     """verbose=2 tells each result and checkpoint; only then is a hook called per result."""
     assert [type(c) for c in choose(2).callbacks] == [ResultLines]
-    assert "on_trial_result" not in {**vars(TrialLines), **vars(FailureLines)}
+    assert "on_trial_result" not in vars(TrialLines)
 
 
 def test_silence_has_no_callbacks() -> None:
@@ -64,11 +59,11 @@ def test_silence_has_no_callbacks() -> None:
 
 
 def test_a_notebook_gets_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside a kernel the table goes into the cell; failures are still said as lines."""
+    """Inside a kernel the table goes into the cell, and tells of the trials."""
     monkeypatch.setattr(notebook, "in_notebook", lambda: True)
     display = choose(1)
-    assert type(display.surface) is Notebook
-    assert [type(callback) for callback in display.callbacks] == [FailureLines]
+    assert (type(display.surface), display.callbacks) == (Notebook, [])
+    assert [type(callback) for callback in choose(2).callbacks] == [ResultLines]
 
 
 def test_ipython_on_a_terminal_is_no_notebook() -> None:
@@ -99,21 +94,15 @@ def test_what_is_said_of_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_what_is_said_of_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    """A failure tells why, and from where the trial goes on or where to read more."""
+def test_what_is_said_of_a_trial_that_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """A restart tells the checkpoint; an end without any result says so."""
     (lines,) = choose(1).callbacks
-    error = RuntimeError("Traceback (most recent call last):\n  File 'x'\nValueError: bad lr")
     checkpoint = SimpleNamespace(path="/results/digits/t/checkpoint_000004")
     about: dict[str, Any] = {"iteration": 1, "trials": []}
-    lines.on_trial_recover(trial=facade(error=error, checkpoint=checkpoint), **about)
-    lines.on_trial_recover(trial=facade(error=error), **about)
-    lines.on_trial_error(trial=facade(error=error, error_file="/results/error.txt"), **about)
+    lines.on_trial_start(trial=facade(checkpoint=checkpoint), **about)
     lines.on_trial_complete(trial=facade(), **about)
-    failed = "Trial train_1a2b3_00000 failed: ValueError: bad lr"
     assert capsys.readouterr().out.splitlines() == [
-        f"{failed}. It goes on from checkpoint_000004.",
-        f"{failed}. It goes on from the start, it has no checkpoint.",
-        "Trial train_1a2b3_00000 failed for good: ValueError: bad lr. See /results/error.txt",
+        "Trial train_1a2b3_00000 goes on from checkpoint_000004",
         "Trial train_1a2b3_00000 ended without a result",
     ]
 

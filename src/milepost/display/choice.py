@@ -52,11 +52,11 @@ def choose(
 
         return Display(Silent(), [])
     surface = _surface()
-    from milepost.display.events import FailureLines, ResultLines, TrialLines
+    if verbose == 1 and not surface.tells_trials:
+        return Display(surface, [])
+    from milepost.display.events import ResultLines, TrialLines
 
-    if verbose >= 2:
-        return Display(surface, [ResultLines(surface, metric=metric)])
-    lines = TrialLines if surface.tells_trials else FailureLines
+    lines = ResultLines if verbose >= 2 else TrialLines
     return Display(surface, [lines(surface, metric=metric)])
 
 

@@ -1,4 +1,4 @@
-"""Lines about single trials: started, reported, ended, failed."""
+"""Lines about single trials: started, reported, ended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.callback import Callback
-from milepost.display.format import duration, first_line
+from milepost.display.format import duration
 from milepost.display.picture import metrics, variables
 
 if TYPE_CHECKING:
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from milepost.display.surface import Surface
 
 
-class FailureLines(Callback):
-    """Says which trial failed, why, and whether it goes on.
+class TrialLines(Callback):
+    """Says which trials start, from where, and with what they end.
+
+    Failures are not told here: the controller logs each, with its traceback.
 
     Args:
         surface: where the lines go.
@@ -27,34 +29,14 @@ class FailureLines(Callback):
         self._surface = surface
         self._metric = metric
 
-    def on_trial_recover(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """Say from where a failed trial goes on."""
-        checkpoint = trial.checkpoint
-        where = (
-            os.path.basename(checkpoint.path) if checkpoint else "the start, it has no checkpoint"
-        )
-        self.say(f"Trial {trial} failed{_reason(trial)}. It goes on from {where}.")
-
-    def on_trial_error(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """Say why a trial failed for good."""
-        self.say(f"Trial {trial} failed for good{_reason(trial)}. See {trial.error_file}")
-
-    def say(self, text: str) -> None:
-        """Show one line."""
-        self._surface.line(text)
-
-
-class TrialLines(FailureLines):
-    """Says also which trial starts, and with what it ends."""
-
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Say which parameters the trial has."""
+        """Say which parameters the trial has, or which checkpoint it goes on from."""
+        checkpoint = trial.checkpoint
+        if checkpoint is not None:
+            self.say(f"Trial {trial} goes on from {os.path.basename(checkpoint.path)}")
+            return
         given = variables(trial.evaluated_params)
         self.say(f"Trial {trial} started" + (f" with {given}" if given else ""))
 
@@ -63,6 +45,10 @@ class TrialLines(FailureLines):
     ) -> None:
         """Say what the trial reported last."""
         self.say(f"Trial {trial} ended {_progress(trial.last_result, self._metric)}")
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+        self._surface.line(text)
 
 
 class ResultLines(TrialLines):
@@ -92,8 +78,3 @@ def _progress(row: dict[str, Any], metric: str | None) -> str:
     took = duration(float(row.get("time_total_s") or 0.0))
     told = metrics(row, first=metric)
     return f"at iteration {row['training_iteration']} ({took})" + (f": {told}" if told else "")
-
-
-def _reason(trial: Trial) -> str:
-    error = trial.get_error()
-    return f": {first_line(str(error))}" if error else ""
