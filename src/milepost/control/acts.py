@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 from milepost.checkpoint.handle import Checkpoint
 from milepost.control import commands
 from milepost.control.metrics import flatten
-from milepost.errors import (
-    ActorDiedError,
-    CheckpointFailedError,
-    TuneError,
-    WorkerStartError,
-    task_error,
-)
+from milepost.errors import CheckpointFailedError, TuneError
 from milepost.journal import records
 from milepost.worker import protocol
 from milepost.worker.protocol import Counters, Reply, dump
@@ -149,28 +143,20 @@ def _trial_failed(run: Run, command: commands.TrialFailed) -> None:
     facade = run.ledger.facade(command.trial_id)
     run.plan.scheduler.on_trial_error(run.control, facade)
     run.plan.scheduler.on_trial_add(run.control, facade)
-    run.hooks.fire("on_trial_recover", trial=facade)
 
 
 def _error_of(run: Run, problem: Problem) -> Exception | str:
-    """The exception that users get for a failure."""
+    """What users get for a failure."""
     if problem.abort:
         return problem.message
-    if problem.kind == "ActorDiedError":
-        return ActorDiedError(problem.message)
-    if problem.kind == "WorkerStartError":
-        return WorkerStartError(problem.message)
-    if problem.kind == "CheckpointFailedError" and not problem.traceback:
-        return CheckpointFailedError(problem.message)
-    cause: BaseException | None = None
     if problem.error is not None:
-        try:
-            cause = pickle.loads(run.objects.get(problem.error))
-        except Exception as error:  # noqa: BLE001 - runs code of users; the text says it all
-            log.debug("the error %s cannot be loaded: %r", problem.kind, error)
-    if not isinstance(cause, BaseException):
-        cause = RuntimeError(f"{problem.kind}: {problem.message}")
-    return task_error(cause, problem.traceback)
+        error: Exception = pickle.loads(run.objects.get(problem.error))
+        return error
+    return CheckpointFailedError(problem.message)
+
+
+def _trial_recovered(run: Run, command: commands.TrialRecovered) -> None:
+    run.hooks.fire("on_trial_recover", trial=run.ledger.facade(command.trial_id))
 
 
 def _trial_completed(run: Run, command: commands.TrialCompleted) -> None:
@@ -222,6 +208,7 @@ ACTS: dict[type, Callable[[Run, Any], None]] = {
     commands.Verify: _verify,
     commands.CheckpointKept: _checkpoint_kept,
     commands.TrialFailed: _trial_failed,
+    commands.TrialRecovered: _trial_recovered,
     commands.TrialCompleted: _trial_completed,
     commands.TrialErrored: _trial_errored,
     commands.TrialEnded: _trial_ended,

@@ -128,6 +128,12 @@ class TrialFailed(Command, frozen=True, kw_only=True):
     retried: bool
 
 
+class TrialRecovered(Command, frozen=True):
+    """A failed trial is going to be tried again; its start is chosen."""
+
+    trial_id: str
+
+
 class TrialCompleted(Command, frozen=True, kw_only=True):
     """A trial has ended well; ``ran`` is False when a scheduler stopped it while it waited."""
 
@@ -172,6 +178,7 @@ AnyCommand = (
     | Verify
     | CheckpointKept
     | TrialFailed
+    | TrialRecovered
     | TrialCompleted
     | TrialErrored
     | TrialEnded

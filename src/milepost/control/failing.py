@@ -31,7 +31,7 @@ def fail(step: Step, trial: TrialState, problem: Problem) -> None:
         )
     )
     if retried:
-        trial.goal = PENDING
+        trial.goal, trial.recovering = PENDING, True
         step.set_status(trial, PENDING)
     else:
         trial.goal = ERROR

@@ -7,14 +7,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.fields import DONE, TRAINING_ITERATION
-from milepost.control import events
-from milepost.control.events import Problem
+from milepost.control import events, problems
 from milepost.control.judge import Action
 from milepost.control.metrics import flatten
 from milepost.control.state import Halt, Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.keeper import protocol as keeper
-from milepost.worker.protocol import Failed, Finished, FromWorker, Reported, Saved, Started, load
+from milepost.worker.protocol import Finished, FromWorker, Reported, Saved, Started, load
 
 if TYPE_CHECKING:
     from milepost.control.ledger import LiveTrial
@@ -48,7 +47,9 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
     else:
         run.quiet(worker_id)
         run.dispatch(
-            events.WorkerFailed(at=run.now(), worker_id=worker_id, problem=_problem(run, message))
+            events.WorkerFailed(
+                at=run.now(), worker_id=worker_id, problem=problems.of_failure(run, message)
+            )
         )
 
 
@@ -124,16 +125,6 @@ def _returned(run: Run, state: TrialState, trial: LiveTrial) -> None:
     row["experiment_tag"] = trial.tag
 
 
-def _problem(run: Run, message: Failed) -> Problem:
-    return Problem(
-        kind=message.kind,
-        message=message.message,
-        traceback=message.traceback,
-        error=run.objects.put(message.error) if message.error else None,
-        abort=message.abort,
-    )
-
-
 # --- the engine -----------------------------------------------------------------------------
 
 
@@ -144,32 +135,15 @@ def from_engine(run: Run, event: Exited | StartFailed) -> None:
         from_worker(run, worker_id, message)
     run.left(worker_id)
     worker = run.machine.state.workers.get(worker_id)
-    trial = run.ledger.live.get(worker.trial_id or "") if worker is not None else None
-    run.dispatch(events.WorkerGone(at=run.now(), worker_id=worker_id, problem=_death(event, trial)))
-
-
-def _death(event: Exited | StartFailed, trial: LiveTrial | None) -> Problem:
-    name = trial.name if trial is not None else "none"
-    if isinstance(event, StartFailed):
-        return Problem(
-            kind="WorkerStartError",
-            message=f"The worker of trial {name} could not be started: {event.reason}",
+    state = run.machine.trials.get(worker.trial_id or "") if worker is not None else None
+    trial = None  # whom nobody will be told about
+    if state is not None and state.phase is not Phase.DYING:
+        trial = run.ledger.live[state.trial_id]
+    run.dispatch(
+        events.WorkerGone(
+            at=run.now(), worker_id=worker_id, problem=problems.of_death(run, event, trial)
         )
-    pid = trial.where.get("pid") if trial is not None else None
-    process = f" (pid {pid})" if pid is not None else ""
-    return Problem(
-        kind="ActorDiedError",
-        message=f"The worker process{process} of trial {name} died: {event.describe()}."
-        + _hint(event),
     )
-
-
-def _hint(event: Exited) -> str:
-    if event.signal == 9:
-        return " If nobody killed it, the machine may have run out of memory: see dmesg."
-    if event.exit_code == 0:
-        return " User code ended the process itself; return from the trainable instead."
-    return ""
 
 
 # --- the keeper -----------------------------------------------------------------------------

@@ -153,14 +153,13 @@ def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
 
 def prepare(step: Step, trial: TrialState, *, in_front: bool = False) -> None:
     """Choose where the next attempt starts: the newest checkpoint that passes verification."""
-    trial.halt, trial.goal = None, None
+    trial.halt, trial.goal, trial.in_front = None, None, in_front
     step.set_status(trial, PENDING)
     candidates = tuple(reversed(trial.checkpoints.values()))
     if not candidates or step.state.interrupted:
         trial.start = trial.start_id = None
-        step.enqueue(trial, in_front=in_front)
+        _ready(step, trial)
         return
-    trial.in_front = in_front
     step.move(trial, Phase.PREPARING)
     step.do(commands.Verify(trial_id=trial.trial_id, candidates=candidates, contents=trial.unclean))
 
@@ -191,7 +190,14 @@ def verified(step: Step, event: events.Verified) -> None:
             f"Trial {trial.name}: none of its checkpoints passed verification, so it starts from "
             "the beginning."
         )
+    _ready(step, trial)
+
+
+def _ready(step: Step, trial: TrialState) -> None:
     step.enqueue(trial, in_front=trial.in_front)
+    if trial.recovering:
+        trial.recovering = False
+        step.do(commands.TrialRecovered(trial.trial_id))
 
 
 def unpause(step: Step, trial: TrialState, *, in_front: bool = False) -> None:

@@ -101,6 +101,7 @@ class TrialState:
         checkpoints: committed ones that are kept, oldest first.
         start: the checkpoint that the next attempt starts from; ``start_id`` its id.
         unclean: the last attempt failed, so contents are compared before one is used.
+        recovering: it is tried again, and nobody has been told yet.
         draining: the keeper was asked to settle all captures of the last attempt.
         goal: the status that ``SETTLING`` leads to.
         quiet: it ends without hooks, because the whole run stops.
@@ -137,6 +138,7 @@ class TrialState:
     start: Checkpoint | None = None
     start_id: str | None = None
     unclean: bool = False
+    recovering: bool = False
     draining: bool = False
     goal: Status | None = None
     quiet: bool = False
