@@ -45,9 +45,9 @@ def same(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, float):
-        return (math.isnan(a) and math.isnan(b)) or (
-            a == b and math.copysign(1, a) == math.copysign(1, b)
-        )
+        if math.isnan(a) or math.isnan(b):
+            return math.isnan(a) and math.isnan(b)
+        return a == b and math.copysign(1, a) == math.copysign(1, b)
     if isinstance(a, complex):
         return same(a.real, b.real) and same(a.imag, b.imag)
     if isinstance(a, dict):
@@ -234,7 +234,7 @@ def test_an_error_names_the_place_in_the_value() -> None:
     """What cannot be pickled, or not without objects, is named by its keys."""
     with pytest.raises(CodecError, match=r"model/layers/1: a value of type .*lock.* be pickled"):
         codec.encode({"model": {"layers": [0, threading.Lock()]}}, Store().put)
-    with pytest.raises(CodecError, match=r"cannot store a/0: a value of type enum|Colour"):
+    with pytest.raises(CodecError, match=r"cannot store a/0: a value of type .*Colour has no form"):
         codec.encode({"a": [Colour.RED]})
 
 
@@ -294,9 +294,7 @@ def test_an_unknown_tag_points_to_a_newer_version() -> None:
 
 def test_equal_sets_have_equal_text() -> None:
     """The order of a set does not show, whatever the seed of string hashes."""
-    script = (
-        "from milepost.storage import codec; print(codec.encode({'a', 'b', 'c', 'd'}).decode())"
-    )
+    script = "from milepost.storage import codec; print(codec.encode(set('abcd')).decode())"
     texts = {
         subprocess.run(
             [sys.executable, "-c", script],

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from milepost.errors import JournalCorruptError
-from milepost.journal import chain, snapshot
+from milepost.journal import chain, epochs, snapshot
 from milepost.journal.chain import Mark, Span
 from milepost.journal.epochs import Segment
 from milepost.journal.image import InconsistentRecordError, RunImage, apply
@@ -38,10 +38,19 @@ def image(experiment_path: str) -> RunImage:
     """Return the state of the run after its last record.
 
     Raises:
-        JournalCorruptError: a record that is not the torn end of the newest file is damaged.
+        JournalCorruptError: a record that is not the torn end of the newest file is damaged, or a
+            file is missing.
         JournalError: a newer version wrote the journal.
     """
-    return _image(experiment_path, None)
+    while True:
+        covered = epochs.snapshots(experiment_path)
+        try:
+            tip = chain.newest(experiment_path)
+            return RunImage() if tip is None else _state(experiment_path, tip)
+        except (JournalCorruptError, FileNotFoundError):
+            # A live run may have compacted its journal under our hands: then read the new one.
+            if epochs.snapshots(experiment_path) == covered:
+                raise
 
 
 def image_before(experiment_path: str, segment: Segment) -> RunImage:
@@ -52,20 +61,11 @@ def image_before(experiment_path: str, segment: Segment) -> RunImage:
     mark = chain.predecessor(tip.head)
     if mark == chain.START:
         return RunImage()
-    return _fold(experiment_path, *_since_snapshot(experiment_path, tip, skip_tip=True))
+    return _state(experiment_path, tip, skip_tip=True)
 
 
-def _image(experiment_path: str, up_to: Segment | None) -> RunImage:
-    tip = chain.newest(experiment_path, up_to)
-    if tip is None:
-        return RunImage()
-    return _fold(experiment_path, *_since_snapshot(experiment_path, tip))
-
-
-def _since_snapshot(
-    experiment_path: str, tip: Span, skip_tip: bool = False
-) -> tuple[RunImage, list[Span]]:
-    """The newest snapshot that the chain vouches for, and the spans after it."""
+def _state(experiment_path: str, tip: Span, skip_tip: bool = False) -> RunImage:
+    """Fold the newest snapshot that the chain vouches for and the files after it."""
     found: list[RunImage] = []
 
     def stop(mark: Mark) -> bool:
@@ -75,10 +75,10 @@ def _since_snapshot(
         return state is not None
 
     spans, _ = chain.back_to(experiment_path, tip, stop)
-    return (found[0] if found else RunImage()), spans[:-1] if skip_tip else spans
+    return _fold(found[0] if found else RunImage(), spans[:-1] if skip_tip else spans)
 
 
-def _fold(experiment_path: str, state: RunImage, spans: list[Span]) -> RunImage:
+def _fold(state: RunImage, spans: list[Span]) -> RunImage:
     for span in spans:
         for seq, line in span.reader():
             if state.seq and seq != state.seq + 1:
@@ -94,6 +94,5 @@ def _fold(experiment_path: str, state: RunImage, spans: list[Span]) -> RunImage:
 
 
 def _is_there(experiment_path: str, mark: Mark) -> bool:
-    from milepost.journal.epochs import journal_directory
-
-    return os.path.exists(os.path.join(journal_directory(experiment_path), mark.segment.name))
+    directory = epochs.journal_directory(experiment_path)
+    return os.path.exists(os.path.join(directory, mark.segment.name))
