@@ -39,8 +39,8 @@ with TrialDriver(LocalEngine(), train, os.getcwd()) as driver:
     for worker in workers:
         driver.send_trial(worker)
     driver.wait(lambda: all(worker.rows for worker in workers))
-    print(*{pid for worker in workers for pid in worker.rows[0]["pids"]}, flush=True)
     try:
+        print(*{pid for worker in workers for pid in worker.rows[0]["pids"]}, flush=True)
         driver.wait(lambda: False)
     except KeyboardInterrupt:
         alive = [worker for worker in workers if not worker.gone]
@@ -361,3 +361,21 @@ def test_worker_whose_start_goes_wrong_is_told(drive: Any, tmp_path: Path) -> No
     worker = drive(loaded).run()
     assert isinstance(worker.end, Failed)
     assert str(tmp_path / "t1") in worker.end.message
+
+
+def test_engine_can_be_closed_while_the_server_imports(
+    drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing does not wait for an import that takes long."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    install(
+        tmp_path,
+        monkeypatch,
+        "installed_slow",
+        f"import time; open({str(fifo)!r}, 'w').write('importing'); time.sleep(1000)",
+    )
+    engine = LocalEngine()
+    engine.prepare()
+    assert fifo.read_text() == "importing"
+    engine.close()

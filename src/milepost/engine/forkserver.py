@@ -108,6 +108,15 @@ class ForkServer:
         finally:
             self.end()
 
+    def abandoned(self) -> bool:
+        """Whether the driver has closed its end."""
+        try:
+            return not self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def end(self) -> None:
         """Kill every worker and everything that they have started."""
         self._control.close()
@@ -291,15 +300,16 @@ def _reap(pid: int) -> bool:
 
 
 def _end_with_driver(setup: Setup, server: ForkServer) -> None:
-    """Have the driver's death end the server, whatever it is doing.
+    """Have the driver's death, or its wish, end the server in the middle of an import as well.
 
     The kernel's signal comes at the end of the driver's *thread* that started the server, so the
     handler looks whether the driver itself is gone. SIGTERM from elsewhere is ignored: when a
     whole job is told to stop, the driver decides what its workers do.
     """
+    me = os.getpid()
 
     def on_sigterm(signum: int, frame: Any) -> None:
-        if os.getppid() != setup.driver_pid:
+        if os.getpid() == me and (os.getppid() != setup.driver_pid or server.abandoned()):
             server.end()
             os._exit(0)
 

@@ -294,8 +294,7 @@ class LocalEngine:
         process = server.process
         self._epoll.unregister(process.fileno())
         del self._servers[process.fileno()]
-        details = process.errors()
-        process.close()
+        details = process.close()
         started = [w for w in server.workers.values() if w.pid is not None]
         waiting = [w for w in server.workers.values() if w.pid is None]
         for worker in started:

@@ -72,6 +72,7 @@ class ServerProcess:
         self.surroundings = surroundings
         self.preload = preload
         self.seconds = 0.0
+        self._ending = ""
         self._errors = os.memfd_create("milepost-server-stderr", os.MFD_CLOEXEC)
         setup = Setup(absolute_sys_path(), preload, (), os.getpid())
         setup_fd = os.memfd_create("milepost-server-setup", os.MFD_CLOEXEC)
@@ -130,28 +131,29 @@ class ServerProcess:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    def errors(self) -> str:
-        """The end of what it wrote to standard error, and how it ended."""
-        size = os.fstat(self._errors).st_size
-        text = os.pread(self._errors, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(
-            errors="replace"
-        )
-        code = self._process.poll()
-        how = "it runs" if code is None else f"exit status {code}"
-        return f"{how}; its last output: {text.strip() or '(none)'}"
+    def close(self) -> str:
+        """End the server with all its workers and wait for that; safe to call twice.
 
-    def close(self) -> None:
-        """End the server with all its workers and wait for that; safe to call twice."""
+        Returns:
+            How it ended and the last it wrote to standard error, for messages.
+        """
         if self._socket.fileno() < 0:
-            return
+            return self._ending
         self._socket.close()
+        self._process.terminate()  # in case it is in the middle of an import
         try:
             self._process.wait(_END_WAIT_S)
         except subprocess.TimeoutExpired:  # stopped, or an import hangs
             tree.kill_session(self.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
+        size = os.fstat(self._errors).st_size
+        tail = os.pread(self._errors, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         os.close(self._errors)
+        code = self._process.returncode
+        how = "it cannot be killed" if code is None else f"exit status {code}"
+        self._ending = f"{how}; its last output: {tail.decode(errors='replace').strip() or 'none'}"
+        return self._ending
 
 
 def omp_threads(cpus: float) -> int:
