@@ -14,6 +14,7 @@ from milepost.testing.interposer import (
     Fault,
     Interposer,
     Step,
+    _runs,
     environment,
     read_trace,
     run_in_child,
@@ -131,7 +132,7 @@ def run(script: Path, out: Path, env: dict[str, str]) -> subprocess.CompletedPro
 
 def test_real_processes_are_armed_by_role(script, tmp_path):
     """A process whose command line has the role dies there; its successor does not, nor others."""
-    env = environment(str(tmp_path / "faults"), "worker_script", Fault("exit", 1))
+    env = environment(str(tmp_path / "faults"), "worker_script.py", Fault("exit", 1))
     assert run(script, tmp_path / "first", env).returncode == EXIT_CODE
     assert os.listdir(tmp_path / "first") == []
     assert run(script, tmp_path / "second", env).returncode == 0
@@ -143,7 +144,7 @@ def test_forked_children_are_armed(script, tmp_path):
     """With ``fork:`` the children count from 1 and their parent is left alone."""
     trace = str(tmp_path / "trace")
     env = environment(
-        str(tmp_path / "faults"), "fork:worker_script", Fault("torn", 2), trace_file=trace
+        str(tmp_path / "faults"), "fork:worker_script.py", Fault("torn", 2), trace_file=trace
     )
     done = run(script, tmp_path / "out", env)
     assert done.stdout == f"{EXIT_CODE}\n"
@@ -153,6 +154,24 @@ def test_forked_children_are_armed(script, tmp_path):
         "three": b"3",
     }
     assert read_trace(trace) == [Step("write_new", (str(tmp_path / "out" / "two"),), b"22")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "program", "runs"),
+    [
+        (["-m", "milepost.keeper", "x.py"], "milepost.keeper", True),
+        (["-m", "milepost.keeper", "x.py"], "x.py", False),
+        (["-X", "dev", "-u", "-m", "pkg.mod"], "pkg.mod", True),
+        (["-W", "error", "/a/train.py", "milepost.keeper"], "train.py", True),
+        (["-W", "error", "/a/train.py", "milepost.keeper"], "milepost.keeper", False),
+        (["-P", "-c", "import pkg.mod; pkg.mod.main()", "x.py"], "pkg.mod", True),
+        (["-P", "-c", "import pkg.mod; pkg.mod.main()", "x.py"], "x.py", False),
+        (["-i"], "", False),
+    ],
+)
+def test_roles_are_programs(arguments, program, runs):
+    """A process is told by what it runs, not by its arguments."""
+    assert _runs(arguments, program) is runs
 
 
 # --- power loss ---------------------------------------------------------------------------------

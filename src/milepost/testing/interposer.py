@@ -284,9 +284,9 @@ def environment(
     Args:
         directory: an empty directory of the test's; ``sitecustomize`` and the mark that the fault
             has struck go there. One process is struck, its successors are not.
-        role: a part of the command line of the processes to arm, such as ``"milepost.keeper"`` or
-            a script's name; with the prefix ``"fork:"`` their forked children are armed instead
-            (``"fork:milepost.engine.forkserver"`` for workers).
+        role: which processes to arm: the module that they run (``"milepost.keeper"``) or the name
+            of their script (``"train.py"``); with the prefix ``"fork:"`` their forked children are
+            armed instead (``"fork:milepost.engine.forkserver"`` for workers).
         fault: what goes wrong; by default nothing, for counting.
         trace_file: where their steps are appended; see :func:`read_trace`.
 
@@ -314,7 +314,7 @@ def arm() -> None:
         return
     role = settings["role"]
     forked = role.startswith("fork:")
-    if role.removeprefix("fork:") not in " ".join(sys.orig_argv):
+    if not _runs(sys.orig_argv[1:], role.removeprefix("fork:")):
         return
     interposer = Interposer(
         Fault(**settings["fault"]), settings["fired"], settings["trace_file"], enabled=not forked
@@ -322,3 +322,18 @@ def arm() -> None:
     interposer.install()
     if forked:
         os.register_at_fork(after_in_child=interposer.restart)
+
+
+def _runs(arguments: list[str], program: str) -> bool:
+    """Tell whether a Python command line runs a module, a script, or code that names it."""
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if argument == "-m":
+            return arguments[position + 1] == program
+        if argument == "-c":
+            return program in arguments[position + 1]
+        if not argument.startswith("-"):
+            return os.path.basename(argument) == program
+        position += 2 if argument in ("-X", "-W") else 1
+    return False
