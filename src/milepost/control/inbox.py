@@ -88,7 +88,7 @@ def _reported(
     trial.metrics.add(row)
     plan = run.plan
     if plan.metric is not None:
-        run.tally.offer(trial.trial_id, trial.metrics.last(plan.metric), plan.mode)
+        run.tally.offer(trial.trial_id, trial.metrics.last(plan.metric))
     iteration = row.get(TRAINING_ITERATION)
     run.dispatch(
         events.Reported(

@@ -72,26 +72,21 @@ class Tally:
 
     Attributes:
         committed_count: checkpoints committed; ``committed_bytes`` their bytes.
-        scores: id -> last value of the metric, of trials that reported a finite one.
-        best: id of the trial with the best value so far; ``best_score`` that value.
+        scores: id -> last value of the metric, of trials where it is a finite number.
         failed: ids of trials that failed for good, in order.
     """
 
     committed_count: int = 0
     committed_bytes: int = 0
     scores: dict[str, float] = field(default_factory=dict)
-    best: str | None = None
-    best_score: float = math.nan
     failed: list[str] = field(default_factory=list)
 
-    def offer(self, trial_id: str, value: Any, mode: str | None) -> None:
-        """Take in a trial's new value of the metric."""
-        if not isinstance(value, Real) or not math.isfinite(value):
-            return
-        score = self.scores[trial_id] = float(value)
-        better = score > self.best_score if mode == "max" else score < self.best_score
-        if self.best is None or better:
-            self.best, self.best_score = trial_id, score
+    def offer(self, trial_id: str, value: Any) -> None:
+        """Take in a trial's new value of the metric; with one that is not finite it has none."""
+        if isinstance(value, Real) and math.isfinite(value):
+            self.scores[trial_id] = float(value)
+        else:
+            self.scores.pop(trial_id, None)
 
 
 class _Views(Sequence[TrialView]):
@@ -191,8 +186,12 @@ class RunView:
 
     @property
     def best(self) -> TrialView | None:
-        """The trial with the best value of the metric so far."""
-        return None if self._tally.best is None else self._view(self._tally.best)
+        """The trial whose last value of the metric is the best, as in the final results."""
+        scores = self._tally.scores
+        if not scores or self.mode is None:
+            return None
+        better = max if self.mode == "max" else min
+        return self._view(better(scores, key=scores.__getitem__))
 
     @property
     def resources_used(self) -> dict[str, float]:
