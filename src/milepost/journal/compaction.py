@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from milepost.errors import JournalError
 from milepost.journal import chain, epochs, replay, snapshot
 from milepost.journal.epochs import Segment
 
@@ -27,6 +28,7 @@ def compact(experiment_path: str, segment: Segment, *, keep_rows: bool) -> list[
 
     Raises:
         JournalCorruptError: the journal is damaged.
+        JournalError: the snapshot cannot be read again.
         OSError: the snapshot could not be written.
     """
     tip = chain.newest(experiment_path, segment)
@@ -39,10 +41,17 @@ def compact(experiment_path: str, segment: Segment, *, keep_rows: bool) -> list[
     if epochs.newest_epoch(experiment_path) != segment.epoch:
         return []
     snapshot.write(experiment_path, mark, state)
+    if snapshot.load(experiment_path, mark) != state:
+        raise JournalError(
+            f"the snapshot of {experiment_path} up to {mark.segment.name} does not read back as "
+            "it was written; no journal file was removed"
+        )
     return [] if keep_rows else snapshot.prune(experiment_path)
 
 
-def is_worthwhile(experiment_path: str, segment: Segment) -> bool:
+def is_worthwhile(
+    experiment_path: str, segment: Segment, worthwhile_bytes: int = WORTHWHILE_BYTES
+) -> bool:
     """Whether what must be replayed before ``segment`` has become long."""
     covered = epochs.snapshots(experiment_path)
     last = covered[-1] if covered else epochs.NOTHING
@@ -52,4 +61,4 @@ def is_worthwhile(experiment_path: str, segment: Segment) -> bool:
         for old in epochs.segments(experiment_path)
         if last < old < segment
     )
-    return nbytes >= WORTHWHILE_BYTES
+    return nbytes >= worthwhile_bytes

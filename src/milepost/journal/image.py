@@ -9,6 +9,9 @@ import msgspec
 
 from milepost.journal import records as rec
 
+NOTHING: Final = msgspec.Raw(b"null")
+"""Stands for a value that is not there; msgspec cannot decode ``Raw | None``."""
+
 
 class CheckpointImage(msgspec.Struct, kw_only=True):
     """One checkpoint of a trial.
@@ -17,8 +20,7 @@ class CheckpointImage(msgspec.Struct, kw_only=True):
         index: its number.
         attempt: which start of the trial captured it.
         iteration: ``training_iteration`` of its row.
-        row: the row it was reported with, codec JSON without ``config``; None when the journal
-            never saw the report (its manifest has the row).
+        stored_row: see :attr:`row`; :data:`NOTHING` for None.
         nbytes: bytes of its files, 0 before the commit.
         digest: of its manifest, "" before the commit.
     """
@@ -26,9 +28,17 @@ class CheckpointImage(msgspec.Struct, kw_only=True):
     index: int
     attempt: int
     iteration: int = 0
-    row: msgspec.Raw | None = None
+    stored_row: msgspec.Raw = NOTHING
     nbytes: int = 0
     digest: str = ""
+
+    @property
+    def row(self) -> msgspec.Raw | None:
+        """The row it was reported with, codec JSON without ``config``.
+
+        None when the journal never saw the report; its manifest has the row.
+        """
+        return _there(self.stored_row)
 
 
 class TrialImage(msgspec.Struct, kw_only=True):
@@ -39,7 +49,7 @@ class TrialImage(msgspec.Struct, kw_only=True):
         evaluated: the searched variables, codec JSON.
         resources: codec JSON.
         status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR.
-        row: the last reported row, codec JSON without ``config``.
+        stored_row: see :attr:`row`; :data:`NOTHING` for None.
         rows: how many rows were reported in all attempts.
         iteration: ``training_iteration`` of the last row.
         attempts: how often it was started.
@@ -64,7 +74,7 @@ class TrialImage(msgspec.Struct, kw_only=True):
     evaluated: msgspec.Raw
     resources: msgspec.Raw
     status: str = "PENDING"
-    row: msgspec.Raw | None = None
+    stored_row: msgspec.Raw = NOTHING
     rows: int = 0
     iteration: int = 0
     attempts: int = 0
@@ -81,6 +91,11 @@ class TrialImage(msgspec.Struct, kw_only=True):
     changed: float = 0.0
 
     @property
+    def row(self) -> msgspec.Raw | None:
+        """The last reported row, codec JSON without ``config``; None before the first."""
+        return _there(self.stored_row)
+
+    @property
     def is_finished(self) -> bool:
         """Whether the trial will not run again by itself."""
         return self.status in ("TERMINATED", "ERROR")
@@ -93,7 +108,7 @@ class RunImage(msgspec.Struct, kw_only=True):
         uuid: the experiment's id.
         seq: number of the last record.
         epoch: the last epoch; ``host``, ``pid`` and ``opened`` tell who began it and when.
-        setup: how it was set up, codec JSON.
+        stored_setup: see :attr:`setup`; :data:`NOTHING` for None.
         trials: by id, in the order in which they were created.
         searched: digest of the last saved searcher and scheduler state.
         closed: how the last epoch ended, or None if it did not end in order.
@@ -107,12 +122,21 @@ class RunImage(msgspec.Struct, kw_only=True):
     host: str = ""
     pid: int = 0
     opened: float = 0.0
-    setup: msgspec.Raw | None = None
+    stored_setup: msgspec.Raw = NOTHING
     trials: dict[str, TrialImage] = {}
     searched: str | None = None
     closed: str | None = None
     elapsed_s: float = 0.0
     changed: float = 0.0
+
+    @property
+    def setup(self) -> msgspec.Raw | None:
+        """How the run was set up, codec JSON; None before that was recorded."""
+        return _there(self.stored_setup)
+
+
+def _there(value: msgspec.Raw) -> msgspec.Raw | None:
+    return None if bytes(value) == b"null" else value
 
 
 class InconsistentRecordError(Exception):
@@ -155,7 +179,7 @@ def _continued(image: RunImage, record: rec.Continued) -> None:
 
 
 def _planned(image: RunImage, record: rec.Planned) -> None:
-    image.setup = record.setup.copy()
+    image.stored_setup = record.setup.copy()
 
 
 def _searched(image: RunImage, record: rec.Searched) -> None:
@@ -191,7 +215,7 @@ def _launched(trial: TrialImage, record: rec.Launched) -> None:
 
 
 def _reported(trial: TrialImage, record: rec.Reported) -> None:
-    trial.row = record.row.copy()
+    trial.stored_row = record.row.copy()
     trial.rows += 1
     trial.iteration = record.iteration
     if record.checkpoint is not None:
@@ -206,7 +230,7 @@ def _capture(trial: TrialImage, index: int, attempt: int) -> None:
     trial.next_index = max(trial.next_index, index + 1)
     if index not in trial.committed:
         trial.captured[index] = CheckpointImage(
-            index=index, attempt=attempt, iteration=trial.iteration, row=trial.row
+            index=index, attempt=attempt, iteration=trial.iteration, stored_row=trial.stored_row
         )
 
 
@@ -217,7 +241,7 @@ def _committed(trial: TrialImage, record: rec.Committed) -> None:
         index=record.index,
         attempt=record.attempt,
         iteration=record.iteration,
-        row=known.row if known is not None else None,
+        stored_row=known.stored_row if known is not None else NOTHING,
         nbytes=record.nbytes,
         digest=record.digest,
     )
