@@ -1,0 +1,87 @@
+"""Schedulers: the interface, the simplest one, and making one by name."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from milepost.tune.schedulers import FIFOScheduler, TrialScheduler, create_scheduler
+
+
+def test_fifo_starts_what_waits_first() -> None:
+    """The run knows which trial waits first; the scheduler does not search for it."""
+    trial = SimpleNamespace()
+    assert FIFOScheduler().choose_trial_to_run(_Run(trial)) is trial
+    assert FIFOScheduler().choose_trial_to_run(_Run(None)) is None
+
+
+class _Run:
+    """A run, as far as this scheduler looks at it."""
+
+    def __init__(self, waiting: Any) -> None:
+        self._waiting = waiting
+
+    def first_waiting_trial(self) -> Any:
+        return self._waiting
+
+
+def test_fifo_never_stops_a_trial() -> None:
+    """Every result goes on, and the other hooks do nothing."""
+    fifo, trial = FIFOScheduler(), SimpleNamespace()
+    assert fifo.on_trial_result(None, trial, {"loss": 1}) == TrialScheduler.CONTINUE
+    fifo.on_trial_add(None, trial)
+    fifo.on_trial_error(None, trial)
+    fifo.on_trial_complete(None, trial, {})
+    fifo.on_trial_remove(None, trial)
+    assert "FIFO" in fifo.debug_string()
+    assert fifo.supports_buffered_results
+
+
+def test_constants() -> None:
+    """Users' schedulers return these."""
+    constants = (
+        TrialScheduler.CONTINUE,
+        TrialScheduler.PAUSE,
+        TrialScheduler.STOP,
+        TrialScheduler.NOOP,
+    )
+    assert constants == ("CONTINUE", "PAUSE", "STOP", "NOOP")
+
+
+def test_the_metric_is_set_once() -> None:
+    """A metric given in two places is refused, even if it is the same."""
+    fifo = FIFOScheduler()
+    assert fifo.metric is None
+    assert fifo.set_search_properties(None, None)
+    assert fifo.set_search_properties("loss", "min", num_samples=3)
+    assert fifo.metric == "loss"
+    assert fifo.set_search_properties(None, None)
+    assert not fifo.set_search_properties("loss", "min")
+
+
+def test_state(tmp_path: Path) -> None:
+    """A scheduler's state goes to a file and back."""
+    one, other = FIFOScheduler(), FIFOScheduler()
+    one.set_search_properties("loss", "min")
+    one.save(str(tmp_path / "state"))
+    other.restore(str(tmp_path / "state"))
+    assert other.metric == "loss"
+
+
+def test_create_scheduler(caplog: pytest.LogCaptureFixture) -> None:
+    """Names are found in any case; arguments it does not take are named in the log."""
+    assert isinstance(create_scheduler("FIFO"), FIFOScheduler)
+    with caplog.at_level(logging.WARNING, logger="milepost.tune"):
+        create_scheduler("fifo", grace_period=3)
+    assert "FIFOScheduler takes no grace_period" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["asha", "pbt", "async_hyperband", ""])
+def test_schedulers_that_are_not_here(name: str) -> None:
+    """The error says what this version has, and what else can be passed."""
+    with pytest.raises(ValueError, match=r"must be one of: fifo.*TrialScheduler"):
+        create_scheduler(name)
