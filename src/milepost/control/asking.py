@@ -7,7 +7,7 @@ from milepost.control.state import PAUSED, PENDING, TERMINATED, Halt, Phase, Tri
 from milepost.control.step import Step
 from milepost.journal import records
 
-_WAITING = (Phase.QUEUED, Phase.PREPARING, Phase.PAUSED)
+_IDLE = (Phase.QUEUED, Phase.PREPARING, Phase.PAUSED)
 _WORKING = (Phase.TRAINING, Phase.SAVING)
 
 
@@ -16,7 +16,7 @@ def pause(step: Step, event: events.PauseAsked) -> None:
     trial = step.state.trials.get(event.trial_id)
     if trial is None:
         return
-    if trial.phase in _WAITING:
+    if trial.phase in _IDLE:
         step.move(trial, Phase.PAUSED)
         step.set_status(trial, PAUSED)
     elif trial.phase is Phase.SETTLING:
@@ -38,7 +38,7 @@ def stop(step: Step, event: events.StopAsked) -> None:
     trial = step.state.trials.get(event.trial_id)
     if trial is None:
         return
-    if trial.phase in _WAITING:
+    if trial.phase in _IDLE:
         trial.goal = TERMINATED
         settling.end(step, trial, ran=False)
     elif trial.phase is Phase.SETTLING:
@@ -63,13 +63,11 @@ def change_resources(step: Step, event: events.ResourcesChanged) -> None:
     if never is not None:
         step.do(commands.Abort(f"Trial {trial.name} could never start again: {never}."))
         return
-    queued = trial.phase is Phase.QUEUED
-    if queued:
-        step.state.queue.discard(trial.trial_id)
-    step.asks_for(trial.request, -1)
+    phase = trial.phase
+    step.move(trial, Phase.PREPARING)
     trial.request = event.request
-    step.asks_for(trial.request, +1)
-    if queued:
+    step.move(trial, phase)
+    if phase is Phase.QUEUED:
         step.state.queue.add(trial.trial_id, trial.request)
 
 
@@ -80,7 +78,7 @@ def stop_all(step: Step) -> None:
         return
     state.stopping = state.search_ended = True
     for trial in list(state.trials.values()):
-        if trial.phase in _WAITING:
+        if trial.phase in _IDLE:
             _goes_quietly(trial)
             settling.end(step, trial)
         elif trial.phase is Phase.STARTING:

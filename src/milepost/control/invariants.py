@@ -43,7 +43,8 @@ def check(state: RunState, settings: Settings) -> None:
     assert set(state.queue) == by_phase[Phase.QUEUED]
     assert state.active == set().union(*(by_phase[phase] for phase in ACTIVE))
     assert state.settling == by_phase[Phase.SETTLING]
-    assert state.requests == Counter(trial.request for trial in state.trials.values())
+    waiting = by_phase[Phase.QUEUED] | by_phase[Phase.PAUSED]
+    assert state.requests == Counter(state.trials[trial_id].request for trial_id in waiting)
     if settings.max_concurrent is not None:
         assert len(state.active) <= settings.max_concurrent
 

@@ -106,7 +106,9 @@ class Machine:
         limit = self.settings.max_concurrent
         if limit is not None and len(state.active) >= limit:
             return False
-        return any(self.has_room_for(request) for request in state.requests)
+        if any(self.has_room_for(request) for request in state.requests):
+            return True
+        return len(state.queue) > 0 and starting.idle_worker(state) is not None
 
     def has_room_for(self, request: Request) -> bool:
         """Whether resources for a request are free."""

@@ -144,7 +144,6 @@ def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
     elif not trial.quiet:
         step.do(commands.TrialCompleted(trial_id=trial.trial_id, ran=ran))
     step.do(commands.TrialEnded(trial.trial_id))
-    step.asks_for(trial.request, -1)
     del step.state.trials[trial.trial_id]
 
 

@@ -79,7 +79,21 @@ def place(step: Step, event: events.Place) -> None:
 
 def fits(state: RunState, settings: Settings, request: Request) -> bool:
     """Whether a trial with this request could start now: resources are free, or a worker idles."""
-    return _idle_worker(state, settings, request) is not None or state.pool.fits(request)
+    if settings.reuse and idle_worker(state, request) is not None:
+        return True
+    return state.pool.fits(request)
+
+
+def idle_worker(state: RunState, request: Request | None = None) -> WorkerState | None:
+    """A worker without a trial, for one request or for any."""
+    for worker in state.workers.values():
+        if (
+            worker.trial_id is None
+            and not worker.ending
+            and (request is None or worker.request == request)
+        ):
+            return worker
+    return None
 
 
 def _has_slot(step: Step) -> bool:
@@ -87,29 +101,20 @@ def _has_slot(step: Step) -> bool:
     return limit is None or len(step.state.active) < limit
 
 
-def _idle_worker(state: RunState, settings: Settings, request: Request) -> WorkerState | None:
-    if not settings.reuse:
-        return None
-    for worker in state.workers.values():
-        if worker.trial_id is None and not worker.ending and worker.request == request:
-            return worker
-    return None
-
-
 def _reclaim(step: Step) -> bool:
     """End one idle worker, so that a trial with another request finds room."""
-    for worker in step.state.workers.values():
-        if worker.trial_id is None and not worker.ending:
-            freed_now = worker.grant is not None and not worker.grant.request.has_gpus
-            step.end_worker(worker)
-            return freed_now
-    return False
+    worker = idle_worker(step.state)
+    if worker is None:
+        return False
+    freed_now = worker.grant is not None and not worker.grant.request.has_gpus
+    step.end_worker(worker)
+    return freed_now
 
 
 def _try_start(step: Step, trial: TrialState) -> bool:
     state = step.state
-    one = trial.size == 1
-    idle = _idle_worker(state, step.settings, trial.request) if one else None
+    reuses = step.settings.reuse and trial.size == 1
+    idle = idle_worker(state, trial.request) if reuses else None
     if idle is not None:
         grant, idle.grant = idle.grant, None
         assert grant is not None

@@ -41,6 +41,9 @@ class Phase(StrEnum):
     ENDED = "ended"  # TERMINATED or ERROR: leaves the state
 
 
+#: Phases in which a trial could be started.
+WAITING = frozenset({Phase.QUEUED, Phase.PAUSED})
+
 #: Phases in which a trial holds a slot and has workers.
 ACTIVE = frozenset({Phase.STARTING, Phase.TRAINING, Phase.SAVING, Phase.STOPPING, Phase.DYING})
 
@@ -220,7 +223,7 @@ class RunState:
     Attributes:
         trials: those that have not ended, by id.
         workers: those that have not exited, by id.
-        requests: number of trials by what they ask for.
+        requests: number of waiting and paused trials by what they ask for.
         active: ids of trials that hold a slot.
         settling: ids of trials that wait for captured checkpoints.
         counts: number of trials by status, ended ones included.

@@ -7,6 +7,7 @@ from milepost.control.commands import AnyCommand
 from milepost.control.resources import Request
 from milepost.control.state import (
     ACTIVE,
+    WAITING,
     Phase,
     RunState,
     Settings,
@@ -69,12 +70,15 @@ class Step:
         state, trial_id = self.state, trial.trial_id
         if trial.phase is Phase.QUEUED and phase is not Phase.QUEUED:
             state.queue.discard(trial_id)
+        self.asks_for(trial.request, (phase in WAITING) - (trial.phase in WAITING))
         trial.phase = phase
         (state.active.add if phase in ACTIVE else state.active.discard)(trial_id)
         (state.settling.add if phase is Phase.SETTLING else state.settling.discard)(trial_id)
 
     def asks_for(self, request: Request, change: int) -> None:
-        """Count trials by request."""
+        """Count waiting trials by request."""
+        if not change:
+            return
         requests = self.state.requests
         requests[request] = requests.get(request, 0) + change
         if not requests[request]:

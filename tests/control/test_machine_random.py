@@ -1,0 +1,268 @@
+"""The machine against a world that does anything a real one may do, in any order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from machines import BOOM, DIED, Driven
+
+from milepost.control.state import Phase
+
+Choice = tuple[str, Callable[[], list[str]]]
+
+
+@dataclasses.dataclass
+class Worker:
+    """A worker process as it really is, which the machine learns of by events."""
+
+    trial: str
+    attempt: int
+    next_index: int
+    state: str = "starting"  # training, saving, obeying, idle, dead
+    action: str = "continue"
+
+
+class World:
+    """Workers, a keeper and a scheduler around a machine."""
+
+    def __init__(self, **options: Any) -> None:
+        self.m = Driven(**options)
+        self.kind = options.get("kind", "function")
+        self.workers: dict[int, Worker] = {}
+        self.captured: set[tuple[str, int, int]] = set()  # (trial, attempt, index), not settled
+        self.on_disk: dict[str, set[int]] = {}
+        self.drains: list[tuple[str, int]] = []
+        self.deletes: list[tuple[str, int]] = []
+        self.verifying: dict[str, list[int]] = {}
+        self.ended: dict[str, int] = {}
+        self.added = 0
+        self.recorded: set[str] = set()
+
+    def act(self, told: list[str]) -> None:
+        """Carry out commands as a controller, a keeper and workers would."""
+        for command in told:
+            verb, *rest = command.split()
+            if verb == "record":
+                self.recorded.add(command)
+            elif verb == "run":
+                self._run(rest)
+            elif verb == "answer":
+                worker = self.workers[_worker(rest[0])]
+                if worker.state != "dead":
+                    worker.action = rest[1]
+                    saves = "save" in rest
+                    worker.state = (
+                        "saving" if saves else "training" if rest[1] == "continue" else "obeying"
+                    )
+            elif verb in ("end", "kill"):
+                self.workers[_worker(rest[0])].state = "ending"
+            elif verb == "drain":
+                trial, _, attempt = rest[0].rpartition(".")
+                self.drains.append((trial, int(attempt)))
+            elif verb == "delete":
+                self._delete(rest[0])
+            elif verb == "verify":
+                indices = command[command.index("[") + 1 : command.index("]")]
+                self.verifying[rest[0]] = [int(i) for i in indices.split(",")]
+            elif verb == "ended":
+                assert rest[0] not in self.ended, "a trial ends once"
+                self.ended[rest[0]] = 1
+
+    def _run(self, rest: list[str]) -> None:
+        trial, worker = rest[0], _worker(rest[2])
+        fields = dict(part.split("=") for part in rest[3:] if "=" in part)
+        assert trial not in self.ended, "an ended trial is never started again"
+        first = int(fields["first"])
+        known = {i for t, _, i in self.captured if t == trial} | self.on_disk.get(trial, set())
+        assert all(first > index for index in known), "an index is never handed out twice"
+        if "from" in fields:
+            assert int(fields["from"]) in self.on_disk[trial], "it starts from what exists"
+        self.workers[worker] = Worker(trial, int(fields["attempt"]), first)
+
+    def _delete(self, what: str) -> None:
+        trial, _, index = what.partition("/")
+        assert f"record deleting {what}" in self.recorded, "deleting is recorded first"
+        assert int(index) != max(self.on_disk[trial]), "the latest is never deleted"
+        self.deletes.append((trial, int(index)))
+
+    # --- what can happen ----------------------------------------------------------------------
+
+    def choices(self, *, calm: bool) -> list[Choice]:
+        """What may happen next; only what moves things forward when ``calm``."""
+        found: list[Choice] = []
+        m = self.m
+        if not calm and self.added < 6:
+            found.append(("add", self._add))
+        if m.machine.has_room and len(m.machine.state.queue):
+            found.append(("place", m.place))
+        for number, worker in list(self.workers.items()):
+            found += self._of_worker(number, worker, calm=calm)
+        for trial, attempt, index in sorted(self.captured):
+            found.append(("commit", lambda t=trial, a=attempt, i=index: self._commit(t, a, i)))
+            if not calm:
+                found.append(("lose", lambda t=trial, a=attempt, i=index: self._lose(t, a, i)))
+        for trial, attempt in self.drains:
+            if not any((t, a) == (trial, attempt) for t, a, _ in self.captured):
+                found.append(("drained", lambda t=trial, a=attempt: self._drained(t, a)))
+        for trial, index in self.deletes:
+            outcomes = ["deleted"] if calm else ["deleted", "busy", "failed"]
+            for outcome in outcomes:
+                found.append((outcome, lambda t=trial, i=index, o=outcome: self._deleted(t, i, o)))
+        for trial, among in self.verifying.items():
+            for index in among[:1] if calm else [*among, None]:
+                found.append(("verified", lambda t=trial, i=index: self._verified(t, i)))
+        if not calm:
+            found += [
+                (verb, lambda t=trial, v=verb: getattr(m, v)(t))
+                for trial in m.machine.trials
+                for verb in ("pause", "stop", "overdue")
+            ]
+        found += [
+            ("unpause", lambda t=trial: m.unpause(t))
+            for trial, state in m.machine.trials.items()
+            if state.phase is Phase.PAUSED
+        ]
+        return found
+
+    def _add(self) -> list[str]:
+        self.added += 1
+        return self.m.add(f"t{self.added}", {"CPU": 1 + self.added % 2})
+
+    def _of_worker(self, number: int, worker: Worker, *, calm: bool) -> list[Choice]:
+        m = self.m
+        found: list[Choice] = []
+        if worker.state == "ending":
+            return [("gone", lambda: self._gone(number))]
+        if worker.state == "starting":
+            found.append(("started", lambda: self._started(number)))
+        elif worker.state == "training":
+            found.append(("finish", lambda: self._finish(number, "returned")))
+            if not calm:
+                for action in ("continue", "stop", "pause"):
+                    found.append((action, lambda a=action: self._report(number, a, keep=False)))
+                    if self.kind == "function":
+                        found.append((action, lambda a=action: self._report(number, a, keep=True)))
+        elif worker.state == "saving":
+            found.append(("saved", lambda: self._saved(number)))
+        elif worker.state == "obeying":
+            found.append(("obey", lambda: self._finish(number, worker.action)))
+            if not calm:
+                found.append(("again", lambda: m.reported(number)))
+        if not calm and worker.state not in ("idle", "dead"):
+            found.append(("fail", lambda: self._fail(number)))
+            found.append(("die", lambda: self._gone(number)))
+            found.append(("capture and die", lambda: self._capture_and_die(number)))
+        return found
+
+    def _started(self, number: int) -> list[str]:
+        self.workers[number].state = "training"
+        return self.m.started(number)
+
+    def _capture(self, number: int) -> int:
+        worker = self.workers[number]
+        index, worker.next_index = worker.next_index, worker.next_index + 1
+        self.captured.add((worker.trial, worker.attempt, index))
+        return index
+
+    def _report(self, number: int, action: str, *, keep: bool) -> list[str]:
+        index = self._capture(number) if keep else None
+        return self.m.reported(number, action, checkpoint=index, score=number)
+
+    def _saved(self, number: int) -> list[str]:
+        worker = self.workers[number]
+        worker.state = "training" if worker.action == "continue" else "obeying"
+        return self.m.saved(number, self._capture(number))
+
+    def _finish(self, number: int, reason: str) -> list[str]:
+        self.workers[number].state = "idle"
+        return self.m.finished(number, reason)
+
+    def _fail(self, number: int) -> list[str]:
+        self.workers[number].state = "idle"
+        return self.m.failed(number, BOOM)
+
+    def _gone(self, number: int) -> list[str]:
+        del self.workers[number]
+        return self.m.gone(number, DIED)
+
+    def _capture_and_die(self, number: int) -> list[str]:
+        if self.workers[number].state == "training":
+            self._capture(number)
+        return self._gone(number)
+
+    def _commit(self, trial: str, attempt: int, index: int) -> list[str]:
+        self.captured.discard((trial, attempt, index))
+        self.on_disk.setdefault(trial, set()).add(index)
+        return self.m.committed(trial, index, attempt)
+
+    def _lose(self, trial: str, attempt: int, index: int) -> list[str]:
+        self.captured.discard((trial, attempt, index))
+        return self.m.commit_failed(trial, index, attempt, full=index % 2 == 0)
+
+    def _drained(self, trial: str, attempt: int) -> list[str]:
+        self.drains.remove((trial, attempt))
+        return self.m.drained(trial, attempt, max(self.on_disk.get(trial, ()), default=-1))
+
+    def _deleted(self, trial: str, index: int, outcome: str) -> list[str]:
+        self.deletes.remove((trial, index))
+        if outcome == "deleted":
+            self.on_disk[trial].discard(index)
+        return self.m.deleted(trial, index, outcome)
+
+    def _verified(self, trial: str, index: int | None) -> list[str]:
+        among = self.verifying.pop(trial)
+        for bad in among:
+            if bad == index:
+                break
+            self.on_disk[trial].discard(bad)
+        return self.m.verified(trial, index)
+
+
+def _worker(text: str) -> int:
+    return int(text.removeprefix("worker-"))
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_happens_every_trial_ends(data: st.DataObject) -> None:
+    """Resources are never over-committed, nothing that is needed is deleted, and the run ends."""
+    world = World(
+        kind=data.draw(st.sampled_from(["function", "class"]), "kind"),
+        cpus=data.draw(st.integers(2, 4), "cpus"),
+        keep=data.draw(st.sampled_from([None, 1, 2]), "keep"),
+        rank_by=data.draw(st.sampled_from([None, "score"]), "rank_by"),
+        max_failures=data.draw(st.sampled_from([0, 1, -1]), "max_failures"),
+        max_concurrent=data.draw(st.sampled_from([None, 1]), "max_concurrent"),
+        reuse=data.draw(st.booleans(), "reuse"),
+        save_every=data.draw(st.sampled_from([0, 1]), "save_every"),
+        save_at_end=data.draw(st.booleans(), "save_at_end"),
+        fail_fast=False,
+    )
+    for _ in range(data.draw(st.integers(0, 60), "steps")):
+        choices = world.choices(calm=False)
+        if not choices:
+            break
+        _, happen = data.draw(st.sampled_from(choices), "event")
+        world.act(happen())
+    ending = data.draw(st.sampled_from(["by itself", "stop all", "interrupt"]), "ending")
+    if ending == "stop all":
+        world.act(world.m.stop_all())
+        if data.draw(st.booleans(), "grace over"):
+            world.act(world.m.grace_over())
+    elif ending == "interrupt":
+        world.act(world.m.interrupt())
+    world.act(world.m.search_ended())
+    for _ in range(1000):
+        choices = world.choices(calm=True)
+        if world.m.machine.is_over or not choices:
+            break
+        world.act(choices[0][1]())
+    assert world.m.machine.is_over, (ending, world.m.machine.state)
+    if ending != "interrupt":
+        assert len(world.ended) == world.added
+        assert not world.m.machine.trials
+    assert not world.captured or ending == "interrupt"
