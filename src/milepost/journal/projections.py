@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -54,6 +55,7 @@ class Projections:
         self._journal = journal
         self._kinds = ",".join(sorted(kinds))
         self._lock = threading.Lock()
+        self._failure: JournalError | None = None
         self._restarts = 0
         self._asked = 0
         self._flushed = 0
@@ -73,7 +75,7 @@ class Projections:
         """
         while True:
             try:
-                message = self._channel.recv(writer.MESSAGE_BYTES, socket.MSG_DONTWAIT)
+                message = self._receive(socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             self._take(message)
@@ -84,20 +86,20 @@ class Projections:
         Raises:
             JournalError: they cannot be written, or not within ``timeout_s`` seconds.
         """
+        if self._failure is not None:
+            raise self._failure
         deadline = time.monotonic() + timeout_s
         self._asked += 1
         self._send(writer.FLUSH + b"%d" % self._asked)
         starts = self._restarts
         while self._flushed < self._asked:
-            self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
-            try:
-                message = self._channel.recv(writer.MESSAGE_BYTES)
-            except TimeoutError:
+            remaining = max(deadline - time.monotonic(), 0)
+            if not select.select([self._channel], [], [], remaining)[0]:
                 raise JournalError(
                     f"the result files of {self._journal.experiment.path} were not complete after "
                     f"{timeout_s:g} s; the journal has all rows"
-                ) from None
-            self._take(message)
+                )
+            self._take(self._receive())
             if self._restarts != starts:
                 starts = self._restarts
                 self._send(writer.FLUSH + b"%d" % self._asked)
@@ -106,12 +108,14 @@ class Projections:
         """Complete the files and end the writer; safe to call twice.
 
         Raises:
-            JournalError: as :meth:`flush`. The writer has ended in any case.
+            JournalError: as :meth:`flush`, unless it was raised before. The writer has ended in
+                any case.
         """
         if self._channel.fileno() < 0:
             return
         try:
-            self.flush(timeout_s)
+            if self._failure is None:
+                self.flush(timeout_s)
         finally:
             with self._lock:
                 self._channel.close()
@@ -156,14 +160,20 @@ class Projections:
                 return
             try:
                 self._channel.send(writer.WAKE, socket.MSG_DONTWAIT)
-            except (BlockingIOError, TimeoutError):
+            except BlockingIOError:
                 pass  # it has wake-ups to answer already
             except OSError:
                 pass  # it has died: check() reads the end of its messages and replaces it
 
+    def _receive(self, flags: int = 0) -> bytes:
+        """The next message; none when the writer has gone."""
+        try:
+            return self._channel.recv(writer.MESSAGE_BYTES, flags)
+        except ConnectionResetError:  # it left messages of ours unread
+            return b""
+
     def _send(self, message: bytes) -> None:
         try:
-            self._channel.settimeout(None)
             self._channel.send(message)
         except OSError:
             self._take(b"")
@@ -176,27 +186,32 @@ class Projections:
         elif kind == writer.NOTICE:
             log.warning("%s", text)
         elif kind == writer.FAILED:
-            raise JournalError(
+            self._failure = JournalError(
                 f"cannot write result files in {self._journal.experiment.path}: {text}. "
                 "The journal has all rows, and checkpoints are safe."
             )
+            raise self._failure
+        elif self._failure is not None:
+            raise self._failure
         else:
             self._replace()
 
     def _replace(self) -> None:
         status = self._process.wait()
-        self._channel.close()
         if self._restarts >= _RESTARTS:
-            raise JournalError(
+            self._failure = JournalError(
                 f"the writer of result files ended {self._restarts + 1} times, at last with "
                 f"status {status}. The journal has all rows, and checkpoints are safe."
             )
+            raise self._failure
         self._restarts += 1
         log.warning(
             "the writer of result files ended with status %d; starting another, which completes "
             "the files from the journal",
             status,
         )
+        with self._lock:
+            self._channel.close()
         self._start(again=True)
 
     def _reap(self, timeout_s: float) -> None:
