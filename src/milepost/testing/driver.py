@@ -25,6 +25,10 @@ from milepost.engine.protocol import (
     WorkerSpec,
 )
 from milepost.errors import ChannelClosedError
+from milepost.journal import experiment as experiments
+from milepost.keeper.client import DriverLink
+from milepost.keeper.intent import ExperimentRef
+from milepost.keeper.protocol import KeeperEvent
 from milepost.worker.protocol import (
     Counters,
     Failed,
@@ -92,13 +96,17 @@ class DrivenWorker:
 class TrialDriver:
     """Starts workers on an engine and answers their reports.
 
+    Attributes:
+        engine: the engine.
+        workers: all workers, by id.
+        keeper_events: what the keeper has told.
+
     Args:
         engine: the engine; it is closed on leaving the context.
         trainable: function or ``Trainable`` class that the workers run.
-        directory: plays the experiment's directory.
+        directory: becomes the experiment's directory.
         kind: which of the two it is.
-        keeper_address: socket of a keeper, for trials that report checkpoints.
-        node_root: its node root.
+        link: to a keeper, for trials that report checkpoints; it is not closed.
         timeout_s: how long any wait may take.
     """
 
@@ -109,9 +117,7 @@ class TrialDriver:
         directory: str | os.PathLike[str],
         *,
         kind: Any = "function",
-        experiment_uuid: str = "",
-        keeper_address: str = "",
-        node_root: str = "",
+        link: DriverLink | None = None,
         timeout_s: float = 30.0,
     ) -> None:
         self.engine = engine
@@ -119,16 +125,9 @@ class TrialDriver:
         self._kind = kind
         self._timeout_s = timeout_s
         self._directory = os.fspath(directory)
-        info = os.stat(self._directory)
-        self._storage = StorageRef(
-            experiment_path=self._directory,
-            experiment_name=os.path.basename(self._directory),
-            experiment_uuid=experiment_uuid,
-            device=info.st_dev,
-            inode=info.st_ino,
-            keeper_address=keeper_address,
-            node_root=node_root,
-        )
+        self._link = link
+        self.keeper_events: list[KeeperEvent] = []
+        self._storage = self._open()
         engine.load(pack(trainable))
 
     def start(self, decide: Decide = go_on, **spec: Any) -> DrivenWorker:
@@ -156,6 +155,24 @@ class TrialDriver:
             **fields,
         )
         worker.handle.channel.send(message)
+
+    def _open(self) -> StorageRef:
+        """Tell workers where they are; with a keeper, make the directory an experiment of its."""
+        name, address, node_root, uuid_ = os.path.basename(self._directory), "", "", ""
+        if self._link is not None:
+            experiment = experiments.create(self._directory, name=name, trainable="trainable")
+            address, node_root, uuid_ = self._link.address, self._link.node_root, experiment.uuid
+        info = os.stat(self._directory)
+        if self._link is not None:
+            self._link.own(
+                ExperimentRef(
+                    path=self._directory, device=info.st_dev, inode=info.st_ino, uuid=uuid_
+                ),
+                epoch=1,
+            )
+        return StorageRef(
+            self._directory, name, uuid_, info.st_dev, info.st_ino, address, node_root
+        )
 
     def run(self, config: Any = None, *, decide: Decide = go_on, **fields: Any) -> DrivenWorker:
         """Run one trial in a worker of its own, to the end of the process."""
@@ -190,7 +207,11 @@ class TrialDriver:
         for worker in self.workers.values():
             if worker.handle.channel.fileno() >= 0 and not worker.handle.channel.ended:
                 poll.register(worker.handle.channel.fileno(), select.POLLIN)
+        if self._link is not None:
+            poll.register(self._link.fileno(), select.POLLIN)
         poll.poll(timeout_s * 1000)
+        if self._link is not None:
+            self.keeper_events += self._link.events()
         for worker in self.workers.values():
             self._listen(worker)
         for event in self.engine.events():
