@@ -65,7 +65,7 @@ def test_names_must_be_text() -> None:
 
 def test_unknown_names() -> None:
     """An unknown name suggests the right one."""
-    with pytest.raises(tune.TuneError, match="'trian'. No trainable is registered"):
+    with pytest.raises(tune.TuneError, match=r"'trian'. No trainable is registered"):
         registry.get_trainable("trian")
     tune.register_trainable("train", train)
     with pytest.raises(tune.TuneError, match="Did you mean 'train'"):

@@ -82,7 +82,7 @@ def test_experiment_plateau(options: dict[str, Any], values: list[float], said: 
 def test_plateau_of_a_metric_that_is_not_there(kind: Callable[..., Stopper]) -> None:
     """A nested metric is found by its flat name; a misspelt one is an error with the right one."""
     assert not kind("eval/loss")("t", {"eval": {"loss": 1.0}})
-    with pytest.raises(KeyError, match="'eval/los'.*Did you mean 'eval/loss'"):
+    with pytest.raises(KeyError, match=r"'eval/los'.*Did you mean 'eval/loss'"):
         kind("eval/los")("t", {"eval": {"loss": 1.0}})
 
 
