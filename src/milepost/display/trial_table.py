@@ -69,7 +69,8 @@ class TrialTables:
             has_table: whether there is a table of trials at all.
             cell: longest cell or heading.
         """
-        rows = {id(trial): flatten_dict(trial.last_result) for trial in trials}
+        trials = list(trials)  # those that have ended are loaded each time they are looked at
+        rows = {trial.trial_id: flatten_dict(trial.last_result) for trial in trials}
         found = metric_names(rows.values(), limit=infer + len(metrics)) if infer else []
         extra = [name for name in found if name not in metrics][:infer]
         ranked = _ranked(trials, rows, metric, mode)
@@ -113,7 +114,7 @@ class TrialTables:
 
 def _trials(
     trials: Sequence[Trial],
-    rows: Mapping[int, Mapping[str, Any]],
+    rows: Mapping[str, Mapping[str, Any]],
     *,
     metrics: Mapping[str, str],
     parameters: Mapping[str, str],
@@ -132,7 +133,7 @@ def _trials(
     ]
     cells = []
     for trial in trials:
-        row = rows[id(trial)]
+        row = rows[trial.trial_id]
         config = {**flatten_dict(trial.config), **trial.evaluated_params}
         cells.append(
             (
@@ -165,7 +166,7 @@ def _counts(trials: Sequence[Trial], total: int | None) -> str:
 
 def _ranked(
     trials: Sequence[Trial],
-    rows: Mapping[int, Mapping[str, Any]],
+    rows: Mapping[str, Mapping[str, Any]],
     metric: str | None,
     mode: str | None,
 ) -> list[Trial]:
@@ -175,18 +176,18 @@ def _ranked(
     sign = -1.0 if mode == "max" else 1.0
     scored: list[tuple[float, Trial]] = []
     for trial in trials:
-        score = rows[id(trial)].get(metric)
+        score = rows[trial.trial_id].get(metric)
         if is_number(score) and math.isfinite(score):
             scored.append((sign * float(score), trial))
     return [trial for _, trial in sorted(scored, key=lambda pair: pair[0])]
 
 
 def _best_line(
-    ranked: Sequence[Trial], rows: Mapping[int, Mapping[str, Any]], metric: str | None
+    ranked: Sequence[Trial], rows: Mapping[str, Mapping[str, Any]], metric: str | None
 ) -> list[str]:
     if not ranked or metric is None:
         return []
     best = ranked[0]
     given = ", ".join(f"{name}={value(item)}" for name, item in best.evaluated_params.items())
     told = f" with {given}" if given else ""
-    return [f"Best so far: {best}, {metric}={value(rows[id(best)][metric])}{told}"]
+    return [f"Best so far: {best}, {metric}={value(rows[best.trial_id][metric])}{told}"]
