@@ -5,7 +5,7 @@
     MilepostError
     ├── TuneError                      what ``fit()`` raises for a failure of the experiment itself
     │   └── ExperimentExistsError      the experiment's name is taken (also a FileExistsError)
-    ├── StorageError                   storage cannot be used: missing, read-only, full (also an OSError)
+    ├── StorageError                   storage is missing, read-only or full (also an OSError)
     ├── CheckpointError                a checkpoint cannot be used
     │   ├── CorruptCheckpointError     its bytes differ from its manifest
     │   └── CheckpointFailedError      it was captured but could not be committed
