@@ -97,8 +97,6 @@ class World:
         m = self.m
         if not calm and self.added < 6:
             found.append(("add", self._add))
-        if m.machine.has_room and len(m.machine.state.queue):
-            found.append(("place", m.place))
         for number, worker in list(self.workers.items()):
             found += self._of_worker(number, worker, calm=calm)
         for trial, attempt, index in sorted(self.captured):
@@ -126,6 +124,8 @@ class World:
             for trial, state in m.machine.trials.items()
             if state.phase is Phase.PAUSED
         ]
+        if m.machine.has_room and len(m.machine.state.queue):
+            found.append(("place", m.place))
         return found
 
     def _add(self) -> list[str]:
