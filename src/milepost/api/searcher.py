@@ -170,7 +170,7 @@ class Searcher:
     def _add_evaluated_trial(self, trial: Trial, metric: str) -> bool:
         """Learn from one trial; returns whether it finished with a value of the metric."""
         ended = trial.status == "TERMINATED"
-        value = trial.last_result.get(metric)
+        value: Any = trial.last_result.get(metric)
         if value is None and ended:
             return False
         done = bool(trial.last_result.get("done", False))
