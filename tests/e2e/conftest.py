@@ -18,6 +18,18 @@ import pytest
 TOKEN = "MILEPOST_TEST_TOKEN"
 
 
+#: Whole processes that import torch take their time on a busy machine of two cores.
+PATIENCE_S = 150
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give whole runs more time than unit tests."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(PATIENCE_S + 30))
+
+
 def processes_with(token: str) -> dict[int, str]:
     """Ids and commands of the live processes that carry a token in their environment."""
     found = {}
@@ -94,7 +106,7 @@ class Place:
     def run(self, *arguments: str, given: str | None = None, code: int = 0) -> str:
         """Run Python with arguments to its end; return what it printed."""
         process = self.start(*arguments, stdin=subprocess.PIPE)
-        out, err = process.communicate(given, timeout=50)
+        out, err = process.communicate(given, timeout=PATIENCE_S)
         assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
         return out
 

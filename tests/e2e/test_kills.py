@@ -71,7 +71,7 @@ def fit(
     code = TRAIN.replace("BEFORE", before).replace("AFTER", after).replace("CALLBACKS", callbacks)
     head, marker, tail = code.partition("grid = tune.Tuner(")
     process = place.start(str(place.write(head + setup + "\n" + marker + tail)))
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, f"{out}\n{err}"
     (line,) = [line for line in out.splitlines() if line.startswith("RESULT")]
     return json.loads(line.removeprefix("RESULT ")), out + err
@@ -210,7 +210,7 @@ def test_the_driver_killed(place: Any) -> None:
     )
     script = place.write("import os\nos.environ['DRIVER'] = str(os.getpid())\n" + code)
     process = place.start(str(script))
-    process.communicate(timeout=50)
+    process.communicate(timeout=120)
     assert process.returncode == -9
     assert place.wait_until_gone() == {}
     (experiment,) = place.experiments()

@@ -223,41 +223,38 @@ def test_function_api_every_three_epochs(place: Any) -> None:
     assert result["iteration"] == 12
 
 
-def tuner_for(options: str) -> str:
-    return (
-        CLASS.replace("STEP", LEARN)
-        + f"""
-tuner = tune.Tuner(
-    MyTrainableClass,
-    param_space={{"input_size": 64}},
-    run_config=tune.RunConfig(
-        stop={{"training_iteration": 2}},
-        checkpoint_config=tune.CheckpointConfig({options}),
-    ),
-)
-result_grid = tuner.fit()
-"""
+TRIGGERS = """
+result_grid = []
+for options in OPTIONS:
+    tuner = tune.Tuner(
+        MyTrainableClass,
+        param_space={"input_size": 64},
+        run_config=tune.RunConfig(
+            stop={"training_iteration": 2},
+            checkpoint_config=tune.CheckpointConfig(**options),
+        ),
     )
+    result_grid += tuner.fit()
+"""
 
 
-@pytest.mark.parametrize(
-    ("options", "iterations"),
-    [
-        ("checkpoint_frequency=2", [2]),
-        ("checkpoint_frequency=10", [2]),  # at the end, the default for classes under Tuner
-        ("checkpoint_frequency=10, checkpoint_at_end=True", [2]),
-        ("checkpoint_frequency=10, checkpoint_at_end=False", []),
-        ("checkpoint_frequency=1, checkpoint_at_end=True", [1, 2]),
-    ],
-)
-def test_class_api_triggers(place: Any, options: str, iterations: list[int]) -> None:
+def test_class_api_triggers(place: Any) -> None:
     """Periodic checkpoints and the one at the end come when they should, never twice."""
-    result = one(run(place, tuner_for(options)))
-    assert result["status"] == "ok"
-    assert [iteration for _, iteration, _ in result["best"]] == iterations
-    assert directories(result) == [f"checkpoint_{n:06d}" for n in range(len(iterations))]
-    for directory in directories(result):
-        assert Path(result["path"], directory, "model.pth").is_file()
+    cases: list[tuple[dict[str, Any], list[int]]] = [
+        ({"checkpoint_frequency": 2}, [2]),
+        ({"checkpoint_frequency": 10}, [2]),  # at the end, the default for classes under Tuner
+        ({"checkpoint_frequency": 10, "checkpoint_at_end": True}, [2]),
+        ({"checkpoint_frequency": 10, "checkpoint_at_end": False}, []),
+        ({"checkpoint_frequency": 1, "checkpoint_at_end": True}, [1, 2]),
+    ]
+    triggers = TRIGGERS.replace("OPTIONS", repr([options for options, _ in cases]))
+    found = results(run(place, CLASS.replace("STEP", LEARN) + triggers))
+    for (options, iterations), result in zip(cases, found, strict=True):
+        assert result["status"] == "ok", options
+        assert [iteration for _, iteration, _ in result["best"]] == iterations, options
+        assert directories(result) == [f"checkpoint_{n:06d}" for n in range(len(iterations))]
+        for directory in directories(result):
+            assert Path(result["path"], directory, "model.pth").is_file()
 
 
 def test_class_api_sample_as_printed(place: Any) -> None:
@@ -288,7 +285,7 @@ import random
 def detect_instance_preemption():
     choice = random.randint(1, 100)
     # simulating a 1% chance of preemption.
-    return choice <= CHANCE
+    return choice <= chance
 
 
 def train_func(self):
@@ -300,31 +297,27 @@ def train_func(self):
 
 
 MyTrainableClass.step = train_func
-tuner = tune.Tuner(
-    MyTrainableClass,
-    run_config=tune.RunConfig(
-        stop={"training_iteration": 3},
-        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-    ),
-)
-result_grid = tuner.fit()
+result_grid = []
+for chance in (100, 0):
+    tuner = tune.Tuner(
+        MyTrainableClass,
+        run_config=tune.RunConfig(
+            stop={"training_iteration": 3},
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    result_grid += tuner.fit()
 """
 
 
-@pytest.mark.parametrize(
-    ("key", "chance", "count"),
-    [
-        ("should_checkpoint=True", 100, 3),
-        ("{tune.result.SHOULD_CHECKPOINT: True}", 100, 3),
-        ("should_checkpoint=True", 0, 0),
-    ],
-)
-def test_class_api_manual(place: Any, key: str, chance: int, count: int) -> None:
+@pytest.mark.parametrize("key", ["should_checkpoint=True", "{tune.result.SHOULD_CHECKPOINT: True}"])
+def test_class_api_manual(place: Any, key: str) -> None:
     """A checkpoint is made for each result with should_checkpoint, and only then."""
-    sample = MANUAL.replace("KEY", key).replace("CHANCE", str(chance))
-    result = one(run(place, CLASS.replace("STEP", "return {}") + sample))
-    assert len(directories(result)) == count
-    assert result["iteration"] == 3
+    code = CLASS.replace("STEP", "return {}") + MANUAL.replace("KEY", key)
+    always, never = results(run(place, code))
+    assert len(directories(always)) == 3
+    assert len(directories(never)) == 0
+    assert always["iteration"] == never["iteration"] == 3
 
 
 SCORES = """
@@ -413,4 +406,4 @@ def test_the_matrix_of_options_that_functions_refuse(place: Any, option: str) ->
     )
     assert "REFUSED" in out
     assert "train_func" in out
-    assert list((place.home / "milepost_results").iterdir()) == []
+    assert not (place.home / "milepost_results").exists()

@@ -167,16 +167,13 @@ def test_large_parameters_are_shared_and_private(place: Any) -> None:
         import numpy
         from milepost import tune
 
-        def private_kb():
-            fields = open("/proc/self/smaps_rollup").read().split("\\n")
-            return sum(
-                int(line.split()[1]) for line in fields if line.startswith("Private_Dirty")
-            )
+        def own_kb():
+            lines = open("/proc/self/smaps_rollup").read().split("\\n")
+            return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
 
         def train(config, data):
-            before = private_kb()
             total = int(data.sum())
-            grew = private_kb() - before
+            grew = own_kb()
             data[:10] = 99
             tune.report({"total": total, "grew_kb": grew})
 
@@ -187,7 +184,7 @@ def test_large_parameters_are_shared_and_private(place: Any) -> None:
             tune_config=tune.TuneConfig(max_concurrent_trials=1),
         ).fit()
         print("TOTALS", [r.metrics["total"] for r in grid], data[0])
-        print("GREW", max(r.metrics["grew_kb"] for r in grid) < 16_000)
+        print("GREW", max(r.metrics["grew_kb"] for r in grid) < 40_000)
         """
     )
     assert "TOTALS [8000000, 8000000, 8000000] 1.0" in out
