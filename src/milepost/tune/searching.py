@@ -31,7 +31,7 @@ def search_for(experiment: Experiment) -> SearchAlgorithm:
     if experiment.space and not chosen.set_search_properties(
         config.metric, config.mode, experiment.space, **experiment.public_spec
     ):
-        _refuse_unused_space(chosen, experiment.space)
+        _refuse_unused_space(config.search_alg, experiment.space)
     chosen.add_configurations([experiment])
     search: SearchAlgorithm = chosen
     return search
@@ -74,7 +74,7 @@ def _limited(searcher: Any, limit: int | None) -> Any:
     return searcher
 
 
-def _refuse_unused_space(search: SearchAlgorithm, space: dict[str, Any]) -> None:
+def _refuse_unused_space(search: Any, space: dict[str, Any]) -> None:
     """Raise when search variables would reach trials as they are."""
     from milepost.tune.search.variant_generator import has_unresolved_values
 
