@@ -96,6 +96,41 @@ def test_visible_gpus(visible: str, ids: tuple[str, ...], monkeypatch: pytest.Mo
     assert session.visible_gpus() == ids
 
 
+def test_gpus_that_the_driver_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the variable, every device of the driver counts."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / "gpus" / name).mkdir(parents=True)
+    monkeypatch.setattr(session, "_DRIVER_LIST", str(tmp_path / "gpus"))
+    assert session.visible_gpus() == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("script", "ids"),
+    [
+        ("echo 'GPU 0: H200 (UUID: GPU-a)'; echo '  MIG 1g.18gb'; echo 'GPU 1: H200'", ("0", "1")),
+        ("exit 9", ()),
+        (None, ()),
+    ],
+)
+def test_gpus_without_a_list_of_the_driver(
+    script: str | None,
+    ids: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The driver's own tool is asked; when it fails there are none, and the log says so."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(session, "_DRIVER_LIST", str(tmp_path / "none"))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin" if script else str(tmp_path))
+    if script:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    assert session.visible_gpus() == ids
+    assert ("cannot list them" in caplog.text) is (script == "exit 9")
+
+
 @pytest.mark.parametrize(
     ("files", "cpus"),
     [

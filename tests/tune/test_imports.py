@@ -170,6 +170,13 @@ def test_parts_are_attributes() -> None:
         "assert tune.result.SHOULD_CHECKPOINT == 'should_checkpoint'\n"
         "assert tune.schedulers.FIFOScheduler and tune.search.sample.uniform\n"
         "assert tune.stopper.NoopStopper and tune.utils.flatten_dict\n"
+        "assert tune.utils.log.Verbosity and tune.search.searcher.Searcher\n"
+        "assert tune.execution.placement_groups.PlacementGroupFactory\n"
+        "assert tune.experiment.trial.Trial and tune.trainable.util.with_resources\n"
+        "assert tune.logger.json.JsonLoggerCallback\n"
+        "assert tune.schedulers.trial_scheduler.TrialScheduler\n"
+        "from milepost.tune import *\n"
+        "assert Tuner is tune.Tuner and run is tune.run\n"
         "import milepost\n"
         "assert milepost.tune is tune and milepost.exceptions.RayTaskError\n"
     )

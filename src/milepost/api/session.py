@@ -61,6 +61,8 @@ class Session:
         return f"<milepost session: {self.resources.as_dict()}>"
 
 
+_DRIVER_LIST = "/proc/driver/nvidia/gpus"
+
 _session: Session | None = None
 
 
@@ -160,7 +162,7 @@ def visible_gpus() -> tuple[str, ...]:
     """Return the ids of the GPUs this process can see, without loading a driver library.
 
     ``CUDA_VISIBLE_DEVICES`` decides when it is set (also to nothing); else the devices that the
-    NVIDIA driver lists.
+    NVIDIA driver lists, or ``nvidia-smi`` where the driver keeps no list.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
@@ -169,10 +171,28 @@ def visible_gpus() -> tuple[str, ...]:
         end = next((i for i, part in enumerate(ids) if part in ("", "-1", "NoDevFiles")), len(ids))
         return tuple(ids[:end])
     try:
-        devices = os.listdir("/proc/driver/nvidia/gpus")
-    except OSError:  # no NVIDIA driver
-        return ()
-    return tuple(str(i) for i in range(len(devices)))
+        number = len(os.listdir(_DRIVER_LIST))
+    except OSError:  # no driver, or one that keeps no list, as under WSL
+        number = _count_with_nvidia_smi()
+    return tuple(str(i) for i in range(number))
+
+
+def _count_with_nvidia_smi() -> int:
+    import shutil
+
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return 0
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            [command, "--list-gpus"], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.warning("No GPUs are used: %s cannot list them: %s", command, error)
+        return 0
+    return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
 
 
 def _gpus(number: int | None) -> tuple[str, ...]:

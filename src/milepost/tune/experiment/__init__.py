@@ -13,6 +13,7 @@ _ORIGIN = {
     "Experiment": "milepost.tune.experiment.experiment",
     "Trial": "milepost.control.facade",
 }
+_PARTS = ("experiment", "trial")
 
 __all__ = ["Experiment", "Trial"]
 
@@ -22,8 +23,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_ORIGIN[name]), name)
         globals()[name] = value
         return value
+    if name in _PARTS:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_PARTS})

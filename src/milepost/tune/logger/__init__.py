@@ -21,6 +21,7 @@ _ORIGIN = {
     "TBXLoggerCallback": "milepost.tune.logger.files",
     "pretty_print": "milepost.tune.logger.pretty",
 }
+_PARTS = ("csv", "json", "logger", "tensorboardx")
 
 __all__ = [
     "CSVLoggerCallback",
@@ -36,8 +37,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_ORIGIN[name]), name)
         globals()[name] = value
         return value
+    if name in _PARTS:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_PARTS})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from milepost.api.scheduler import TrialScheduler
+from milepost.tune.schedulers import trial_scheduler
 from milepost.tune.schedulers.create import create_scheduler
 from milepost.tune.schedulers.fifo import FIFOScheduler
 
-__all__ = ["FIFOScheduler", "TrialScheduler", "create_scheduler"]
+__all__ = ["FIFOScheduler", "TrialScheduler", "create_scheduler", "trial_scheduler"]

@@ -25,7 +25,16 @@ _ORIGIN = {
     "create_searcher": "milepost.tune.search.create",
     "grid_search": "milepost.tune.search.primitives",
 }
-_PARTS = ("basic_variant", "sample", "searcher", "variant_generator")
+_PARTS = (
+    "basic_variant",
+    "concurrency_limiter",
+    "repeater",
+    "sample",
+    "search_algorithm",
+    "search_generator",
+    "searcher",
+    "variant_generator",
+)
 
 __all__ = [
     "BasicVariantGenerator",

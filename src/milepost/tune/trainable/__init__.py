@@ -15,6 +15,7 @@ _ORIGIN = {
     "with_parameters": "milepost.tune.trainable.parameters",
     "with_resources": "milepost.tune.trainable.resources",
 }
+_PARTS = ("trainable", "util")
 
 __all__ = ["Trainable", "with_parameters", "with_resources"]
 
@@ -24,8 +25,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_ORIGIN[name]), name)
         globals()[name] = value
         return value
+    if name in _PARTS:
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_PARTS})

@@ -10,6 +10,7 @@ from milepost.api.nested import (
     unflatten_list_dict,
     unflattened_lookup,
 )
+from milepost.tune.utils import log, util
 from milepost.tune.utils.diagnose import diagnose_serialization
 from milepost.tune.utils.gpu import wait_for_gpu
 from milepost.tune.utils.monitor import UtilMonitor
@@ -22,10 +23,12 @@ __all__ = [
     "deep_update",
     "diagnose_serialization",
     "flatten_dict",
+    "log",
     "merge_dicts",
     "unflatten_dict",
     "unflatten_list_dict",
     "unflattened_lookup",
+    "util",
     "validate_save_restore",
     "wait_for_gpu",
     "warn_if_slow",
