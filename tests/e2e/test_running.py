@@ -328,6 +328,27 @@ def test_tune_run() -> None:
     assert isinstance(analysis.trials[0].get_error(), ValueError)
 
 
+def test_trials_that_have_ended_tell_everything() -> None:
+    """What callbacks may ask of a trial is answered after its end too."""
+    train = tune.with_resources(count_up, {"cpu": 0.5, "wheels": 0})
+    analysis = tune.run(train, config={"steps": tune.grid_search([2])}, verbose=0)
+    (trial,) = analysis.trials
+    assert trial.is_finished()
+    assert trial.trainable_name == "count_up"
+    assert trial.evaluated_params == {"steps": 2}
+    assert trial.experiment_tag == "0_steps=2"
+    assert trial.last_result["number"] == 1
+    assert trial.metric_analysis["nested/square"]["max"] == 1
+    assert trial.placement_group_factory.required_resources == {"CPU": 0.5}
+    assert trial.start_time is not None
+    assert trial.get_error() is None
+    (again,) = tune.ExperimentAnalysis(analysis.experiment_path).trials
+    for name in ("trial_id", "trainable_name", "evaluated_params", "experiment_tag", "path"):
+        assert getattr(again, name) == getattr(trial, name)
+    assert again.placement_group_factory == trial.placement_group_factory
+    assert again.metric_analysis == trial.metric_analysis
+
+
 def test_run_experiments() -> None:
     """Several experiments run one after the other and give all of their trials."""
     trials = tune.run_experiments(

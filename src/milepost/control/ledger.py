@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
-from milepost.api.resources import PlacementGroupFactory
+from milepost.api.resources import PlacementGroupFactory, resources_of
 from milepost.checkpoint.manifest import checkpoint_name
 from milepost.control.metrics import Analysis, RunningMetrics
 from milepost.control.outcome import Ended, Kept, RunFacts, TrialRecord, pack
@@ -169,7 +169,7 @@ class Ledger(Sequence["Trial"]):
                 checkpoints=self._ranked(trial.kept),
                 metrics=trial.metrics.packed(),
                 error=_packed_error(trial.error) if trial.status != "TERMINATED" else None,
-                resources=trial.resources.bundles,
+                resources=resources_of(trial.resources),
                 start_time=trial.start_time,
                 last_time=trial.last_time,
             )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from milepost.api.resources import PlacementGroupFactory
 from milepost.checkpoint import retention
 from milepost.checkpoint.manifest import checkpoint_name
 from milepost.control.metrics import Analysis, unpacked
@@ -141,7 +142,7 @@ class TrialRecord:
         self.status = self._ended.status
         self.failures = self._ended.failures
         self.directory = os.path.join(run.root, self._ended.dirname)
-        self.resources = self._ended.resources
+        self.resources = PlacementGroupFactory(self._ended.resources)
         self.start_time = self._ended.start_time
         self.last_time = self._ended.last_time
 
