@@ -1,132 +1,61 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from milepost.storage import LocalStorage, Storage
+from milepost.storage import LocalStorage
 from milepost.testing.interposer import Fault, Interposer
+from milepost.testing.storage import StorageTests
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> LocalStorage:
+def local(tmp_path: Path) -> LocalStorage:
     return LocalStorage(tmp_path / "root")
 
 
-def test_is_a_storage(storage):
-    """It has the methods of the seam, and shows where it is."""
-    assert isinstance(storage, Storage)
-    assert repr(storage) == f"LocalStorage({storage.root!r})"
+class TestLocalStorage(StorageTests):
+    """A directory does what every storage does."""
+
+    @pytest.fixture
+    def storage(self, local: LocalStorage) -> LocalStorage:
+        return local
 
 
-def test_put_get_delete(storage):
-    """Bytes come back; a replaced object is replaced; a missing one is an error."""
-    storage.put("a/b/c", b"one")
-    storage.put("a/b/c", b"two")
-    assert storage.get("a/b/c") == b"two"
-    assert storage.size("a/b/c") == 3
-    storage.delete("a/b/c")
-    storage.delete("a/b/c")
-    assert storage.size("a/b/c") is None
-    with pytest.raises(FileNotFoundError):
-        storage.get("a/b/c")
+def test_repr_and_root(local, tmp_path, monkeypatch):
+    """It shows where it is, and does not move with the current directory."""
+    assert repr(local) == f"LocalStorage({local.root!r})"
+    monkeypatch.chdir(tmp_path)
+    assert LocalStorage("root").root == local.root
 
 
-def test_create_is_exclusive(storage):
-    """Of many writers exactly one creates the object, and it keeps that one's bytes."""
-    won: list[int] = []
-
-    def create(number: int) -> None:
-        try:
-            storage.create("a/key", str(number).encode())
-        except FileExistsError:
-            return
-        won.append(number)
-
-    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(won) == 1
-    assert storage.get("a/key") == str(won[0]).encode()
-    assert os.listdir(os.path.join(storage.root, "a")) == ["key"]
-
-
-def test_failed_write_leaves_the_old_object(storage):
+def test_failed_write_leaves_the_old_object(local):
     """A full disk leaves what was there, and no draft."""
-    storage.put("key", b"old")
+    local.put("key", b"old")
     with Interposer() as counting:
-        storage.put("key", b"old")
-    for at in range(1, counting.count):
+        local.put("key", b"old")
+    for at in range(2, counting.count):
         with Interposer(Fault("enospc", at)), pytest.raises(OSError, match="No space"):
-            storage.put("key", b"new")
-        assert storage.get("key") == b"old"
-        assert list(storage.list_keys()) == ["key"]
+            local.put("key", b"new")
+        assert local.get("key") == b"old"
+        assert list(local.list_keys()) == ["key"]
 
 
-@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".", "a\0b"])
-def test_bad_keys(storage, key):
-    """A key that is not a relative path touches nothing."""
-    for call in (storage.get, storage.delete, storage.size, lambda k: storage.put(k, b"")):
-        with pytest.raises(ValueError, match="not a storage key"):
-            call(key)
+def test_torn_writes_are_not_listed(local):
+    """What a crash left is no key, and the next write does not stumble over it."""
+    local.put("a/key", b"data")
+    directory = os.path.join(local.root, "a")
+    Path(directory, ".milepost-tmp-key-0123").write_bytes(b"ha")
+    assert list(local.list_keys()) == ["a/key"]
+    local.put("a/key", b"new")
+    assert local.get("a/key") == b"new"
 
 
-class Model(RuleBasedStateMachine):
-    """The storage behaves as a dict does."""
-
-    keys = st.sampled_from(["a", "b/c", "b/d", "b.x", "b/e/f", "z"])
-
-    def __init__(self) -> None:
-        super().__init__()
-        import tempfile
-
-        self.directory = tempfile.TemporaryDirectory()
-        self.storage = LocalStorage(os.path.join(self.directory.name, "root"))
-        self.model: dict[str, bytes] = {}
-
-    def teardown(self) -> None:
-        self.directory.cleanup()
-
-    @rule(key=keys, data=st.binary(max_size=5))
-    def put(self, key: str, data: bytes) -> None:
-        self.storage.put(key, data)
-        self.model[key] = data
-
-    @rule(key=keys, data=st.binary(max_size=5))
-    def create(self, key: str, data: bytes) -> None:
-        if key in self.model:
-            with pytest.raises(FileExistsError):
-                self.storage.create(key, data)
-        else:
-            self.storage.create(key, data)
-            self.model[key] = data
-
-    @rule(key=keys)
-    def delete(self, key: str) -> None:
-        self.storage.delete(key)
-        self.model.pop(key, None)
-
-    @rule(key=keys)
-    def reopen_after_a_torn_write(self, key: str) -> None:
-        directory = os.path.dirname(os.path.join(self.storage.root, key))
-        os.makedirs(directory, exist_ok=True)
-        Path(directory, ".milepost-tmp-torn").write_bytes(b"half")
-        self.storage = LocalStorage(self.storage.root)
-
-    @invariant()
-    def agrees(self) -> None:
-        assert list(self.storage.list_keys()) == sorted(self.model)
-        assert list(self.storage.list_keys("b/")) == sorted(k for k in self.model if k[:2] == "b/")
-        assert list(self.storage.list_keys("b")) == sorted(k for k in self.model if k[0] == "b")
-        assert {key: self.storage.get(key) for key in self.model} == self.model
-
-
-TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+def test_a_key_below_an_object(local):
+    """A key that would need an object to be a directory is an error, not a wrong answer."""
+    local.put("a", b"data")
+    assert local.size("a/b") is None
+    with pytest.raises(NotADirectoryError):
+        local.put("a/b", b"")
+    assert list(local.list_keys("a/")) == []

@@ -270,10 +270,10 @@ def test_operations_are_named():
     assert len(set(posix.OPERATIONS)) == len(posix.OPERATIONS)
 
 
-ROOMS = ("storage", "checkpoint")
+ROOMS = ("storage", "checkpoint", "journal", "keeper")
 CHANGES = {
     "rename", "renames", "replace", "link", "symlink", "unlink", "remove", "removedirs", "rmdir",
-    "mkdir", "write", "pwrite", "fsync", "fdatasync", "sync", "truncate", "ftruncate", "chmod",
+    "mkdir", "makedirs", "fsync", "fdatasync", "sync", "truncate", "ftruncate", "chmod",
 }  # fmt: skip
 OWN_BUSINESS = {"lock.py", "node.py"}  # locks and the node root are not state that must survive
 
@@ -283,7 +283,7 @@ def modules() -> list[Path]:
     return [
         path
         for room in ROOMS
-        for path in sorted((root / room).glob("*.py"))
+        for path in sorted((root / room).rglob("*.py"))
         if path.name not in {"posix.py"} | OWN_BUSINESS
     ]
 
