@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from milepost.api.fields import DONE, TRAINING_ITERATION
 from milepost.control import events, problems
 from milepost.control.judge import Action
-from milepost.control.metrics import flatten
 from milepost.control.state import Halt, Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.keeper import protocol as keeper
@@ -119,9 +118,9 @@ def _returned(run: Run, state: TrialState, trial: LiveTrial) -> None:
             **trial.where,
             "config": trial.config,
         }
-        run.judge.check_metrics(flatten(row))
+        run.judge.check_metrics(row)
     row[DONE] = True
-    run.judge.ends(trial.trial_id, row, flatten(row))
+    run.judge.ends(trial.trial_id, row)
     row["experiment_tag"] = trial.tag
 
 

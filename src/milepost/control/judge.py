@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from milepost.api.fields import DEBUG_METRICS, DEFAULT_METRIC, DONE
-from milepost.api.nested import unflattened_lookup
 from milepost.api.scheduler import TrialScheduler
 from milepost.api.search_algorithm import SearchAlgorithm
 from milepost.api.spelling import did_you_mean
@@ -46,7 +45,6 @@ class Judge:
         self._plan = plan
         self._control = control
         self._unknown: set[str] = set()
-        self._is_strict = os.environ.get("TUNE_DISABLE_STRICT_METRIC_CHECKING") != "1"
         self._scheduler_looks = (
             type(plan.scheduler).on_trial_result is not TrialScheduler.on_trial_result
         )
@@ -64,11 +62,13 @@ class Judge:
         Raises:
             ValueError: a metric that somebody needs is missing.
         """
-        flat = flatten(row)
-        self.check_metrics(flat)
-        if self.ends(trial.trial_id, row, flat) or row.get(DONE):
+        self.check_metrics(row)
+        if self.ends(trial.trial_id, row) or row.get(DONE):
             row[DONE] = True
             return "stop"
+        if not (self._scheduler_looks or self._searcher_looks):
+            return "continue"
+        flat = flatten(row)
         action: Action = "continue"
         if self._scheduler_looks:
             decision = self._plan.scheduler.on_trial_result(self._control, trial, flat)
@@ -84,25 +84,19 @@ class Judge:
             self._plan.search.on_trial_result(trial.trial_id, flat)
         return action
 
-    def ends(self, trial_id: str, row: dict[str, Any], flat: dict[str, Any]) -> bool:
+    def ends(self, trial_id: str, row: dict[str, Any]) -> bool:
         """Whether a stopper or criterion ends the trial."""
         stopper, criteria = self._plan.stopper, self._plan.criteria
         if stopper is not None and stopper(trial_id, row):
             return True
         if not criteria:
             return False
-        return any(
-            self._reached(name, threshold, row, flat) for name, threshold in criteria.items()
-        )
+        return any(self._reached(name, threshold, row) for name, threshold in criteria.items())
 
-    def _reached(
-        self, name: str, threshold: Any, row: dict[str, Any], flat: dict[str, Any]
-    ) -> bool:
+    def _reached(self, name: str, threshold: Any, row: dict[str, Any]) -> bool:
+        flat = row if name in row else flatten(row)
         if name in flat:
             return bool(flat[name] >= threshold)
-        value = unflattened_lookup(name, row, default=None)
-        if value is not None:
-            return bool(value >= threshold)
         if name not in self._unknown:
             self._unknown.add(name)
             log.warning(
@@ -112,37 +106,37 @@ class Judge:
             )
         return False
 
-    def check_metrics(self, flat: dict[str, Any]) -> None:
+    def check_metrics(self, row: dict[str, Any]) -> None:
         """Make sure that a result has what it is compared by.
 
         Raises:
             ValueError: it does not, and strict checking is not switched off.
         """
-        if not self._is_strict:
+        if all(metric in row for metric in self._needed):
             return
-        missing = [
-            (metric, whose) for metric, whose in self._needed() if metric and metric not in flat
-        ]
+        flat = flatten(row)
+        missing = [metric for metric in self._needed if metric not in flat]
         if not missing or sum(name not in _NO_METRICS for name in flat) <= 1:
             return
-        metric, whose = missing[0]
+        metric = missing[0]
         reported = [str(name) for name in flat if name not in _NO_METRICS]
         raise ValueError(
-            f"The metric {metric!r} of {whose} is not in the result, which has "
+            f"The metric {metric!r} of {self._needed[metric]} is not in the result, which has "
             f"{', '.join(sorted(reported))}." + did_you_mean(metric, reported) + " Report it in "
             "each result, or set TUNE_DISABLE_STRICT_METRIC_CHECKING=1 to allow results without."
         )
 
-    def _needed(self) -> Iterable[tuple[str | None, str]]:
-        if self._plan.metric != DEFAULT_METRIC:
-            yield self._plan.metric, "TuneConfig(metric=...)"
-        if self._plan.scheduler.metric != DEFAULT_METRIC:
-            yield self._plan.scheduler.metric, f"the scheduler {_kind(self._plan.scheduler)}"
-        searched = self._plan.search.metric
-        for metric in searched if isinstance(searched, list | tuple) else (searched,):
-            if metric != DEFAULT_METRIC:
-                yield metric, f"the search algorithm {_kind(self._plan.search)}"
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__
+    @cached_property
+    def _needed(self) -> dict[str, str]:
+        """The metrics that every result must have, and who needs each."""
+        if os.environ.get("TUNE_DISABLE_STRICT_METRIC_CHECKING") == "1":
+            return {}
+        plan = self._plan
+        searched = plan.search.metric
+        needed = {
+            metric: f"the search algorithm {type(plan.search).__name__}"
+            for metric in (searched if isinstance(searched, list | tuple) else (searched,))
+        }
+        needed[plan.scheduler.metric] = f"the scheduler {type(plan.scheduler).__name__}"
+        needed[plan.metric] = "TuneConfig(metric=...)"
+        return {m: whose for m, whose in needed.items() if m is not None and m != DEFAULT_METRIC}

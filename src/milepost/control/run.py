@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from milepost.checkpoint import retention
+from milepost.control.acts import ACTS
 from milepost.control.deletions import Deletions
 from milepost.control.hooks import Hooks
 from milepost.control.judge import Judge
@@ -99,8 +100,6 @@ class Run:
         From inside a user's hook the commands wait until the current one is done, while the state
         has changed already.
         """
-        from milepost.control.acts import ACTS
-
         self._commands.extend(self.machine.handle(event))
         if self._is_acting:
             return

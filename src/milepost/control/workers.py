@@ -28,7 +28,6 @@ def cleanup_timeout_s() -> float:
 class _Worker:
     handle: WorkerHandle
     registered: bool = True
-    deadline: float | None = None
 
 
 class Workers:
@@ -45,6 +44,7 @@ class Workers:
         self._selector = selector
         self._seeds = random.Random(seed)  # noqa: S311 - seeds, not secrets
         self._workers: dict[str, _Worker] = {}
+        self._deadlines: dict[str, float] = {}
         self._cleanup_s = cleanup_timeout_s()
 
     def start(
@@ -79,7 +79,7 @@ class Workers:
         if channel.ended and worker.registered:
             self._selector.unregister(channel)
             worker.registered = False
-            self._give(worker, _MUTE_S)
+            self._give(worker_id, _MUTE_S)
         return messages
 
     def end(self, worker_id: str) -> None:
@@ -87,7 +87,7 @@ class Workers:
         worker = self._workers.get(worker_id)
         if worker is not None:
             self.send(worker_id, Shutdown())
-            self._give(worker, self._cleanup_s)
+            self._give(worker_id, self._cleanup_s)
 
     def kill(self, worker_id: str) -> None:
         """Kill a worker and everything it started."""
@@ -99,6 +99,7 @@ class Workers:
         """The worker has exited: return what it still said, and forget it."""
         messages = self.receive(worker_id)
         worker = self._workers.pop(worker_id, None)
+        self._deadlines.pop(worker_id, None)
         if worker is not None:
             if worker.registered:
                 self._selector.unregister(worker.handle.channel)
@@ -111,16 +112,15 @@ class Workers:
         Args:
             now: monotonic seconds.
         """
-        for worker_id, worker in self._workers.items():
-            if worker.deadline is not None and now >= worker.deadline:
-                worker.deadline = None
+        for worker_id, deadline in list(self._deadlines.items()):
+            if now >= deadline:
+                del self._deadlines[worker_id]
                 log.warning("%s has not ended in time: killing it", worker_id)
-                worker.handle.kill()
+                self.kill(worker_id)
 
     def next_deadline(self) -> float | None:
         """When :meth:`kill_overdue` has something to do, in monotonic seconds."""
-        deadlines = (worker.deadline for worker in self._workers.values())
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return min(self._deadlines.values(), default=None)
 
     def pid(self, worker_id: str) -> int | None:
         """The process id, once the engine knows it."""
@@ -138,7 +138,6 @@ class Workers:
                 self._selector.unregister(worker.handle.channel)
             worker.handle.channel.close()
 
-    @staticmethod
-    def _give(worker: _Worker, seconds: float) -> None:
+    def _give(self, worker_id: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        worker.deadline = deadline if worker.deadline is None else min(worker.deadline, deadline)
+        self._deadlines[worker_id] = min(deadline, self._deadlines.get(worker_id, deadline))
