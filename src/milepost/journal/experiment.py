@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Final
@@ -96,8 +97,10 @@ def create(path: str, *, name: str, trainable: str) -> Experiment:
     try:
         if os.path.lexists(identity_path):
             raise _exists(path)
-        posix.durable_makedirs(os.path.join(home, JOURNAL))
-        posix.durable_makedirs(os.path.join(home, OBJECTS))
+        posix.durable_makedirs(home)
+        for name_inside in (JOURNAL, OBJECTS):
+            with contextlib.suppress(FileExistsError):  # from a creation that was cut off
+                posix.mkdir(os.path.join(home, name_inside))
         draft = names.temporary(home, IDENTITY)
         posix.write_new(draft, msgspec.json.encode(identity) + b"\n")
         posix.fsync_file(draft)
@@ -106,7 +109,7 @@ def create(path: str, *, name: str, trainable: str) -> Experiment:
         except FileExistsError:
             posix.unlink(draft)
             raise _exists(path) from None
-        posix.fsync_dir(home)
+        posix.fsync_dir(home)  # all three names
     except ExperimentExistsError:
         raise
     except OSError as error:

@@ -10,6 +10,7 @@ of the next epoch's file, which the old holder notices before it acts again.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -125,7 +126,7 @@ def acquire(
     """
     path = os.path.join(experiment_path, experiments.HOME, LOCK_NAME)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = open_lock(path)
     except OSError as error:
         raise JournalError(f"cannot open {path}: {error}. Nothing was changed.") from error
     try:
@@ -167,6 +168,13 @@ def holder_of(experiment_path: str) -> Holder | None:
         return _read(fd)
     finally:
         os.close(fd)
+
+
+def open_lock(path: str) -> int:
+    """Open a file for locking and for writing in place, creating it if need be."""
+    with contextlib.suppress(FileExistsError):
+        os.close(posix.create_new(path))
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
 def _flock(fd: int, experiment_path: str) -> bool:

@@ -18,6 +18,7 @@ from milepost.errors import JournalError
 from milepost.journal import compaction, replay
 from milepost.journal import experiment as experiments
 from milepost.journal.epochs import Segment, segments
+from milepost.journal.lease import open_lock
 from milepost.journal.projector import Projector
 from milepost.journal.records import Continued
 from milepost.journal.tail import Tail
@@ -142,7 +143,7 @@ def _message(kind: bytes, text: str) -> bytes:
 def _lock(experiment_path: str) -> int:
     """Wait until the writer of a dead driver has finished, and keep later ones waiting."""
     path = os.path.join(experiment_path, experiments.HOME, _LOCK_NAME)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    fd = open_lock(path)
     deadline = time.monotonic() + _LOCK_S
     while True:
         try:

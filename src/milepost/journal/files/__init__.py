@@ -6,6 +6,7 @@ no descriptor stays open between batches.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from milepost.storage import posix
@@ -16,7 +17,7 @@ def append(path: str, data: bytes) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_directory(os.path.dirname(path))
         fd = posix.create_new(path)
     try:
         posix.append(fd, data)
@@ -29,10 +30,21 @@ def replace(path: str, data: bytes) -> None:
     from milepost.storage import names
 
     directory, name = os.path.split(path)
-    os.makedirs(directory, exist_ok=True)
+    make_directory(directory)
     draft = names.temporary(directory, name)
     posix.write_new(draft, data)
     posix.replace(draft, path)
+
+
+def make_directory(path: str) -> None:
+    """Create a directory and its missing parents; one that exists is no error."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            posix.mkdir(directory)
 
 
 def cut(path: str, length: int) -> None:
