@@ -163,6 +163,15 @@ def test_what_is_no_trial_directory_is_named(tmp_path: Path) -> None:
         Result.from_path(tmp_path)
 
 
+def test_a_trial_that_failed_before_its_first_row(tmp_path: Path) -> None:
+    """A directory with nothing but the files of a failure still gives the error."""
+    (tmp_path / "error.txt").write_text("it never began")
+    result = Result.from_path(tmp_path)
+    assert result.error == "it never began"
+    assert result.metrics == {}
+    assert result.metrics_dataframe.empty
+
+
 def test_get_best_checkpoint_says_what_is_wrong(new_run: Any) -> None:
     """No checkpoint, an unknown metric and a wrong mode are three clear errors."""
     run = new_run()
@@ -182,7 +191,7 @@ def test_get_best_checkpoint_says_what_is_wrong(new_run: Any) -> None:
 
 
 def test_repr_shows_what_the_user_reported(new_run: Any) -> None:
-    """repr lists the user's metrics, path, file system, checkpoint, and an error only if any."""
+    """Repr lists the user's metrics, path, file system, checkpoint, and an error only if any."""
     run = new_run()
     path = run.trial("a", [{"loss": 1.0, "done": True}], status="ERROR")
     assert repr(Result.from_path(path)) == (

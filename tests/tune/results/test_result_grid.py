@@ -53,7 +53,7 @@ def test_the_best_result_by_scope(three: Any, scope: str, mode: str, best: int) 
 
 
 def test_the_runs_own_metric_is_the_default(three: Any) -> None:
-    """metric and mode of the run count when none are passed; passed ones win."""
+    """Metric and mode of the run count when none are passed; passed ones win."""
     grid = grid_of(three, default_metric="loss", default_mode="min")
     assert grid.get_best_result().config == {"lr": 3}
     assert grid.get_best_result(mode="max").config == {"lr": 1}

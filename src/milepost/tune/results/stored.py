@@ -112,7 +112,8 @@ def result_from_path(
     trial_dir = _local(path, storage_filesystem, uri.resolve)
     if not os.path.isdir(trial_dir):
         raise RuntimeError(f"There is no trial directory {trial_dir}.")
-    if not rows.has_rows(trial_dir):
+    failed_early = os.path.isfile(os.path.join(trial_dir, ERROR_TEXT))
+    if not failed_early and not rows.has_rows(trial_dir):
         raise RuntimeError(
             f"{trial_dir} holds no results: it has neither {rows.ROWS_FILE} nor {rows.TABLE_FILE}. "
             "A trial's directory is meant, the one that has params.json, not the experiment's."
