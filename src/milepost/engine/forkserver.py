@@ -12,9 +12,7 @@ it left behind are the server's only unknown children, and these are killed.
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import importlib
 import mmap
 import os
 import pickle
@@ -23,12 +21,11 @@ import signal
 import socket
 import sys
 import time
-import traceback
 import warnings
-from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
 
-from milepost.engine import messages, payload, preload, tree
+from milepost.engine import child, messages, preload, tree
 from milepost.engine.messages import (
     Ended,
     Fork,
@@ -42,34 +39,19 @@ from milepost.engine.messages import (
 )
 from milepost.engine.protocol import WorkerSpec
 from milepost.errors import ChannelClosedError
-from milepost.keeper.wire import Wire
-from milepost.worker import main as worker_main
-from milepost.worker import node, output, process
-from milepost.worker.channel import Channel
+from milepost.worker import node, process
 
 _RETRIES = 2  # how often a module that must not be preloaded is dropped; then all are
 _QUIET_MS = 150
-# What workers need for their first checkpoint; imported when there is nothing else to do.
-_LATER = ("milepost.storage.codec", "milepost.keeper.capture", "milepost.checkpoint.read")
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What an idle worker waits for."""
-
-    spec: WorkerSpec
-    load: Load
-
-
-@dataclass(slots=True)
-class _Worker:
+class _Worker(NamedTuple):
     worker_id: str
     pid: int
     pidfd: int
 
 
-@dataclass(slots=True)
-class _Idle:
+class _Idle(NamedTuple):
     pid: int
     orders: socket.socket
 
@@ -79,9 +61,10 @@ class ForkServer:
 
     Args:
         control: the socket to the driver.
+        later: modules to import when there is nothing else to do.
     """
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, later: Sequence[str]) -> None:
         self._control = control
         self._poll = select.poll()
         self._poll.register(control.fileno(), select.POLLIN)
@@ -89,7 +72,7 @@ class ForkServer:
         self._idle: _Idle | None = None
         self._load: Load | None = None
         self._payload_fd = -1
-        self._later = list(_LATER)
+        self._later = list(later)
 
     def serve(self) -> None:
         """Handle requests and deaths until the driver is gone; leaves no process behind."""
@@ -171,7 +154,9 @@ class ForkServer:
             idle, self._idle = self._idle, None
             with idle.orders:
                 try:
-                    messages.send(idle.orders, _Order(spec, self._load), [*fds, self._payload_fd])
+                    messages.send(
+                        idle.orders, child.Order(spec, self._load), [*fds, self._payload_fd]
+                    )
                 except ChannelClosedError:
                     _, status = os.waitpid(idle.pid, 0)
                     reason = f"a process forked ahead ended with wait status {status}"
@@ -185,8 +170,7 @@ class ForkServer:
 
     def _import_later(self) -> None:
         """Import the next module ahead of need; the last one makes a new idle worker."""
-        with contextlib.suppress(ImportError):  # the worker that needs it will say so
-            importlib.import_module(self._later.pop(0))
+        preload.import_one(self._later.pop(0))  # none of these starts a thread
         if not self._later and self._idle is not None:
             gc.freeze()
             self._idle.orders.close()  # ends it
@@ -232,63 +216,18 @@ class ForkServer:
                 theirs.close()
                 raise
         if pid == 0:
-            self._be_worker(server, ours, theirs)
+            ours.close()
+            child.live(server, theirs, self._let_go)
         theirs.close()
         self._idle = _Idle(pid, ours)
 
-    def _be_worker(self, server: int, ours: socket.socket, orders: socket.socket) -> NoReturn:
-        """The child's whole life; it never returns to the server's code."""
-        code = 1
-        try:
-            os.setsid()
-            process.die_with_parent(signal.SIGKILL, server)
-            process.adopt_orphans()
-            process.reset_signals()
-            process.forget_exit_handlers()
-            ours.close()
-            self._control.close()
-            for worker in self._workers.values():
-                os.close(worker.pidfd)
-            if self._payload_fd >= 0:
-                os.close(self._payload_fd)
-            gc.enable()
-            code = _work(orders)
-        except ChannelClosedError:  # the server has no work left
-            code = 0
-        except BaseException:  # noqa: BLE001 - nothing is above this
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(BaseException):
-                process.run_exit_handlers()
-            os._exit(code)
-
-
-def _work(orders: socket.socket) -> int:
-    """Wait for orders, prepare the process, run the worker's loop; return the exit status."""
-    received = messages.receive(orders)
-    assert received is not None
-    order, (channel_fd, stdout_fd, stderr_fd, payload_fd) = received
-    orders.close()
-    spec, load = order.spec, order.load
-    output.redirect(stdout_fd, stderr_fd)
-    process.set_name(spec.name)
-    defaults = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "PL_DISABLE_FORK")}
-    os.environ.clear()
-    os.environ.update({**defaults, **dict(load.environment)})
-    if spec.gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.gpus)
-    os.environ.update(spec.env)
-    sys.path[:] = load.sys_path
-    os.chdir(load.cwd)
-    process.reseed(spec.seed)
-
-    def trainable() -> Any:
-        try:
-            return payload.read(payload_fd, load.layout)
-        finally:
-            os.close(payload_fd)
-
-    return worker_main.run(Channel(Wire(socket.socket(fileno=channel_fd))), trainable)
+    def _let_go(self) -> None:
+        """In a forked child: close what belongs to the server."""
+        self._control.close()
+        for worker in self._workers.values():
+            os.close(worker.pidfd)
+        if self._payload_fd >= 0:
+            os.close(self._payload_fd)
 
 
 def _reap(pid: int) -> bool:
@@ -329,7 +268,7 @@ def _start_again(setup_fd: int, setup: Setup, culprit: str, reason: str) -> NoRe
     os.pwrite(
         setup_fd,
         pickle.dumps(
-            replace(setup, preload=rest if len(dropped) < _RETRIES else (), dropped=dropped)
+            setup._replace(preload=rest if len(dropped) < _RETRIES else (), dropped=dropped)
         ),
         0,
     )
@@ -345,20 +284,21 @@ def main() -> None:
     process.set_name("milepost-server")
     process.adopt_orphans()
     control = socket.socket(fileno=control_fd)
-    server = ForkServer(control)
+    server = ForkServer(control, setup.later)
     _end_with_driver(setup, server)
     gc.disable()  # until the fork: fewer pages are written to
-    start = time.monotonic()
+    start = time.process_time()
     node.hostname(), node.ip()  # looked up once for all workers
-    unsafe = preload.import_all(setup.preload)
-    if unsafe is not None:
-        _start_again(setup_fd, setup, *unsafe)
+    for name in setup.preload:
+        reason = preload.import_one(name)
+        if reason is not None:
+            _start_again(setup_fd, setup, name, reason)
     os.close(setup_fd)
     os.set_inheritable(control_fd, False)
     sys.path[:] = setup.sys_path
     gc.freeze()
     try:
-        messages.send(control, Ready(time.monotonic() - start, setup.dropped))
+        messages.send(control, Ready(time.process_time() - start, setup.dropped))
         server.fork_ahead()
     except ChannelClosedError:
         return

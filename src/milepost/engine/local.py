@@ -130,8 +130,9 @@ class LocalEngine:
         fd, layout = write_payload(payload)
         if self._payload is not None:
             os.close(self._payload[0])
-        self._payload = fd, Load(
-            layout, absolute_sys_path(), os.getcwd(), tuple(os.environ.items())
+        self._payload = (
+            fd,
+            Load(layout, absolute_sys_path(), os.getcwd(), tuple(os.environ.items())),
         )
         for server in self._servers.values():
             server.loaded = False
@@ -220,10 +221,10 @@ class LocalEngine:
             if server.threads == threads:
                 return server
         surroundings = Surroundings.of_driver(cpus)
-        wanted = preload.wanted()
+        wanted, later = preload.wanted()
         process = server_pool.take(surroundings, wanted)
         ready = process is not None
-        server = self._adopt(process or ServerProcess(surroundings, wanted), threads)
+        server = self._adopt(process or ServerProcess(surroundings, wanted, later), threads)
         server.ready = ready
         return server
 
@@ -315,7 +316,7 @@ class LocalEngine:
             details,
         )
         try:
-            again = self._adopt(ServerProcess(process.surroundings, ()), server.threads)
+            again = self._adopt(ServerProcess(process.surroundings), server.threads)
         except WorkerStartError as error:
             for worker in waiting:
                 self._release(worker)

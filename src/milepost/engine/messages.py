@@ -12,8 +12,7 @@ import os
 import pickle
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from milepost.engine.protocol import WorkerSpec
 from milepost.errors import ChannelClosedError
@@ -22,19 +21,20 @@ _SPACE_FOR_FDS = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 _LARGEST = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
+class Setup(NamedTuple):
     """What a server is made of; it lies in a memory file that survives an exec.
 
     Attributes:
         sys_path: the driver's ``sys.path``, absolute.
         preload: modules to import before the first fork, in this order.
+        later: modules to import when there is nothing else to do.
         dropped: modules that were found unfit for it, with the reason.
         driver_pid: whose death ends the server.
     """
 
     sys_path: tuple[str, ...]
     preload: tuple[str, ...]
+    later: tuple[str, ...]
     dropped: tuple[tuple[str, str], ...]
     driver_pid: int
 
@@ -42,8 +42,7 @@ class Setup:
 # --- driver to server -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """The trainable of the next workers; the memory file with it travels beside this message.
 
     Attributes:
@@ -59,23 +58,20 @@ class Load:
     environment: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Fork:
+class Fork(NamedTuple):
     """Start a worker; its channel, stdout and stderr travel beside this message."""
 
     spec: WorkerSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """Send a signal to a worker process."""
 
     worker_id: str
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(NamedTuple):
     """Kill a worker and everything it started."""
 
     worker_id: str
@@ -84,8 +80,7 @@ class Kill:
 # --- server to driver -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """The modules are imported.
 
     Attributes:
@@ -97,24 +92,21 @@ class Ready:
     dropped: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Forked:
+class Forked(NamedTuple):
     """A worker process exists; it is the leader of a session of that number."""
 
     worker_id: str
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class NotForked:
+class NotForked(NamedTuple):
     """A worker could not be started."""
 
     worker_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A worker process and everything it started have ended.
 
     Attributes:

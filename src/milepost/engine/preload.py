@@ -25,6 +25,9 @@ _LEFT_OUT = frozenset(
         *("pytest", "_pytest", "pluggy", "hypothesis", "coverage", "xdist", "pytest_timeout"),
         *("pip", "setuptools", "pkg_resources", "readline", "rlcompleter", "this", "antigravity"),
         *("idlelib", "turtle", "multiprocessing.resource_tracker", "ray"),
+        # The driver's own needs, seldom those of a trainable.
+        *("rich", "pygments", "markdown_it", "mdurl", "psutil", "filelock", "click"),
+        *("tensorboardX",),
     )
 )
 # Of our own modules, those that trainables refer to.
@@ -32,14 +35,18 @@ _OWN = frozenset(("api", "checkpoint", "errors", "exceptions", "train", "tune", 
 _PACKAGE = __name__.partition(".")[0]
 
 
-# What nearly every worker imports.
+# What nearly every worker imports, and what those import that report checkpoints.
 _ALWAYS = ("cloudpickle",)
+_OFTEN = ("milepost.storage.codec", "milepost.keeper.capture", "milepost.checkpoint.read")
 
 
-def wanted() -> tuple[str, ...]:
-    """Names of the modules to preload, as this process has imported them, in that order.
+def wanted() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of modules to preload, in the order in which this process has imported them.
 
-    Packages come before their submodules, so that each is imported as a whole first.
+    Returns:
+        Those that are imported before the first worker starts: installed packages, each before
+        its submodules. And those that can wait until the server has nothing to do: the rest of
+        the standard library.
     """
     installed = _installed_prefixes()
     names = [
@@ -47,7 +54,12 @@ def wanted() -> tuple[str, ...]:
         for name, module in list(sys.modules.items())
         if _fits(name) and _is_installed(name, module, installed)
     ]
-    return (*_ALWAYS, *sorted(names, key=lambda name: "." in name))
+    packages = [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
+    later = [name for name in names if name.partition(".")[0] in sys.stdlib_module_names]
+    return (
+        (*_ALWAYS, *sorted(packages, key=lambda name: "." in name)),
+        (*_OFTEN, *sorted(later, key=lambda name: "." in name)),
+    )
 
 
 def missing(names: Iterable[str], preloaded: Iterable[str]) -> set[str]:
@@ -59,23 +71,18 @@ def missing(names: Iterable[str], preloaded: Iterable[str]) -> set[str]:
     )
 
 
-def import_all(names: Iterable[str]) -> tuple[str, str] | None:
-    """Import modules; one that fails is left for the workers to fail on.
+def import_one(name: str) -> str | None:
+    """Import a module; one that fails is left for the workers to fail on.
 
     Returns:
-        The first module after whose import a fork would not be safe, with the reason, or None.
-        Those after it were not imported.
+        Why this process must not fork any more, or None.
     """
-    for name in names:
-        if name in sys.modules:
-            continue
-        # Also SystemExit and whatever else: the driver imported it, so it need not work here.
-        with contextlib.suppress(BaseException):
-            importlib.import_module(name)
-        reason = unsafe_to_fork()
-        if reason is not None:
-            return name, reason
-    return None
+    if name in sys.modules:
+        return None
+    # Also SystemExit and whatever else: the driver imported it, so it need not work here.
+    with contextlib.suppress(BaseException):
+        importlib.import_module(name)
+    return unsafe_to_fork()
 
 
 def unsafe_to_fork() -> str | None:

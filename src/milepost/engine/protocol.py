@@ -6,15 +6,14 @@ controller selects on :meth:`Engine.fileno` and on each handle's channel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 from milepost.worker.channel import Channel
 from milepost.worker.protocol import WorkerOutput
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """The trainable, pickled once per fit.
 
     Attributes:
@@ -26,8 +25,7 @@ class Payload:
     buffers: tuple[memoryview, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
+class WorkerSpec(NamedTuple):
     """What a worker process needs before it can take its first message.
 
     Attributes:
@@ -43,12 +41,11 @@ class WorkerSpec:
     name: str
     cpus: float = 1.0
     gpus: tuple[str, ...] | None = None
-    env: dict[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] | None = None
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(NamedTuple):
     """A worker process has ended.
 
     Attributes:
@@ -72,16 +69,14 @@ class Exited:
             return f"signal {self.signal}"
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A worker wrote to its standard output or error."""
 
     worker_id: str
     output: WorkerOutput
 
 
-@dataclass(frozen=True, slots=True)
-class StartFailed:
+class StartFailed(NamedTuple):
     """A worker could not be started; no ``Exited`` follows."""
 
     worker_id: str

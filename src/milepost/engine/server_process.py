@@ -8,8 +8,7 @@ import pickle
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import milepost
 from milepost.engine import messages, tree
@@ -27,8 +26,7 @@ _END_WAIT_S = 10.0
 _TAIL_BYTES = 4000
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """What a server takes over from its driver at its start; another one needs another server.
 
     Attributes:
@@ -56,7 +54,8 @@ class ServerProcess:
 
     Args:
         surroundings: its environment and interpreter.
-        preload: modules that it imports.
+        preload: modules that it imports before it forks.
+        later: modules that it imports when it has nothing else to do.
 
     Attributes:
         pid: its process.
@@ -68,13 +67,18 @@ class ServerProcess:
         WorkerStartError: it cannot be started at all.
     """
 
-    def __init__(self, surroundings: Surroundings, preload: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        preload: tuple[str, ...] = (),
+        later: tuple[str, ...] = (),
+    ) -> None:
         self.surroundings = surroundings
         self.preload = preload
         self.seconds = 0.0
         self._ending = ""
         self._errors = os.memfd_create("milepost-server-stderr", os.MFD_CLOEXEC)
-        setup = Setup(absolute_sys_path(), preload, (), os.getpid())
+        setup = Setup(absolute_sys_path(), preload, later, (), os.getpid())
         setup_fd = os.memfd_create("milepost-server-setup", os.MFD_CLOEXEC)
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:

@@ -94,10 +94,11 @@ def reseed(seed: int) -> None:
 
 
 def run_exit_handlers() -> None:
-    """Run what is registered with ``atexit`` and flush standard output, as at a normal end."""
+    """Run what is registered with ``atexit`` and flush the standard streams, as at a normal end."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError, AttributeError):  # closed, or replaced by user code
             continue
+    ctypes.CDLL(None).fflush(None)  # what C code has printed

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import io
 import pickle
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Action = Literal["continue", "stop", "pause"]
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """Where a trial's counters go on: taken from the row of the checkpoint it starts from.
 
     Times are in seconds.
@@ -28,8 +26,7 @@ class Counters:
     episodes_total: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StorageRef:
+class StorageRef(NamedTuple):
     """Where a worker finds its experiment and how it captures.
 
     Attributes:
@@ -52,8 +49,7 @@ class StorageRef:
 # --- controller to worker -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RunTrial:
+class RunTrial(NamedTuple):
     """Run one trial from its start or from a checkpoint.
 
     Attributes:
@@ -92,8 +88,7 @@ class RunTrial:
     world_size: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The decision on a report.
 
     Attributes:
@@ -105,21 +100,18 @@ class Reply:
     save: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SaveNow:
+class SaveNow(NamedTuple):
     """Ask for a checkpoint at the next step boundary (class) or report (function)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shutdown:
+class Shutdown(NamedTuple):
     """End the worker after cleanup; it exits with status 0."""
 
 
 # --- worker to controller -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """User code is about to run (function) or ``setup`` has returned (class)."""
 
     pid: int
@@ -127,8 +119,7 @@ class Started:
     node_ip: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
+class Reported(NamedTuple):
     """One result row.
 
     Attributes:
@@ -145,19 +136,17 @@ class Reported:
     waited_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(NamedTuple):
     """A class trainable's checkpoint was captured; its row is the last reported one.
 
     ``index`` is None when nothing was captured.
     """
 
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     nbytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """User code has returned, or acted on a stop or pause; the worker is idle now.
 
     A return value that counts as a result was sent as :class:`Reported` before.
@@ -169,8 +158,7 @@ class Finished:
     reason: Literal["returned", "stop", "pause"]
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """User code raised, or its result or checkpoint could not be sent.
 
     Attributes:
@@ -191,12 +179,14 @@ ToWorker = RunTrial | Reply | SaveNow | Shutdown
 FromWorker = Started | Reported | Saved | Finished | Failed
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerOutput:
+class WorkerOutput(NamedTuple):
     """A piece of a worker's output, as read from its pipe."""
 
     stream: Literal["stdout", "stderr"]
-    data: bytes = field(repr=False)
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"WorkerOutput({self.stream}, {len(self.data)} bytes)"
 
 
 class _ByValueNeeded(Exception):

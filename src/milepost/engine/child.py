@@ -1,0 +1,86 @@
+"""The life of a process that the fork server has forked: wait for orders, work, end."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from milepost.engine import messages, payload
+from milepost.engine.messages import Load
+from milepost.engine.protocol import WorkerSpec
+from milepost.errors import ChannelClosedError
+from milepost.keeper.wire import Wire
+from milepost.worker import main, output, process
+from milepost.worker.channel import Channel
+
+_ENDED_BY_SERVER = 0
+
+
+class Order(NamedTuple):
+    """What an idle process waits for; channel, stdout, stderr and trainable travel beside it."""
+
+    spec: WorkerSpec
+    load: Load
+
+
+def live(server: int, orders: socket.socket, let_go: Callable[[], None]) -> NoReturn:
+    """Be a worker, from just after the fork to the end; never returns to the server's code.
+
+    Args:
+        server: process id of the server, whose death is this process's.
+        orders: where :class:`Order` comes from; its end means that there will be none.
+        let_go: closes the server's descriptors.
+    """
+    code = 1
+    try:
+        os.setsid()
+        process.die_with_parent(signal.SIGKILL, server)
+        process.adopt_orphans()
+        process.reset_signals()
+        process.forget_exit_handlers()
+        let_go()
+        gc.enable()
+        code = _work(orders)
+    except ChannelClosedError:
+        code = _ENDED_BY_SERVER
+    except BaseException:  # noqa: BLE001 - nothing is above this
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            process.run_exit_handlers()
+        os._exit(code)
+
+
+def _work(orders: socket.socket) -> int:
+    """Wait for orders, prepare the process, run the worker's loop; return the exit status."""
+    received = messages.receive(orders)
+    assert received is not None
+    order, (channel_fd, stdout_fd, stderr_fd, payload_fd) = received
+    orders.close()
+    spec, load = order.spec, order.load
+    output.redirect(stdout_fd, stderr_fd)
+    process.set_name(spec.name)
+    defaults = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "PL_DISABLE_FORK")}
+    os.environ.clear()
+    os.environ.update({**defaults, **dict(load.environment)})
+    if spec.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.gpus)
+    os.environ.update(spec.env or {})
+    sys.path[:] = load.sys_path
+    os.chdir(load.cwd)
+    process.reseed(spec.seed)
+
+    def trainable() -> Any:
+        try:
+            return payload.read(payload_fd, load.layout)
+        finally:
+            os.close(payload_fd)
+
+    return main.run(Channel(Wire(socket.socket(fileno=channel_fd))), trainable)
