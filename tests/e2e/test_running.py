@@ -388,6 +388,40 @@ def test_control_c_once_gives_what_there_is(place: Any) -> None:
     assert "GRID 2 0 [True]" in out
 
 
+STUBBORN = """
+import os, time
+from milepost import tune
+
+def train(config):
+    tune.report({"number": 0})
+    open(os.path.join(os.environ["HOME"], "reporting"), "w").close()
+    while True:
+        time.sleep(3600)
+
+tune.Tuner(train).fit()
+"""
+
+
+def test_control_c_twice_ends_at_once(place: Any) -> None:
+    """A trial that never reports again cannot hold up a second Ctrl-C; nothing stays behind."""
+    process = place.start(str(place.write(STUBBORN)))
+    deadline = time.monotonic() + 30
+    while not (place.home / "reporting").exists() and time.monotonic() < deadline:
+        threading.Event().wait(0.02)
+    assert process.stderr is not None
+    os.kill(process.pid, signal.SIGINT)
+    while "SIGINT" not in process.stderr.readline():
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in err
+    (experiment,) = place.experiments()
+    (result,) = tune.ResultGrid(tune.ExperimentAnalysis(experiment))
+    assert result.metrics is not None
+    assert result.metrics["number"] == 0
+
+
 def test_the_handler_of_control_c_is_put_back() -> None:
     """After fit() signals do what they did before."""
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)}
