@@ -84,10 +84,6 @@ def _reported(
             row[DONE] = True
     run.hooks.fire("on_trial_result", trial=facade, result=row)
     trial.last_row, trial.last_time = row, run.now()
-    trial.metrics.add(row)
-    plan = run.plan
-    if plan.metric is not None:
-        run.tally.offer(trial.trial_id, trial.metrics.last(plan.metric))
     iteration = row.get(TRAINING_ITERATION)
     run.dispatch(
         events.Reported(
@@ -102,6 +98,10 @@ def _reported(
         )
     )
     row["experiment_tag"] = trial.tag
+    # After the reply, so that user code goes on meanwhile.
+    trial.metrics.add(row)
+    if run.plan.metric is not None:
+        run.tally.offer(trial.trial_id, trial.metrics.last(run.plan.metric))
 
 
 def _returned(run: Run, state: TrialState, trial: LiveTrial) -> None:
