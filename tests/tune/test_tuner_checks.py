@@ -110,6 +110,12 @@ def test_param_space_must_be_a_dict(space: Any) -> None:
         tune.Tuner(train, param_space=space)
 
 
+def test_param_space_must_be_picklable() -> None:
+    """An entry that no worker can be sent is named with its place in the space."""
+    with pytest.raises(TypeError, match=r"param_space .*\n.*\['data'\] -> \['gate'\]: _thread"):
+        tune.Tuner(train, param_space={"lr": 1, "data": {"gate": threading.Lock()}})
+
+
 def test_param_space_may_have_to_dict(tmp_path: Path) -> None:
     """Config objects with to_dict() are taken."""
 

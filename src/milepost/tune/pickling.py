@@ -1,4 +1,4 @@
-"""The check that a trainable can travel to worker processes, with an error that helps."""
+"""The check that something can travel to worker processes, with an error that helps."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ _MAX_DEPTH = 4
 _MAX_CULPRITS = 5
 
 
-def require_picklable(trainable: Any, name: str) -> None:
-    """Check that a trainable can be sent to worker processes.
+def require_picklable(value: Any, what: str, advice: str) -> None:
+    """Check that something can be sent to worker processes.
 
     Large arrays in it are looked at, not copied.
 
     Args:
-        trainable: the function, class or object.
-        name: what to call it in the message.
+        value: the trainable or the search space.
+        what: what to call it at the start of the message.
+        advice: the end of the message: what to do instead.
 
     Raises:
-        TypeError: it cannot; the message names the captured variables that are to blame.
+        TypeError: it cannot; the message names the variables or entries that are to blame.
     """
-    error = _failure(trainable)
+    error = _failure(value)
     if error is None:
         return
-    culprits = list(_culprits(trainable, "", _MAX_DEPTH, set()))[:_MAX_CULPRITS]
+    culprits = list(_culprits(value, "", _MAX_DEPTH, set()))[:_MAX_CULPRITS]
     lines = "".join(f"\n  - {where}: {text}" for where, text in culprits)
     found = f"What stands in the way:{lines}\n" if culprits else ""
     raise TypeError(
-        f"The trainable {name!r} cannot be sent to worker processes: it refers to something that "
-        f"cannot be pickled ({_short(error)}). {found}"
-        "Create such objects (locks, open files, connections, loggers) inside the trainable, or "
-        "pass what they are made from through the config."
+        f"{what} cannot be sent to worker processes: it holds something that cannot be pickled "
+        f"({_short(error)}). {found}{advice}"
     ) from error
 
 

@@ -235,7 +235,18 @@ class Experiment:
         self.run_config = run_config
         self.resources_per_trial = resources_per_trial
         _check_checkpoint_options(self.target, run_config.checkpoint_config)
-        require_picklable(self.target.trainable, self.target.name)
+        require_picklable(
+            self.target.trainable,
+            f"The trainable {self.target.name!r}",
+            "Create such objects (locks, open files, connections) inside the trainable, or pass "
+            "what they are made from through the config.",
+        )
+        require_picklable(
+            self.space,
+            "param_space",
+            "Put what such objects are made from (a path, a name, settings) into the space, and "
+            "create them inside the trainable.",
+        )
         self._check_place()
 
     def _check_place(self) -> None:
