@@ -116,6 +116,16 @@ def test_param_space_must_be_picklable() -> None:
         tune.Tuner(train, param_space={"lr": 1, "data": {"gate": threading.Lock()}})
 
 
+def test_functions_of_the_space_stay_in_the_driver(tmp_path: Path) -> None:
+    """sample_from is called here, so what it refers to need not be picklable."""
+    gate = threading.Lock()
+    tune.Tuner(
+        train,
+        param_space={"x": [{"y": tune.sample_from(lambda config: gate.locked())}]},
+        run_config=tune.RunConfig(storage_path=str(tmp_path)),
+    )
+
+
 def test_param_space_may_have_to_dict(tmp_path: Path) -> None:
     """Config objects with to_dict() are taken."""
 

@@ -242,7 +242,7 @@ class Experiment:
             "what they are made from through the config.",
         )
         require_picklable(
-            self.space,
+            _travelling(self.space),
             "param_space",
             "Put what such objects are made from (a path, a name, settings) into the space, and "
             "create them inside the trainable.",
@@ -278,6 +278,16 @@ def check_space(config: Any) -> dict[str, Any]:
     if type(scaling).__name__ == "ScalingConfig":
         space["scaling_config"] = dict(vars(scaling))
     return space
+
+
+def _travelling(value: Any) -> Any:
+    """A search space without its functions, which are called here and never sent anywhere."""
+    if isinstance(value, dict):
+        return {key: _travelling(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return [_travelling(item) for item in value]
+    is_function = getattr(value, "is_function", None)
+    return None if callable(is_function) and is_function() else value
 
 
 def _check_checkpoint_options(target: Target, config: CheckpointConfig | None) -> None:
