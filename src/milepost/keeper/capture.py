@@ -22,14 +22,12 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter
 from dataclasses import dataclass
 
 import msgspec
 
 from milepost.checkpoint.manifest import checkpoint_id, checkpoint_name
 from milepost.errors import CaptureError, CheckpointFailedError, MilepostError
-from milepost.keeper import intent as intents
 from milepost.keeper.connection import KeeperConnection
 from milepost.keeper.intent import ExperimentRef, FileList, Intent
 from milepost.keeper.place import Places
@@ -118,6 +116,7 @@ class Capturer:
         self._unsettled: dict[int, Captured] = {}
         self._outcomes: dict[int, str | CheckpointFailedError] = {}
         self._raised: set[int] = set()
+        self._has_waited = False
         self._lock = threading.RLock()
         self._keeper = KeeperConnection(
             keeper_address,
@@ -186,15 +185,13 @@ class Capturer:
             )
             taking = Taking(self._means, source, intent)
             try:
-                files = taking.run(owned)
-                nbytes = sum(file.size for file in files)
-                intents.complete(taking.directory, FileList(files=files, at=time.time()))
+                captured = taking.run(owned)
             except BaseException as error:
                 taking.undo()
                 if isinstance(error, OSError) and not isinstance(error, MilepostError):
                     raise _failed(source.directory, error) from error
                 raise
-            announcement = Captured(directory=taking.directory, index=index, nbytes=nbytes)
+            announcement = Captured(base=taking.base, index=index, nbytes=captured.nbytes)
             self._unsettled[index] = announcement
             self._template = msgspec.structs.replace(
                 self._template, parent=checkpoint_id(intent.attempt_id, index)
@@ -204,10 +201,10 @@ class Capturer:
                 _remove_handed_over(source.directory)
             return Capture(
                 index=index,
-                nbytes=nbytes,
-                files=len(files),
+                nbytes=captured.nbytes,
+                files=len(captured.files),
                 waited_s=waited_s + taking.waited_s,
-                ways=dict(Counter(file.way for file in files)),
+                ways=_ways(captured),
             )
 
     def settled(self, index: int) -> str:
@@ -266,21 +263,24 @@ class Capturer:
 
     def _wait_for_turn(self) -> float:
         """Wait while too many checkpoints of this trial are captured and not committed yet."""
+        if len(self._unsettled) < IN_FLIGHT:
+            return 0.0
         self._note_settled()
         if len(self._unsettled) < IN_FLIGHT:
             return 0.0
         started = time.monotonic()
-        log.warning(
-            "report waits: %d checkpoints of trial %s are captured and not committed yet, which is "
-            "the bound. Storage is slower than the reports; report checkpoints less often",
-            len(self._unsettled), self._template.trial_id,
-        )
+        if not self._has_waited:
+            self._has_waited = True
+            log.warning(
+                "report waits: %d checkpoints of trial %s are captured and not committed yet, "
+                "which is the bound. Storage is slower than the reports; report checkpoints less "
+                "often. Later waits are in the results",
+                len(self._unsettled), self._template.trial_id,
+            )
         while len(self._unsettled) >= IN_FLIGHT:
             self._keeper.wait(REMIND_S)
             self._note_settled()
-        waited_s = time.monotonic() - started
-        log.info("report of trial %s waited %.1f s", self._template.trial_id, waited_s)
-        return waited_s
+        return time.monotonic() - started
 
     def _note_settled(self) -> None:
         for message in self._keeper.settled():
@@ -295,6 +295,13 @@ class Capturer:
             )
         while len(self._outcomes) > _REMEMBERED:
             self._outcomes.pop(min(self._outcomes))
+
+
+def _ways(captured: FileList) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for file in captured.files:
+        counts[file.way] = counts.get(file.way, 0) + 1
+    return counts
 
 
 def _failed(directory: str, error: OSError) -> CaptureError:

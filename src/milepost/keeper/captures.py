@@ -13,7 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from milepost.checkpoint.manifest import checkpoint_id, checkpoint_name
-from milepost.keeper.intent import Staged
+from milepost.keeper import intent as intents
+from milepost.keeper.intent import CAPTURED_SUFFIX, Staged
 from milepost.keeper.lease import Leases
 from milepost.keeper.loop import Loop
 from milepost.keeper.peer import Peer
@@ -27,15 +28,16 @@ from milepost.keeper.protocol import (
     KeeperEvent,
     Lease,
     Leased,
+    Queued,
     Reserve,
     Reserved,
     Settled,
+    WorkerReply,
     decode_worker_request,
     encode,
 )
 from milepost.keeper.publish import Job, Outcome, Publisher, published
-from milepost.keeper.room import Room
-from milepost.storage import posix
+from milepost.keeper.room import Room, RoomKey
 
 log = logging.getLogger("milepost.keeper")
 
@@ -99,7 +101,7 @@ class Captures:
     # --- the state of the book -----------------------------------------------------------------
 
     def known(self) -> set[str]:
-        """Intent directories that are under way, or were settled a short while ago."""
+        """Captures that are under way, or were settled a short while ago, by their base."""
         return self._jobs.keys() | self._answers.keys()
 
     def pending(self, uuid: str, trial_id: str | None = None, attempt: int | None = None) -> int:
@@ -132,7 +134,7 @@ class Captures:
         for staged in recovered:
             self.add_found(staged)
         for job in self._early.pop(uuid, []):
-            if job.directory not in self._jobs:
+            if job.base not in self._jobs:
                 self._submit(job)
         self._pipeline.open(uuid)
 
@@ -146,22 +148,22 @@ class Captures:
 
     def add_found(self, staged: Staged) -> None:
         """Commit a capture that was found in staging, unless it is under way."""
-        if staged.directory in self._jobs or staged.directory in self._answers:
+        if staged.base in self._jobs or staged.base in self._answers:
             return
         intent = staged.intent
         assert staged.captured is not None
         job = Job(
-            directory=staged.directory,
+            base=staged.base,
             uuid=intent.experiment.uuid,
             trial_id=intent.trial_id,
             attempt=intent.attempt,
             index=intent.index,
             rank=intent.rank,
-            nbytes=sum(file.size for file in staged.captured.files),
+            nbytes=staged.captured.nbytes,
             recovered=True,
         )
         log.info("checkpoint %d of trial %s was found captured in %s", job.index, job.trial_id,
-                 job.directory)
+                 job.base)
         self._submit(job)
 
     def save_leased(self) -> None:
@@ -200,30 +202,43 @@ class Captures:
         message = decode_worker_request(frame)
         key = _worker_key(hello)
         if isinstance(message, Reserve):
-            self._room.reserve(
-                (*key, message.index),
-                message.nbytes,
-                lambda waited_s: peer.send(encode(Reserved(waited_s=waited_s))),
-            )
+            self._reserve(
+                peer, (*key, message.index), message.nbytes,
+                lambda waited_s: Reserved(waited_s=waited_s),
+            )  # fmt: skip
         elif isinstance(message, Lease):
-            safe = self._leases.take(message.directory, message.hold, message.check)
-            peer.send(encode(Leased(safe=safe)))
+            safe = self._leases.take(message.base, message.hold, message.check)
+            self._reserve(
+                peer, (*key, message.index), message.nbytes,
+                lambda waited_s: Leased(safe=safe, waited_s=waited_s),
+            )  # fmt: skip
         elif isinstance(message, Captured):
             self._on_captured(peer, hello, message)
         elif isinstance(message, Abandoned):
             self._room.release((*key, message.index))
-            self._leases.release(message.directory)
+            self._leases.release(message.base)
+
+    def _reserve(
+        self, peer: Peer, key: RoomKey, nbytes: int, answer: Callable[[float], WorkerReply]
+    ) -> None:
+        """Answer when there is room, and say so at once if there is none."""
+
+        def granted(waited_s: float) -> None:
+            peer.send(encode(answer(waited_s)))
+
+        if not self._room.reserve(key, nbytes, granted):
+            peer.send(encode(Queued(staged_bytes=self._room.nbytes)))
 
     def _on_captured(self, peer: Peer, hello: Hello, message: Captured) -> None:
         self.note_index(hello.experiment.uuid, hello.trial_id, message.index)
-        answer = self._answers.get(message.directory)
+        answer = self._answers.get(message.base)
         if answer is not None:
             peer.send(encode(answer))
             return
-        if message.directory in self._jobs:
+        if message.base in self._jobs:
             return
         job = Job(
-            directory=message.directory,
+            base=message.base,
             uuid=hello.experiment.uuid,
             trial_id=hello.trial_id,
             attempt=hello.attempt,
@@ -231,7 +246,7 @@ class Captures:
             rank=hello.rank,
             nbytes=message.nbytes,
         )
-        if not os.path.isdir(message.directory):
+        if not os.path.exists(message.base + CAPTURED_SUFFIX):
             self._answer_gone(peer, hello, message)
         elif job.uuid in self._open:
             self._submit(job)
@@ -249,7 +264,7 @@ class Captures:
     # --- commits -------------------------------------------------------------------------------
 
     def _submit(self, job: Job) -> None:
-        self._jobs[job.directory] = job
+        self._jobs[job.base] = job
         self.note_index(job.uuid, job.trial_id, job.index)
         self._room.take(self._room_key(job), job.nbytes)
         self._pipeline.submit(job)
@@ -257,14 +272,14 @@ class Captures:
     def _on_outcomes(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
             job = outcome.job
-            if job.directory not in self._jobs:
+            if job.base not in self._jobs:
                 continue  # its experiment was closed meanwhile
             if outcome.fenced:
                 log.error("%s", outcome.error)
                 self.close(job.uuid)
                 continue
             answer = Settled(index=job.index, path=outcome.path, error=outcome.error)
-            self._answers[job.directory] = answer
+            self._answers[job.base] = answer
             if len(self._answers) > _REMEMBERED:
                 self._answers.popitem(last=False)
             peer = self._peers.get(_WorkerKey(job.uuid, job.trial_id, job.attempt, job.rank))
@@ -307,25 +322,25 @@ class Captures:
         self._cleaners.submit(self._clear_in_thread, outcome)
 
     def _clear_in_thread(self, outcome: Outcome) -> None:
-        directory = outcome.job.directory
-        self._leases.release(directory)
+        base = outcome.job.base
+        self._leases.release(base)
         try:
             if not outcome.keep:
-                posix.remove_tree(directory)
+                intents.remove(base)
         except OSError as error:
-            log.warning("%s could not be removed from staging: %s", directory, error)
+            log.warning("%s could not be removed from staging: %s", base, error)
         self._loop.post(partial(self._on_cleared, outcome.job))
 
     def _on_cleared(self, job: Job) -> None:
-        if job.directory in self._jobs:
+        if job.base in self._jobs:
             self._forget(job)
             self._settled()
 
     def _forget(self, job: Job) -> None:
-        del self._jobs[job.directory]
+        del self._jobs[job.base]
         self._room.release(self._room_key(job))
 
-    def _room_key(self, job: Job) -> tuple[str, str, int, int, int]:
+    def _room_key(self, job: Job) -> RoomKey:
         return (job.uuid, job.trial_id, job.attempt, job.rank, job.index)
 
 

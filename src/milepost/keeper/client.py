@@ -17,8 +17,8 @@ from milepost.errors import ChannelClosedError, StorageError
 from milepost.keeper.address import listen
 from milepost.keeper.home import Home
 from milepost.keeper.intent import ExperimentRef
+from milepost.keeper.place import captures, staging_places
 from milepost.keeper.place import node_root as default_node_root
-from milepost.keeper.place import staged_directories, staging_places
 from milepost.keeper.protocol import (
     Delete,
     Deleted,
@@ -194,7 +194,7 @@ class DriverLink:
             return False
         storage_root = os.path.dirname(self._own.experiment.path)
         places = staging_places(self.node_root, storage_root)
-        return any(True for _ in staged_directories(places, self._own.experiment.uuid))
+        return any(True for _ in captures(places, self._own.experiment.uuid))
 
     def _is_wanted(self) -> bool:
         """Whether a worker waits to be connected."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from milepost.errors import ChannelClosedError
 from milepost.keeper.address import connect
@@ -19,6 +19,7 @@ from milepost.keeper.protocol import (
     Hello,
     Lease,
     Leased,
+    Queued,
     Reserve,
     Reserved,
     Settled,
@@ -32,7 +33,6 @@ log = logging.getLogger("milepost.keeper")
 
 _RECONNECT_S = 30.0
 _RETRY_S = 0.05
-_REPLIES: dict[type, type] = {Reserve: Reserved, Lease: Leased}
 
 
 class KeeperConnection:
@@ -75,50 +75,54 @@ class KeeperConnection:
             except ChannelClosedError:
                 self._drop()
 
-    def exchange(
+    def ask(
         self,
-        requests: Sequence[Reserve | Lease],
+        request: Reserve | Lease,
         *,
-        waiting: Callable[[float, Collection[type]], float | None],
-    ) -> dict[type, Reserved | Leased]:
-        """Send requests and wait for all replies.
+        waiting: Callable[[float, int | None], float | None],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Reserved | Leased | None:
+        """Send a request and wait for its answer.
 
         Args:
-            requests: at most one of each kind.
-            waiting: called with the seconds waited so far and the types of reply that are
-                missing; returns the seconds until it is called again, or None to give up.
+            request: the request.
+            waiting: called with the seconds waited so far, and with the bytes in staging if there
+                is no room or None if no keeper has answered at all; returns the seconds until it
+                is called again, or None to give up.
+            meanwhile: is called once, while the keeper is at work; what it raises is raised.
 
         Returns:
-            The replies by type; not all of them when ``waiting`` gave up.
+            The answer, or None when ``waiting`` gave up.
 
         Raises:
             ChannelClosedError: there is no keeper, and no driver to start one.
         """
         started = time.monotonic()
-        payloads = [encode(request) for request in requests]
+        payload = encode(request)
         while True:
-            missing = {_REPLIES[type(request)] for request in requests}
-            replies: dict[type, Reserved | Leased] = {}
+            staged_bytes: int | None = None
             try:
                 wire = self._wire or self._connect()
-                wire.send_many(payloads)
-                pause = waiting(time.monotonic() - started, missing)
-                while missing:
-                    reply = None if pause is None else self._receive(wire, pause)
+                wire.send(payload)
+                if meanwhile is not None:
+                    self._do(meanwhile)
+                    meanwhile = None
+                pause = waiting(time.monotonic() - started, staged_bytes)
+                while pause is not None:
+                    reply = self._receive(wire, pause)
+                    if isinstance(reply, Reserved | Leased):
+                        return reply
                     if isinstance(reply, Settled):
                         self._settled.append(reply)
-                    elif reply is not None:
-                        replies[type(reply)] = reply
-                        missing.discard(type(reply))
-                    elif pause is None:
-                        self._drop()  # so that a late reply is not taken for another's
-                        return replies
-                    else:
-                        pause = waiting(time.monotonic() - started, missing)
+                        continue
+                    if isinstance(reply, Queued):
+                        staged_bytes = reply.staged_bytes
+                    pause = waiting(time.monotonic() - started, staged_bytes)
             except ChannelClosedError:
                 self._connect()
             else:
-                return replies
+                self._drop()  # so that a late answer is not taken for another's
+                return None
 
     def wait(self, timeout_s: float) -> None:
         """Wait until something was settled, at most ``timeout_s`` seconds.
@@ -149,6 +153,13 @@ class KeeperConnection:
     def close(self) -> None:
         """Close the connection; safe to call twice."""
         self._drop()
+
+    def _do(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except BaseException:
+            self._drop()  # so that the answer, which nobody reads now, is not taken for another's
+            raise
 
     def _receive(self, wire: Wire, timeout_s: float | None) -> WorkerReply | None:
         frame = wire.receive_one(timeout_s)

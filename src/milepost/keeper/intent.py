@@ -1,35 +1,42 @@
-"""What a worker writes before and after it captures a checkpoint.
+"""What a worker leaves in staging: the record of a capture, and what was captured.
 
-An *intent* is a directory ``<trial_id>.<attempt>.<index>.<rank>.<pid>-<started>`` in a staging
-place, named after the process that captures. It holds ``intent.json``, written before any byte
-moves, and ``files/``, the captured tree. When the tree is complete, ``files.json`` is written,
-which lists what was captured, and ``intent.json`` is renamed to ``captured.json``: from then on
-the checkpoint will be committed, whoever dies. The format is described in ``docs/format.md``.
+A capture has a name, ``<trial_id>.<attempt>.<index>.<rank>.<pid>-<started>``, after the process
+that captures. In a staging place lie, under that name with a suffix:
+
+``.intent``
+    written before any byte moves: one line of JSON, the :class:`Intent`.
+``.files/``
+    the captured tree.
+``.captured``
+    the intent under its new name once the tree is complete, with a second line, the
+    :class:`FileList`. From then on the checkpoint will be committed, whoever dies.
+
+A small checkpoint has no ``.files``: the bytes of its files follow the second line, because
+creating files is what costs time. The format is described in ``docs/format.md``.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 
 from milepost.storage import posix
 
-INTENT_NAME = "intent.json"
-CAPTURED_NAME = "captured.json"
-LIST_NAME = "files.json"
-FILES_NAME = "files"
+INTENT_SUFFIX = ".intent"
+CAPTURED_SUFFIX = ".captured"
+FILES_SUFFIX = ".files"
 FORMAT = 1
 
-_T = TypeVar("_T")
+_MODE = 0o600
 
 
 class ExperimentRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Which experiment an intent belongs to.
+    """Which experiment a capture belongs to.
 
-    A copied experiment has another ``inode``, so it never adopts the intents of its original.
+    A copied experiment has another ``inode``, so it never adopts the captures of its original.
 
     Attributes:
         path: the experiment directory, absolute, as seen by the process that wrote this.
@@ -49,29 +56,46 @@ class ExperimentRef(msgspec.Struct, frozen=True, kw_only=True):
         return mine == (other.uuid, other.device, other.inode)
 
 
-class CapturedFile(msgspec.Struct, frozen=True, kw_only=True):
+class CapturedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One captured regular file, as it was when it was captured.
 
     Attributes:
-        path: relative to ``files/``, with ``/``.
+        path: relative to the tree, with ``/``.
         size: bytes.
-        mtime_ns: modification time. A leased file whose time or size differs later was written to
-            after its lease was lost, and must not be committed.
+        mtime_ns: modification time of a leased file. One whose time or size differs later was
+            written to after its lease was lost, and must not be committed.
         way: how it was captured: "moved", "leased", "reflink" or "copied".
+        executable: whether its owner may execute it; for files that are part of the record.
     """
 
     path: str
     size: int
-    mtime_ns: int
     way: str
+    mtime_ns: int = 0
+    executable: bool = False
 
 
-class FileList(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``files.json``: every captured regular file, and when it was captured."""
+class FileList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was captured.
+
+    Attributes:
+        files: every regular file.
+        at: when, in seconds since the epoch.
+        packed: whether the bytes of the files follow in the record, in this order.
+        directories: for a packed capture, all directories, parents first.
+        links: for a packed capture, all symbolic links and what they read.
+    """
 
     files: tuple[CapturedFile, ...]
     at: float
-    format: int = FORMAT
+    packed: bool = False
+    directories: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +115,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
         row: the whole result row, encoded by :mod:`milepost.storage.codec`.
         objects: pickled values that the row refers to, by digest.
         parent: id of the checkpoint that this attempt started from or committed last, or None.
-        pid: the capturing process; an incomplete intent is swept only when it has ended.
+        pid: the capturing process; an incomplete capture is swept only when it has ended.
         started: start time of that process in clock ticks since boot, against reuse of its id.
         boot: which boot of the machine this was; captured files are not flushed, so they are not
             trusted after another one.
@@ -115,29 +139,17 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     boot: str = ""
     format: int = FORMAT
 
-
-class Staged(NamedTuple):
-    """An intent as found in a staging place.
-
-    Attributes:
-        directory: the intent's directory.
-        intent: what was to be captured.
-        captured: the list of files, or None while the capture is not complete.
-    """
-
-    directory: str
-    intent: Intent
-    captured: FileList | None
-
     @property
-    def files(self) -> str:
-        """The directory of the captured tree."""
-        return os.path.join(self.directory, FILES_NAME)
+    def name(self) -> IntentName:
+        """The name of the capture."""
+        return IntentName(
+            self.trial_id, self.attempt, self.index, self.rank, self.pid, self.started
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class IntentName:
-    """What the name of an intent's directory says."""
+    """What the name of a capture says."""
 
     trial_id: str
     attempt: int
@@ -151,7 +163,7 @@ class IntentName:
 
 
 def parse_name(name: str) -> IntentName | None:
-    """Undo ``str(IntentName(...))``; None for a name that is no intent's."""
+    """Undo ``str(IntentName(...))``; None for a name that is no capture's."""
     trial_id, *parts = name.rsplit(".", 4)
     if len(parts) != 4:
         return None
@@ -161,37 +173,84 @@ def parse_name(name: str) -> IntentName | None:
     return IntentName(trial_id, *map(int, numbers))
 
 
-def write(directory: str, intent: Intent) -> None:
-    """Write ``intent.json`` into a fresh intent directory."""
-    posix.write_new(os.path.join(directory, INTENT_NAME), msgspec.json.encode(intent), 0o600)
+class Staged(NamedTuple):
+    """A capture as found in a staging place.
+
+    Attributes:
+        base: its path without suffix.
+        intent: what was to be captured.
+        captured: what was, or None while the capture is not complete.
+        offset: where the packed bytes begin in the record.
+    """
+
+    base: str
+    intent: Intent
+    captured: FileList | None
+    offset: int = 0
+
+    @property
+    def tree(self) -> str:
+        """The directory of the captured tree."""
+        return self.base + FILES_SUFFIX
+
+    def open_packed(self) -> BinaryIO:
+        """Open the record where the bytes of its files begin."""
+        file = open(self.base + CAPTURED_SUFFIX, "rb")  # noqa: SIM115 - the caller closes it
+        file.seek(self.offset)
+        return file
 
 
-def complete(directory: str, captured: FileList) -> None:
-    """Mark an intent complete: from now on it will be committed."""
-    posix.write_new(os.path.join(directory, LIST_NAME), msgspec.json.encode(captured), 0o600)
-    posix.rename(os.path.join(directory, INTENT_NAME), os.path.join(directory, CAPTURED_NAME))
+def write(base: str, intent: Intent) -> None:
+    """Begin a capture: write its record."""
+    posix.write_new(base + INTENT_SUFFIX, msgspec.json.encode(intent) + b"\n", _MODE)
 
 
-def read(directory: str) -> Staged | None:
-    """Read an intent; None for a directory that holds none that can be read.
+def complete(base: str, captured: FileList) -> None:
+    """Mark a capture complete: from now on it will be committed."""
+    fd = os.open(base + INTENT_SUFFIX, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        posix.append(fd, msgspec.json.encode(captured) + b"\n")
+    finally:
+        os.close(fd)
+    posix.rename(base + INTENT_SUFFIX, base + CAPTURED_SUFFIX)
 
-    A process that was killed while it wrote ``intent.json`` leaves one that cannot be read, and
-    had not captured a byte then.
+
+def write_packed(base: str, intent: Intent, captured: FileList, contents: list[bytes]) -> None:
+    """Write the record of a capture together with its files, complete."""
+    lines = [msgspec.json.encode(intent), b"\n", msgspec.json.encode(captured), b"\n"]
+    posix.write_new(base + INTENT_SUFFIX, b"".join(lines + contents), _MODE)
+    posix.rename(base + INTENT_SUFFIX, base + CAPTURED_SUFFIX)
+
+
+def read(base: str) -> Staged | None:
+    """Read a capture's record; None if there is none that can be read.
+
+    A process that was killed while it wrote its intent leaves one that cannot be read, and had not
+    captured a byte then.
     """
     try:
-        intent = _decode(os.path.join(directory, CAPTURED_NAME), Intent)
-        if intent is not None:
-            captured = _decode(os.path.join(directory, LIST_NAME), FileList)
-            return Staged(directory, intent, captured)
-        intent = _decode(os.path.join(directory, INTENT_NAME), Intent)
+        with open(base + CAPTURED_SUFFIX, "rb") as file:
+            first, second = file.readline(), file.readline()
+            intent = msgspec.json.decode(first, type=Intent)
+            captured = msgspec.json.decode(second, type=FileList)
+            return Staged(base, intent, captured, file.tell())
+    except FileNotFoundError:
+        pass
     except msgspec.DecodeError:
         return None
-    return None if intent is None else Staged(directory, intent, None)
-
-
-def _decode(path: str, kind: type[_T]) -> _T | None:
     try:
-        with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=kind)
-    except (FileNotFoundError, NotADirectoryError):
+        with open(base + INTENT_SUFFIX, "rb") as file:
+            return Staged(base, msgspec.json.decode(file.readline(), type=Intent), None)
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
+
+
+def remove(base: str) -> None:
+    """Remove a capture: its tree first, so that the record tells of whatever is left.
+
+    Raises:
+        OSError: not all of it could be removed.
+    """
+    posix.remove_tree(base + FILES_SUFFIX)
+    posix.remove_tree(base + INTENT_SUFFIX)
+    posix.remove_tree(base + CAPTURED_SUFFIX)

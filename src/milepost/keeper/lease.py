@@ -22,7 +22,8 @@ from typing import TypeVar
 
 from milepost.checkpoint.tree import digest, new_hasher
 from milepost.errors import CaptureError
-from milepost.keeper.intent import FILES_NAME
+from milepost.keeper.intent import FILES_SUFFIX
+from milepost.keeper.place import DRAFT_SUFFIX
 from milepost.storage import posix
 
 log = logging.getLogger("milepost.keeper")
@@ -48,10 +49,10 @@ class OverwrittenError(CaptureError):
 class _Lease:
     """A read lease on one staged file, and the copy that ends it."""
 
-    def __init__(self, directory: str, path: str, fd: int) -> None:
+    def __init__(self, base: str, path: str, fd: int) -> None:
         self.path = path
         self.digest: str | None = None
-        self._directory = directory
+        self._base = base
         self._fd = fd
         self._lock = threading.Lock()
         self._lost: str | None = None
@@ -106,8 +107,8 @@ class _Lease:
             self._release()
 
     def _copy_out(self, hasher: bool) -> None:
-        # Beside files/, so that a draft left by a crash is no part of the checkpoint.
-        draft = os.path.join(self._directory, f"rescued-{os.fstat(self._fd).st_ino}")
+        # Beside the tree, so that a draft left by a crash is no part of the checkpoint.
+        draft = f"{self._base}{DRAFT_SUFFIX}{os.fstat(self._fd).st_ino}"
         with contextlib.suppress(FileNotFoundError):
             posix.unlink(draft)
         xxh3 = new_hasher() if hasher else None
@@ -138,29 +139,29 @@ class Leases:
     """
 
     def __init__(self) -> None:
-        self._leases: dict[str, dict[str, _Lease]] = {}  # intent directory -> path -> lease
+        self._leases: dict[str, dict[str, _Lease]] = {}  # base of the capture -> path -> lease
         self._lock = threading.Lock()
         self._rescuing: set[_Lease] = set()
 
-    def take(self, directory: str, hold: Sequence[str], check: Sequence[str]) -> tuple[bool, ...]:
+    def take(self, base: str, hold: Sequence[str], check: Sequence[str]) -> tuple[bool, ...]:
         """Take leases on staged files; False for each that must be copied.
 
         Args:
-            directory: the intent's directory.
-            hold: files to hold a lease on, relative to ``files/``.
+            base: the capture's path in staging, without suffix.
+            hold: files of its tree to hold a lease on.
             check: files that only must not be open for writing.
         """
-        root = os.path.join(directory, FILES_NAME)
+        root = base + FILES_SUFFIX
         held: dict[str, _Lease] = {}
         answers = []
         for name in hold:
             path = os.path.join(root, name)
-            if self.holds(directory, path):  # asked again, because the answer was lost
+            if self.holds(base, path):  # asked again, because the answer was lost
                 answers.append(True)
                 continue
             fd = _leased(path)
             if fd is not None:
-                held[path] = _Lease(directory, path, fd)
+                held[path] = _Lease(base, path, fd)
             answers.append(fd is not None)
         for name in check:
             fd = _leased(os.path.join(root, name))
@@ -169,7 +170,7 @@ class Leases:
             answers.append(fd is not None)
         if held:
             with self._lock:
-                self._leases.setdefault(directory, {}).update(held)
+                self._leases.setdefault(base, {}).update(held)
         return tuple(answers)
 
     def breaking(self) -> list[Callable[[], None]]:
@@ -187,12 +188,12 @@ class Leases:
             self._rescuing.update(found)
         return [partial(self._rescue, lease) for lease in found]
 
-    def stable(self, directory: str, path: str, act: Callable[[str], _T]) -> _T:
+    def stable(self, base: str, path: str, act: Callable[[str], _T]) -> _T:
         """Run ``act(path)`` on a staged file such that its bytes stay the same meanwhile.
 
         ``act`` is run again if the bytes had to be moved to another file under it.
         """
-        lease = self._get(directory, path)
+        lease = self._get(base, path)
         if lease is not None:
             good, result = lease.hold_through(act)
             if good:
@@ -201,48 +202,43 @@ class Leases:
             lease.require_saved()
         return act(path)
 
-    def digest(self, directory: str, path: str) -> str:
+    def digest(self, base: str, path: str) -> str:
         """The digest of a staged file.
 
         Raises:
             OverwrittenError: the bytes were lost to a writer.
         """
-        lease = self._get(directory, path)
+        lease = self._get(base, path)
         if lease is not None and lease.digest is not None:
             return lease.digest
-        return self.stable(directory, path, digest)[0]
+        return self.stable(base, path, digest)[0]
 
-    def make_private(self, directory: str, path: str) -> None:
+    def make_private(self, base: str, path: str) -> None:
         """Make sure that the staged name is the only name of its bytes; the lease ends.
 
         Raises:
             OverwrittenError: the bytes were lost to a writer.
             OSError: they could not be copied.
         """
-        lease = self._get(directory, path)
+        lease = self._get(base, path)
         if lease is not None:
             lease.make_private(hasher=False)
             lease.require_saved()
 
-    def holds(self, directory: str, path: str) -> bool:
+    def holds(self, base: str, path: str) -> bool:
         """Whether a lease was taken on this staged file."""
-        return self._get(directory, path) is not None
+        return self._get(base, path) is not None
 
-    def release(self, directory: str) -> None:
-        """Forget all leases of an intent, which is settled or was abandoned."""
+    def release(self, base: str) -> None:
+        """Forget all leases of a capture, which is settled or was abandoned."""
         with self._lock:
-            leases = self._leases.pop(directory, {})
+            leases = self._leases.pop(base, {})
         for lease in leases.values():
             lease.drop()
 
-    def directories(self) -> list[str]:
-        """Intents that have leases."""
+    def _get(self, base: str, path: str) -> _Lease | None:
         with self._lock:
-            return list(self._leases)
-
-    def _get(self, directory: str, path: str) -> _Lease | None:
-        with self._lock:
-            return self._leases.get(directory, {}).get(path)
+            return self._leases.get(base, {}).get(path)
 
     def _rescue(self, lease: _Lease) -> None:
         started = time.monotonic()

@@ -8,6 +8,7 @@ next group, so the cost of a flush is shared by as many as wait for it.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -82,6 +83,8 @@ class Pipeline:
             thread.join()
 
     def _work(self) -> None:
+        # Commits take what training leaves: when they wake up, they push nobody off a processor.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # of this thread
         while True:
             with self._changed:
                 while not (group := self._next_group()):

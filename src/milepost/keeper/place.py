@@ -25,10 +25,12 @@ from milepost.keeper.process import is_alive
 from milepost.storage import posix
 from milepost.storage.node import node_root
 
-__all__ = ["Places", "ensure_place", "node_root", "prune", "staged_directories", "staging_places"]
+__all__ = ["Places", "captures", "drafts", "ensure_place", "node_root", "prune", "staging_places"]
 
 _STAGING = "staging"
 _SCRATCH = "scratch"
+DRAFT_SUFFIX = ".draft-"
+PLACES = 3
 _RECORDS = "places.jsonl"
 _LOCK = "places.lock"
 _TRIES = 5
@@ -54,12 +56,28 @@ def staging_places(root: str, storage_root: str | None = None) -> list[str]:
     return places
 
 
-def staged_directories(places: list[str], uuid: str) -> Iterator[str]:
-    """Every intent directory of an experiment in these places."""
+def captures(places: list[str], uuid: str) -> Iterator[tuple[str, IntentName]]:
+    """Every capture of an experiment in these places: its path without suffix, and its name."""
     for place in places:
         own = os.path.join(place, uuid)
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(own) as found:
-            yield from sorted(entry.path for entry in found if parse_name(entry.name))
+        seen = set()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for entry in sorted(os.listdir(own)):
+                stem = os.path.splitext(entry)[0]
+                name = parse_name(stem)
+                if name is not None and stem not in seen:
+                    seen.add(stem)
+                    yield os.path.join(own, stem), name
+
+
+def drafts(places: list[str], uuid: str) -> Iterator[str]:
+    """Files that keepers of an experiment made in staging and that a dead one left behind."""
+    for place in places:
+        own = os.path.join(place, uuid)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for entry in sorted(os.listdir(own)):
+                if os.path.splitext(entry)[1].startswith(DRAFT_SUFFIX):
+                    yield os.path.join(own, entry)
 
 
 def abandoned_scratch(places: list[str], uuid: str) -> Iterator[str]:
@@ -132,10 +150,13 @@ class Places:
         self.first = os.path.join(root, _STAGING)
         self._second = beside(storage_root)
 
-    def for_source(self, directory: str) -> list[str]:
-        """The places to try for a source directory, best first."""
-        real = os.path.realpath(directory)
-        return [self.first, self._second, beside(os.path.dirname(real))]
+    def for_source(self, directory: str, number: int) -> str:
+        """The place to try first (0), second or third for a source directory."""
+        if number == 0:
+            return self.first
+        if number == 1:
+            return self._second
+        return beside(os.path.dirname(os.path.realpath(directory)))
 
     def scratch(self, pid: int, started: int) -> str:
         """Create an empty directory in the node root's staging, swept when its process is dead.
@@ -146,35 +167,33 @@ class Places:
         own = os.path.join(self.first, self._uuid)
         path = os.path.join(own, f"{_SCRATCH}-{pid}-{started}-{secrets.token_hex(6)}")
         try:
-            try:
-                posix.mkdir(path, 0o700)
-            except FileNotFoundError:
-                self._create_parents(self.first, own)
-                posix.mkdir(path, 0o700)
+            posix.mkdir(path, 0o700)
+        except FileNotFoundError:
+            self.prepare(self.first)
+            posix.mkdir(path, 0o700)
         except OSError as error:
             raise _unusable(self.first, error) from error
         return path
 
-    def create(self, place: str, name: IntentName) -> str:
-        """Create an empty intent directory in a place.
+    def base(self, place: str, name: IntentName) -> str:
+        """The path of a capture in a place, without suffix."""
+        return os.path.join(place, self._uuid, str(name))
+
+    def prepare(self, place: str) -> None:
+        """Create a place, recorded first, and the experiment's directory in it.
 
         Raises:
             StorageError: the node root's own staging cannot be used.
             OSError: another place cannot be used.
         """
-        own = os.path.join(place, self._uuid)
-        path = os.path.join(own, str(name))
         try:
-            try:
-                posix.mkdir(path, 0o700)
-            except FileNotFoundError:
-                self._create_parents(place, own)
-                posix.mkdir(path, 0o700)
+            self._create_parents(place, os.path.join(place, self._uuid))
         except OSError as error:
-            if place != self.first:
-                raise
-            raise _unusable(place, error) from error
-        return path
+            raise self.explain(place, error) from error
+
+    def explain(self, place: str, error: OSError) -> OSError:
+        """The error to raise when a place cannot be used."""
+        return _unusable(place, error) if place == self.first else error
 
     def _create_parents(self, place: str, own: str) -> None:
         for left in reversed(range(_TRIES)):  # a keeper may be removing empty ones right now

@@ -71,23 +71,26 @@ class Reserve(Message, frozen=True, kw_only=True):
 
 
 class Lease(Message, frozen=True, kw_only=True):
-    """Make staged files safe against being changed under another name.
+    """As :class:`Reserve`, and make staged files safe against changes under another name.
 
     Attributes:
-        directory: the intent's directory.
-        hold: files to hold a read lease on, relative to ``files/``: they have other links.
+        nbytes: bytes of the checkpoint.
+        base: the capture's path in staging, without suffix.
+        hold: files of its tree to hold a read lease on: they have other links.
         check: files without other links, which only must not be open for writing.
     """
 
-    directory: str
+    index: int
+    nbytes: int
+    base: str
     hold: tuple[str, ...] = ()
     check: tuple[str, ...] = ()
 
 
 class Captured(Message, frozen=True, kw_only=True):
-    """An intent is complete: commit it."""
+    """A capture is complete: commit it. ``base`` is its path in staging, without suffix."""
 
-    directory: str
+    base: str
     index: int
     nbytes: int
 
@@ -95,11 +98,17 @@ class Captured(Message, frozen=True, kw_only=True):
 class Abandoned(Message, frozen=True, kw_only=True):
     """A capture failed; give back its room and its leases."""
 
-    directory: str
+    base: str
     index: int
 
 
 # --- keeper to worker -----------------------------------------------------------------------
+
+
+class Queued(Message, frozen=True, kw_only=True):
+    """There is no room yet; the answer to the request follows when there is."""
+
+    staged_bytes: int
 
 
 class Reserved(Message, frozen=True, kw_only=True):
@@ -109,9 +118,10 @@ class Reserved(Message, frozen=True, kw_only=True):
 
 
 class Leased(Message, frozen=True, kw_only=True):
-    """For each file of ``hold``, then of ``check``: False when it must be copied."""
+    """There is room; for each file of ``hold``, then of ``check``: False if it must be copied."""
 
     safe: tuple[bool, ...]
+    waited_s: float
 
 
 class Settled(Message, frozen=True, kw_only=True):
@@ -204,7 +214,7 @@ class Notice(Message, frozen=True, kw_only=True):
 KeeperEvent = Committed | CommitFailed | Drained | Deleted | Released | Notice
 DriverRequest = Own | Drain | Delete | Release
 WorkerRequest = Hello | Reserve | Lease | Captured | Abandoned
-WorkerReply = Reserved | Leased | Settled
+WorkerReply = Queued | Reserved | Leased | Settled
 
 encode = msgspec.json.Encoder().encode
 decode_event = msgspec.json.Decoder(KeeperEvent).decode

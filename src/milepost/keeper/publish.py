@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from milepost.journal.objects import Objects
 from milepost.keeper import intent as intents
 from milepost.keeper.intent import CapturedFile, ExperimentRef, Staged
 from milepost.keeper.lease import Leases, OverwrittenError
+from milepost.keeper.place import DRAFT_SUFFIX
 from milepost.storage import names, posix
 
 log = logging.getLogger("milepost.keeper")
@@ -31,14 +33,14 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A complete intent that is to be committed.
+    """A complete capture that is to be committed.
 
     Attributes:
-        directory: the intent's directory.
+        base: its path in staging, without suffix.
         recovered: whether it was found by looking, and not announced by its worker.
     """
 
-    directory: str
+    base: str
     uuid: str
     trial_id: str
     attempt: int
@@ -165,21 +167,24 @@ class Publisher:
         target = ""
         try:
             owner.require_held()
-            staged = intents.read(job.directory)
+            staged = intents.read(job.base)
             if staged is None or staged.captured is None:
-                raise CaptureError(f"{job.directory} holds no complete capture (any more)")
+                raise CaptureError(f"{job.base} holds no complete capture (any more)")
             trial = os.path.join(owner.experiment.path, staged.intent.trial_dir)
             target = os.path.join(trial, checkpoint_name(job.index))
             before = published(target, checkpoint_id(staged.intent.attempt_id, job.index))
             if before is not None:
                 return _outcome(job, target, before)
-            posix.durable_makedirs(trial)
+            if not os.path.isdir(trial):  # the commit flushes the name of one that exists
+                posix.durable_makedirs(trial)
             if staged.intent.objects:
                 objects = Objects(owner.experiment.path)
                 for data in staged.intent.objects.values():
                     objects.put(data)
-            if in_place and os.stat(staged.files).st_dev == os.stat(trial).st_dev:
-                directory, tree = staged.files, self._finish_in_place(staged)
+            if staged.captured.packed:
+                directory, tree = self._unpack_to(staged, trial)
+            elif in_place and os.stat(staged.tree).st_dev == os.stat(trial).st_dev:
+                directory, tree = staged.tree, self._finish_in_place(staged)
             else:
                 directory, tree = self._copy_to(staged, trial)
             return Prepared(directory, target, _manifest(staged, tree))
@@ -191,25 +196,25 @@ class Publisher:
         assert staged.captured is not None
         digests = {}
         for file in staged.captured.files:
-            path = os.path.join(staged.files, file.path)
+            path = os.path.join(staged.tree, file.path)
             if file.way == "leased":
                 # Reading it all first gives its owner the time to remove the other name.
-                digests[file.path] = self._leases.digest(staged.directory, path)
+                digests[file.path] = self._leases.digest(staged.base, path)
                 self._make_private(staged, path)
             _require_unchanged(path, file)
             if file.way in ("leased", "moved"):
                 self._follow_umask(path)
-        for item in walk(staged.files):
+        for item in walk(staged.tree):
             if item.is_directory:
-                self._follow_umask(os.path.join(staged.files, item.path))
-        self._follow_umask(staged.files)
-        return _described(staged, staged.files, digests)
+                self._follow_umask(os.path.join(staged.tree, item.path))
+        self._follow_umask(staged.tree)
+        return _described(staged, staged.tree, digests)
 
     def _make_private(self, staged: Staged, path: str) -> None:
-        if self._leases.holds(staged.directory, path):
-            self._leases.make_private(staged.directory, path)
+        if self._leases.holds(staged.base, path):
+            self._leases.make_private(staged.base, path)
         elif os.lstat(path).st_nlink > 1:  # a writer has it open since an earlier keeper died
-            draft = os.path.join(staged.directory, f"private-{os.lstat(path).st_ino}")
+            draft = f"{staged.base}{DRAFT_SUFFIX}{os.lstat(path).st_ino}"
             posix.remove_tree(draft)
             times = os.stat(path)
             posix.copy_file(path, draft)
@@ -220,29 +225,41 @@ class Publisher:
     def _copy_to(self, staged: Staged, trial: str) -> tuple[str, Tree]:
         """Copy the captured tree to the storage's file system, computing digests on the way."""
         assert staged.captured is not None
-        label = checkpoint_name(staged.intent.index)
-        target = os.path.join(trial, f"{names.TMP_PREFIX}{label}-{staged.intent.attempt_id}")
-        posix.remove_tree(target)
-        try:
-            posix.mkdir(target)
-            for item in reversed(list(walk(staged.files))):  # a directory before its entries
+        with _new_tree(staged, trial) as target:
+            for item in reversed(list(walk(staged.tree))):  # a directory before its entries
                 if item.is_directory:
                     posix.mkdir(os.path.join(target, item.path))
-            for item in walk(staged.files):
-                if item.is_link:
-                    link = os.readlink(os.path.join(staged.files, item.path))
+                elif item.is_link:
+                    link = os.readlink(os.path.join(staged.tree, item.path))
                     posix.symlink(link, os.path.join(target, item.path))
             digests = {
                 file.path: self._copy_file(staged, file, os.path.join(target, file.path))
                 for file in staged.captured.files
             }
             return target, _described(staged, target, digests)
-        except BaseException:
-            posix.remove_tree(target)
-            raise
+
+    def _unpack_to(self, staged: Staged, trial: str) -> tuple[str, Tree]:
+        """Write the files of a small checkpoint, which are part of its record."""
+        assert staged.captured is not None
+        digests = {}
+        with _new_tree(staged, trial) as target, staged.open_packed() as record:
+            for path in staged.captured.directories:
+                posix.mkdir(os.path.join(target, path))
+            for path, link in staged.captured.links:
+                posix.symlink(link, os.path.join(target, path))
+            for file in staged.captured.files:
+                data = record.read(file.size)
+                if len(data) != file.size:
+                    raise CaptureError(f"{record.name} was cut after it had been completed")
+                mode = 0o777 if file.executable else 0o666
+                posix.write_new(os.path.join(target, file.path), data, mode)
+                hasher = new_hasher()
+                hasher.update(data)
+                digests[file.path] = hasher.hexdigest()
+            return target, _described(staged, target, digests)
 
     def _copy_file(self, staged: Staged, file: CapturedFile, target: str) -> str:
-        path = os.path.join(staged.files, file.path)
+        path = os.path.join(staged.tree, file.path)
         mode = None if file.way in ("leased", "moved") else stat.S_IMODE(os.lstat(path).st_mode)
 
         def copy(source: str) -> str:
@@ -252,7 +269,7 @@ class Publisher:
             digest: str = hasher.hexdigest()
             return digest
 
-        digest = self._leases.stable(staged.directory, path, copy)
+        digest = self._leases.stable(staged.base, path, copy)
         _require_unchanged(path, file)
         return digest
 
@@ -261,6 +278,20 @@ class Publisher:
         wanted = (0o777 if mode & stat.S_IXUSR else 0o666) & ~self._umask
         if stat.S_IMODE(mode) != wanted:
             posix.chmod(path, wanted)
+
+
+@contextlib.contextmanager
+def _new_tree(staged: Staged, trial: str) -> Iterator[str]:
+    """Make a directory for a checkpoint in its trial, which is removed if the block fails."""
+    label = checkpoint_name(staged.intent.index)
+    target = os.path.join(trial, f"{names.TMP_PREFIX}{label}-{staged.intent.attempt_id}")
+    posix.remove_tree(target)  # what an earlier keeper had begun
+    try:
+        posix.mkdir(target)
+        yield target
+    except BaseException:
+        posix.remove_tree(target)
+        raise
 
 
 def _require_unchanged(path: str, file: CapturedFile) -> None:
@@ -326,7 +357,7 @@ def _outcome(job: Job, target: str, result: Manifest | Exception) -> Outcome:
             "fewer checkpoints (CheckpointConfig(num_to_keep=...))"
         )
     if taken:
-        text += f". The captured bytes stay in {job.directory}"
+        text += f". The captured bytes stay in {job.base}"
     return Outcome(job, target, error=text, disk_full=full, keep=taken)
 
 

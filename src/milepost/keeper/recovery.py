@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from milepost.checkpoint.collect import sweep
 from milepost.keeper import intent as intents
-from milepost.keeper.intent import ExperimentRef, IntentName, Staged, parse_name
-from milepost.keeper.place import abandoned_scratch, staged_directories
+from milepost.keeper.intent import ExperimentRef, IntentName, Staged
+from milepost.keeper.place import abandoned_scratch, captures, drafts
 from milepost.keeper.process import boot_id, is_alive
 from milepost.storage import posix
 
@@ -46,27 +46,32 @@ def find(
     Args:
         places: the staging places.
         experiment: whose captures.
-        known: intent directories that need no look.
+        known: captures that need no look, by their base.
         trial_id: only those of this trial.
     """
     complete = []
     highest: dict[str, int] = {}
-    for directory in staged_directories(places, experiment.uuid):
-        name = parse_name(os.path.basename(directory))
-        assert name is not None
+    for base, name in captures(places, experiment.uuid):
         if trial_id is not None and name.trial_id != trial_id:
             continue
         highest[name.trial_id] = max(name.index, highest.get(name.trial_id, -1))
-        if directory in known:
+        if base in known:
             continue
-        staged = _examine(directory, name, experiment)
+        staged = _examine(base, name, experiment)
         if staged is not None:
             complete.append(staged)
     if trial_id is None:
         for directory in abandoned_scratch(places, experiment.uuid):
-            _remove(directory, "its process has ended before it was captured")
+            log.info("removing %s: its process has ended before it was captured", directory)
+            posix.remove_tree(directory)
     complete.sort(key=lambda each: (each.intent.trial_id, each.intent.index, each.intent.rank))
     return Found(complete, highest)
+
+
+def sweep_drafts(places: list[str], uuid: str) -> None:
+    """Remove unfinished copies that an earlier keeper of the experiment left in staging."""
+    for path in drafts(places, uuid):
+        posix.remove_tree(path)
 
 
 def sweep_trials(experiment_path: str) -> None:
@@ -87,42 +92,40 @@ def report_others(places: list[str], mine: str) -> None:
         for uuid in sorted(os.listdir(place)):
             if uuid == mine:
                 continue
-            for directory in staged_directories([place], uuid):
-                staged = intents.read(directory)
+            for base, _name in captures([place], uuid):
+                staged = intents.read(base)
                 if staged is None or staged.captured is None:
                     continue
                 if is_alive(staged.intent.pid, staged.intent.started):
                     continue  # its own keeper has it
-                nbytes = sum(file.size for file in staged.captured.files)
                 log.warning(
                     "%s holds a captured checkpoint of experiment %s that was never committed: %s "
-                    "bytes, %.0f minutes old. Restore that experiment to commit it, or delete the "
-                    "directory",
-                    directory, staged.intent.experiment.path, f"{nbytes:,}",
-                    (time.time() - staged.captured.at) / 60,
+                    "bytes, %.0f minutes old. Restore that experiment to commit it, or delete %s.*",
+                    base, staged.intent.experiment.path, f"{staged.captured.nbytes:,}",
+                    (time.time() - staged.captured.at) / 60, base,
                 )
 
 
 def _examine(
-    directory: str, name: IntentName, experiment: ExperimentRef
+    base: str, name: IntentName, experiment: ExperimentRef
 ) -> Staged | None:
     """A capture to commit, or None for one that is not ours, under way, or was swept."""
-    staged = intents.read(directory)
+    staged = intents.read(base)
     if staged is None:
         if not is_alive(name.pid, name.started):
-            _remove(directory, "its process was killed before it captured anything")
+            _remove(base, "its process was killed before it captured anything")
         return None
     intent = staged.intent
     if not intent.experiment.is_same(experiment):
-        log.info("%s belongs to %s and is left alone", directory, intent.experiment.path)
+        log.info("%s belongs to %s and is left alone", base, intent.experiment.path)
         return None
     if staged.captured is None:
         if not is_alive(intent.pid, intent.started) or intent.boot != boot_id():
-            _remove(directory, f"its capture by process {intent.pid} was never completed")
+            _remove(base, f"its capture by process {intent.pid} was never completed")
         return None
     if intent.boot != boot_id():
         _remove(
-            directory,
+            base,
             f"checkpoint {intent.index} of trial {intent.trial_id} was captured but not committed "
             "when the machine went down, so its bytes may be damaged",
         )
@@ -130,9 +133,9 @@ def _examine(
     return staged
 
 
-def _remove(directory: str, reason: str) -> None:
-    log.warning("removing %s from staging: %s", directory, reason)
+def _remove(base: str, reason: str) -> None:
+    log.warning("removing %s from staging: %s", base, reason)
     try:
-        posix.remove_tree(directory)
+        intents.remove(base)
     except OSError as error:
-        log.warning("%s could not be removed: %s", directory, error)
+        log.warning("%s could not be removed: %s", base, error)

@@ -48,11 +48,16 @@ class Room:
         )
         self.nbytes = 0
 
-    def reserve(self, key: RoomKey, nbytes: int, granted: Callable[[float], None]) -> None:
-        """Call ``granted`` with the seconds waited, at once or when there is room; in order."""
+    def reserve(self, key: RoomKey, nbytes: int, granted: Callable[[float], None]) -> bool:
+        """Call ``granted`` with the seconds waited, at once or when there is room; in order.
+
+        Returns:
+            Whether it was called at once.
+        """
         self.release(key)
         self._waiting[key] = (nbytes, time.monotonic(), granted)
         self._admit()
+        return key not in self._waiting
 
     def take(self, key: RoomKey, nbytes: int) -> None:
         """Count bytes that are there already."""

@@ -219,12 +219,13 @@ class Keeper:
         """In the search thread: find what is in staging, and guard it again."""
         experiment = message.experiment
         places = self._places(experiment.path)
+        recovery.sweep_drafts(places, experiment.uuid)
         found = recovery.find(places, experiment)
         for staged in found.complete:
             assert staged.captured is not None
             leased = [file.path for file in staged.captured.files if file.way == "leased"]
-            if leased and os.path.isdir(staged.files):
-                self._leases.take(staged.directory, leased, ())
+            if leased and os.path.isdir(staged.tree):
+                self._leases.take(staged.base, leased, ())
         if message.epoch > 1:
             recovery.sweep_trials(experiment.path)
         self._loop.post(partial(self._on_recovered, experiment.uuid, found))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Collection
+import stat
+import time
+from collections.abc import Callable
 
 from milepost.errors import StorageError
 from milepost.keeper import intent as intents
 from milepost.keeper.connection import KeeperConnection
 from milepost.keeper.copying import Copier
-from milepost.keeper.intent import FILES_NAME, CapturedFile, Intent, IntentName
-from milepost.keeper.place import Places
+from milepost.keeper.intent import FILES_SUFFIX, CapturedFile, FileList, Intent
+from milepost.keeper.place import DRAFT_SUFFIX, PLACES, Places
 from milepost.keeper.protocol import Abandoned, Lease, Leased, Reserve, Reserved
 from milepost.keeper.source import Source, SourceFile
 from milepost.storage import posix
@@ -23,10 +25,11 @@ SMALL_BYTES = 1 << 20
 SMALL_FILES = 8
 PATIENCE_S = 1.0
 REMIND_S = 30.0
-_LEASE_WAIT_S = 30.0
+_ANSWER_S = 30.0
 _NOT_LINKABLE = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 )
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOT_MOVABLE = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EBUSY})
 
 
@@ -41,9 +44,8 @@ class Means:
 
     def candidates(self, source: Source) -> list[int]:
         """Which of the places to try for a capture without copies, the likeliest first."""
-        numbers = range(len(self.places.for_source(source.directory)))
         works = self._works.get(source.device, 0)
-        return [] if works is None else sorted(numbers, key=lambda number: number != works)
+        return [] if works is None else sorted(range(PLACES), key=lambda each: each != works)
 
     def learn(self, source: Source, number: int | None) -> None:
         """Remember which place works for files from this file system, or that none does."""
@@ -51,25 +53,24 @@ class Means:
 
 
 class Taking:
-    """One capture: from the intent's directory to the captured files.
+    """One capture: from the intent to the captured files.
 
     Attributes:
-        directory: the intent's directory; empty before it exists.
+        base: the capture's path in staging without suffix; empty before there is one.
         moved: whether the source directory itself was renamed into staging.
         waited_s: how long it waited for room.
     """
 
     def __init__(self, means: Means, source: Source, intent: Intent) -> None:
-        self.directory = ""
+        self.base = ""
         self.moved = False
         self.waited_s = 0.0
         self._means = means
         self._source = source
         self._intent = intent
-        self._places = means.places.for_source(source.directory)
         self._told_keeper = False
 
-    def run(self, owned: bool) -> tuple[CapturedFile, ...]:
+    def run(self, owned: bool) -> FileList:
         """Capture by the best way that applies, and return what was captured.
 
         Raises:
@@ -77,7 +78,13 @@ class Taking:
         """
         source = self._source
         if source.nbytes <= SMALL_BYTES and len(source.files) <= SMALL_FILES:
-            return self._copy()
+            return self._pack()
+        captured = FileList(files=self._take(owned), at=time.time())
+        intents.complete(self.base, captured)
+        return captured
+
+    def _take(self, owned: bool) -> tuple[CapturedFile, ...]:
+        source = self._source
         candidates = self._means.candidates(source)
         if owned and self._is_movable():
             for number in candidates:
@@ -90,67 +97,102 @@ class Taking:
                 self._means.learn(source, number)
                 return self._secure_linked(linked)
         self._means.learn(source, None)
-        self._exchange(Reserve(index=self._intent.index, nbytes=source.nbytes))
-        return self._copy()
+        self._enter(0, self._write_intent)
+        self._make_tree(self.base)
+        self._ask(Reserve(index=self._intent.index, nbytes=source.nbytes))
+        return self._listed("copied", self._copy_files(source.files))
 
     def undo(self) -> None:
         """Remove what this capture made; a source that was moved goes back where it was."""
-        if not self.directory:
+        if not self.base:
             return
         try:
             if self.moved and not os.path.lexists(self._source.directory):
                 posix.rename(self._root, self._source.directory)
-            posix.remove_tree(self.directory)
+            intents.remove(self.base)
         except OSError as error:
-            log.warning("%s could not be removed and is left to a sweep: %s", self.directory, error)
+            log.warning("%s could not be removed and is left to a sweep: %s", self.base, error)
         if self._told_keeper:
-            self._means.keeper.abandon(
-                Abandoned(directory=self.directory, index=self._intent.index)
-            )
+            self._means.keeper.abandon(Abandoned(base=self.base, index=self._intent.index))
 
-    # --- the intent ----------------------------------------------------------------------------
+    # --- the record ----------------------------------------------------------------------------
 
     @property
     def _root(self) -> str:
-        return os.path.join(self.directory, FILES_NAME)
+        return self.base + FILES_SUFFIX
 
-    def _begin(self, number: int, tree: bool = True) -> bool:
-        """Write the intent in a place; False where that place cannot be used."""
-        intent = self._intent
+    def _enter(self, number: int, first: Callable[[str], None]) -> None:
+        """Make the first file or directory of this capture in a place, and the place if need be.
+
+        Raises:
+            StorageError: the node root's own staging cannot be used.
+            OSError: another place cannot be used.
+        """
+        places = self._means.places
+        place = places.for_source(self._source.directory, number)
+        self.base = places.base(place, self._intent.name)
         try:
-            name = IntentName(
-                intent.trial_id,
-                intent.attempt,
-                intent.index,
-                intent.rank,
-                intent.pid,
-                intent.started,
-            )
-            self.directory = self._means.places.create(self._places[number], name)
-            intents.write(self.directory, intent)
-            if tree:
-                self._make_tree()
-        except StorageError:
-            raise
+            try:
+                first(self.base)
+            except FileNotFoundError:
+                places.prepare(place)
+                first(self.base)
+        except OSError as error:
+            if isinstance(error, StorageError) or error.errno in _FULL:
+                raise
+            raise places.explain(place, error) from error
+
+    def _try_enter(self, number: int, first: Callable[[str], None]) -> bool:
+        """As :meth:`_enter`; False where the place cannot be used, unless it is the node root."""
+        try:
+            self._enter(number, first)
         except OSError as error:
             if number == 0:
                 raise
-            log.debug("%s cannot stage checkpoints: %s", self._places[number], error)
+            log.debug("%s cannot be used to stage checkpoints: %s", self.base, error)
             self._forget()
             return False
         return True
 
-    def _make_tree(self) -> None:
-        posix.mkdir(self._root)
+    def _write_intent(self, base: str) -> None:
+        intents.write(base, self._intent)
+
+    def _make_tree(self, base: str) -> None:
+        root = base + FILES_SUFFIX
+        posix.mkdir(root)
         for path in self._source.directories:
-            posix.mkdir(os.path.join(self._root, path))
+            posix.mkdir(os.path.join(root, path))
         for path, target in self._source.links:
-            posix.symlink(target, os.path.join(self._root, path))
+            posix.symlink(target, os.path.join(root, path))
 
     def _forget(self) -> None:
-        if self.directory:
-            posix.remove_tree(self.directory)
-            self.directory = ""
+        intents.remove(self.base)
+        self.base = ""
+
+    # --- packed --------------------------------------------------------------------------------
+
+    def _pack(self) -> FileList:
+        """Copy a small checkpoint into its record."""
+        contents, files = [], []
+        for file in self._source.files:
+            contents.append(_content(file.where))
+            files.append(
+                CapturedFile(
+                    path=file.path,
+                    size=len(contents[-1]),
+                    way="copied",
+                    executable=bool(file.info.st_mode & stat.S_IXUSR),
+                )
+            )
+        captured = FileList(
+            files=tuple(files),
+            at=time.time(),
+            packed=True,
+            directories=tuple(self._source.directories),
+            links=tuple(self._source.links),
+        )
+        self._enter(0, lambda base: intents.write_packed(base, self._intent, captured, contents))
+        return captured
 
     # --- moved ---------------------------------------------------------------------------------
 
@@ -164,7 +206,7 @@ class Taking:
         return here != real and not here.startswith(real + os.sep)
 
     def _rename(self, number: int) -> bool:
-        if not self._begin(number, tree=False):
+        if not self._try_enter(number, self._write_intent):
             return False
         try:
             posix.rename(self._source.directory, self._root)
@@ -187,7 +229,7 @@ class Taking:
         ways = dict.fromkeys((file.path for file in shared), "leased")
         for path in self._unsafe(shared, single):
             where = os.path.join(self._root, path)
-            aside = os.path.join(self.directory, "copied")
+            aside = f"{self.base}{DRAFT_SUFFIX}{os.lstat(where).st_ino}"
             ways[path] = self._means.copier.copy([(where, aside)], 0)[0]
             posix.replace(aside, where)
         return self._listed("moved", ways)
@@ -196,13 +238,14 @@ class Taking:
 
     def _link(self, number: int) -> list[SourceFile] | None:
         """Link the files into a place; those that were, or None if it is the wrong place."""
-        if not self._begin(number):
+        if not self._try_enter(number, self._make_tree):
             return None
+        root = self._root
         linked: list[SourceFile] = []
         crossed = False
         for file in self._source.files:
             try:
-                posix.link(file.where, os.path.join(self._root, file.path))
+                posix.link(file.where, f"{root}/{file.path}")
             except OSError as error:
                 if error.errno not in _NOT_LINKABLE:
                     raise
@@ -217,78 +260,95 @@ class Taking:
         return linked
 
     def _secure_linked(self, linked: list[SourceFile]) -> tuple[CapturedFile, ...]:
-        unsafe = self._unsafe(linked, [])
+        # Until the intent is there, a dead process leaves links that are swept by their name.
+        unsafe = self._unsafe(linked, [], meanwhile=lambda: self._write_intent(self.base))
         for path in unsafe:
             posix.unlink(os.path.join(self._root, path))
         leased = {file.path for file in linked} - unsafe
         left = [file for file in self._source.files if file.path not in leased]
         return self._listed("leased", self._copy_files(left))
 
-    def _unsafe(self, hold: list[SourceFile], check: list[SourceFile]) -> set[str]:
+    def _unsafe(
+        self,
+        hold: list[SourceFile],
+        check: list[SourceFile],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> set[str]:
         """Have the keeper make room and guard staged files; those that must be copied instead."""
         held, checked = tuple(each.path for each in hold), tuple(each.path for each in check)
-        leased = self._exchange(
-            Reserve(index=self._intent.index, nbytes=self._source.nbytes),
-            Lease(directory=self.directory, hold=held, check=checked),
+        reply = self._ask(
+            Lease(
+                index=self._intent.index,
+                nbytes=self._source.nbytes,
+                base=self.base,
+                hold=held,
+                check=checked,
+            ),
+            meanwhile,
         )
-        if leased is None:
+        if not isinstance(reply, Leased):
             return {*held, *checked}
-        return {path for path, safe in zip(held + checked, leased.safe, strict=True) if not safe}
+        return {path for path, safe in zip(held + checked, reply.safe, strict=True) if not safe}
 
     # --- copied --------------------------------------------------------------------------------
 
-    def _copy(self) -> tuple[CapturedFile, ...]:
-        self._begin(0)
-        return self._listed("copied", self._copy_files(self._source.files))
-
     def _copy_files(self, files: list[SourceFile]) -> dict[str, str]:
-        pairs = [(file.where, os.path.join(self._root, file.path)) for file in files]
+        root = self._root
+        pairs = [(file.where, f"{root}/{file.path}") for file in files]
         nbytes = sum(file.info.st_size for file in files)
         ways = self._means.copier.copy(pairs, nbytes)
         return {file.path: way for file, way in zip(files, ways, strict=True)}
 
     def _listed(self, usual: str, ways: dict[str, str]) -> tuple[CapturedFile, ...]:
         """The captured files as they are in staging now: sizes and times to compare with later."""
+        root = self._root
         found = []
         for file in self._source.files:
-            info = os.lstat(os.path.join(self._root, file.path))
+            info = os.lstat(f"{root}/{file.path}")
             found.append(
                 CapturedFile(
                     path=file.path,
                     size=info.st_size,
-                    mtime_ns=info.st_mtime_ns,
-                    way=ways.get(file.path, usual),
+                    way=(way := ways.get(file.path, usual)),
+                    mtime_ns=info.st_mtime_ns if way == "leased" else 0,
                 )
             )
         return tuple(found)
 
     # --- the keeper ----------------------------------------------------------------------------
 
-    def _exchange(self, reserve: Reserve, lease: Lease | None = None) -> Leased | None:
-        """Wait for room, and for an answer about the leases; None if no keeper gives one."""
+    def _ask(
+        self, request: Reserve | Lease, meanwhile: Callable[[], None] | None = None
+    ) -> Reserved | Leased | None:
         self._told_keeper = True
-        replies = self._means.keeper.exchange(
-            [reserve] if lease is None else [reserve, lease], waiting=self._waiting
-        )
-        reserved, leased = replies.get(Reserved), replies.get(Leased)
-        if isinstance(reserved, Reserved):
-            self.waited_s += reserved.waited_s
-        return leased if isinstance(leased, Leased) else None
+        reply = self._means.keeper.ask(request, waiting=self._waiting, meanwhile=meanwhile)
+        if reply is not None:
+            self.waited_s += reply.waited_s
+        return reply
 
-    def _waiting(self, waited_s: float, missing: Collection[type]) -> float | None:
-        """Say what is waited for; after a while do without leases, by copying."""
+    def _waiting(self, waited_s: float, staged_bytes: int | None) -> float | None:
+        """Say what is waited for; after a while do without a keeper that does not answer."""
         what = f"checkpoint {self._intent.index} of trial {self._intent.trial_id}"
-        if Leased in missing:
-            if waited_s < _LEASE_WAIT_S:
-                return _LEASE_WAIT_S - waited_s
-            log.warning("the keeper has not answered for %.0f s; %s is copied", waited_s, what)
+        if staged_bytes is None:
+            if waited_s < _ANSWER_S:
+                return _ANSWER_S - waited_s
+            log.warning("no keeper has answered for %.0f s; %s is copied", waited_s, what)
             return None
-        if waited_s == 0:
-            return PATIENCE_S
         log.warning(
-            "report waits for %.0f s now: staging has no room for the %s bytes of %s until earlier "
-            "checkpoints are committed. Storage is slower than the reports, or "
+            "report waits, for %.0f s now: %s bytes are in staging, and there is no room for %s "
+            "more of %s until they are committed. Storage is slower than the reports, or "
             "MILEPOST_STAGING_BYTES is small",
-            waited_s, f"{self._source.nbytes:,}", what,
+            waited_s, f"{staged_bytes:,}", f"{self._source.nbytes:,}", what,
         )
         return REMIND_S
+
+
+def _content(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := os.read(fd, SMALL_BYTES + 1):
+            pieces.append(piece)
+    finally:
+        os.close(fd)
+    return b"".join(pieces)
