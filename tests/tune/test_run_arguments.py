@@ -52,7 +52,7 @@ def test_resuming_is_refused_when_there_is_something(tmp_path: Path, asked: Any)
 
 def test_older_checkpoint_arguments_are_translated() -> None:
     """Each of the four becomes its field of CheckpointConfig, with a DeprecationWarning."""
-    with pytest.warns(DeprecationWarning) as warned:
+    with pytest.warns(DeprecationWarning, match="is deprecated: use") as warned:
         config = deprecated.checkpoint_config(
             tune.CheckpointConfig(num_to_keep=9),
             keep_checkpoints_num=3,
