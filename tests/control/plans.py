@@ -1,0 +1,123 @@
+"""Makes plans of small runs on real workers, a real keeper and a real journal."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from milepost.api.callback import Callback
+from milepost.api.resources import placement_group_of
+from milepost.api.search_algorithm import SearchAlgorithm, TrialSpec
+from milepost.api.session import ClusterResources
+from milepost.control.controller import run
+from milepost.control.outcome import RunOutcome
+from milepost.control.plan import RunPlan
+from milepost.journal import experiment
+from milepost.tune.schedulers import FIFOScheduler
+
+
+class Listed(SearchAlgorithm):
+    """Proposes given configs, and notes what it is told."""
+
+    def __init__(self, configs: list[dict[str, Any]], ahead: int = 10) -> None:
+        self._left = iter([*enumerate(configs)])
+        self._next: tuple[int, dict[str, Any]] | None = next(self._left, None)
+        self._total = len(configs)
+        self._ahead = ahead
+        self.told: list[tuple[Any, ...]] = []
+
+    @property
+    def total_samples(self) -> int:
+        return self._total
+
+    @property
+    def trials_ahead(self) -> int:
+        return self._ahead
+
+    def next_trial(self) -> TrialSpec | None:
+        if self._next is None or self._finished:
+            self.set_finished()
+            return None
+        number, config = self._next
+        self._next = next(self._left, None)
+        return TrialSpec(f"t{number}", config, dict(config), str(number))
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self.told.append(("result", trial_id, result["training_iteration"]))
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        last = None if result is None else result.get("training_iteration")
+        self.told.append(("complete", trial_id, last, error))
+
+
+class Notes(Callback):
+    """Notes hooks as ``(name, trial_id, ...)``."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Any, ...]] = []
+
+    def on_trial_start(self, trial: Any, **info: Any) -> None:
+        self.said.append(("start", trial.trial_id, trial.status))
+
+    def on_trial_result(self, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self.said.append(("result", trial.trial_id, result["training_iteration"]))
+
+    def on_checkpoint(self, trial: Any, checkpoint: Any, **info: Any) -> None:
+        self.said.append(("checkpoint", trial.trial_id, Path(checkpoint.path).name))
+
+    def on_trial_save(self, trial: Any, **info: Any) -> None:
+        self.said.append(("save", trial.trial_id))
+
+    def on_trial_recover(self, trial: Any, **info: Any) -> None:
+        self.said.append(("recover", trial.trial_id, trial.has_checkpoint()))
+
+    def on_trial_complete(self, trial: Any, **info: Any) -> None:
+        self.said.append(("complete", trial.trial_id, trial.status))
+
+    def on_trial_error(self, trial: Any, **info: Any) -> None:
+        self.said.append(("error", trial.trial_id, trial.status))
+
+    def on_experiment_end(self, **info: Any) -> None:
+        self.said.append(("end",))
+
+
+_counter = itertools.count()
+
+
+def plan(
+    tmp_path: Path,
+    trainable: Any,
+    configs: list[dict[str, Any]] | None = None,
+    *,
+    cpus: float = 2,
+    gpus: tuple[str, ...] = (),
+    resources: Any = None,
+    **fields: Any,
+) -> RunPlan:
+    """A plan with one trial per config; fields are those of :class:`RunPlan`."""
+    path = tmp_path / f"run-{next(_counter)}"
+    fields.setdefault("search", Listed([{}] if configs is None else configs))
+    return RunPlan(
+        **{
+            "experiment": experiment.create(str(path), name=path.name, trainable="f"),
+            "trainable": trainable,
+            "trainable_name": "f",
+            "kind": "class" if isinstance(trainable, type) else "function",
+            "scheduler": FIFOScheduler(),
+            "resources": resources or (lambda config: placement_group_of(None)),
+            "cluster": ClusterResources(cpus, gpus),
+            "name_of": lambda trial: f"f_{trial.trial_id}",
+            "dirname_of": lambda trial: f"f_{trial.trial_id}",
+            "projections": frozenset({"json"}),
+            "verbose": 0,
+            **fields,
+        }
+    )
+
+
+def run_plan(*args: Any, **fields: Any) -> RunOutcome:
+    """Make a plan and carry it out."""
+    return run(plan(*args, **fields))

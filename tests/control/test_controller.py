@@ -1,0 +1,668 @@
+"""Runs of the controller with real workers, a real keeper and a real journal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plans import Listed, Notes, plan, run_plan
+
+from milepost import tune
+from milepost.api.callback import Callback
+from milepost.api.checkpoint_config import CheckpointConfig
+from milepost.api.failure_config import FailureConfig
+from milepost.api.resources import placement_group_of
+from milepost.api.scheduler import TrialScheduler
+from milepost.api.stopper import Stopper
+from milepost.control import timing
+from milepost.control.controller import run
+from milepost.errors import ActorDiedError, RayTaskError, TuneError
+from milepost.journal import replay
+
+
+def save(number: int) -> tune.Checkpoint:
+    """A checkpoint that holds a number."""
+    directory = tempfile.mkdtemp()
+    Path(directory, "number").write_text(str(number))
+    return tune.Checkpoint.from_directory(directory)
+
+
+def saved() -> int | None:
+    """The number in the checkpoint that this trial starts from."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as directory:
+        return int(Path(directory, "number").read_text())
+
+
+def count(config: dict[str, Any]) -> None:
+    """Report 1, 2, 3 with a checkpoint each, going on where it was."""
+    for number in range((saved() or 0) + 1, 4):
+        tune.report({"number": number, "pid_": os.getpid()}, checkpoint=save(number))
+
+
+def rows(record: Any) -> list[dict[str, Any]]:
+    lines = Path(record.directory, "result.json").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+# --- a trial's life --------------------------------------------------------------------------
+
+
+def test_what_a_trial_leaves(tmp_path: Path) -> None:
+    """Rows, checkpoints, analysis and last row are in the record and on disk."""
+    (record,) = run_plan(tmp_path, count, [{"x": 1}]).trials
+    assert record.status == "TERMINATED"
+    assert record.error is None
+    assert record.last_row["number"] == 3
+    assert record.last_row["done"] is True
+    assert record.last_row["config"] == {"x": 1}
+    assert record.last_row["experiment_tag"] == "0"
+    assert [index for index, _, _ in record.checkpoints] == [0, 1, 2]
+    assert [row["number"] for _, _, row in record.checkpoints] == [1, 2, 3]
+    assert record.latest is not None
+    assert record.latest[0] == 2
+    assert record.analysis["number"] == {
+        "max": 3, "min": 1, "avg": 2, "last": 3, "last-5-avg": 2, "last-10-avg": 2,
+    }  # fmt: skip
+    assert "pid" not in record.analysis
+    logged = rows(record)
+    assert [row["number"] for row in logged] == [1, 2, 3]
+    assert not any(row["done"] for row in logged), "it ended by itself, after its last row"
+    assert "experiment_tag" not in logged[-1]
+
+
+def test_hooks_around_checkpoints(tmp_path: Path) -> None:
+    """A result is told before its checkpoint, and the end after the last commit."""
+    notes = Notes()
+    search = Listed([{}])
+    run_plan(tmp_path, count, search=search, callbacks=[notes])
+    assert notes.said[0] == ("start", "t0", "PENDING")
+    assert notes.said[-2:] == [("complete", "t0", "TERMINATED"), ("end",)]
+    for number in (1, 2, 3):
+        name = f"checkpoint_{number - 1:06d}"
+        assert notes.said.index(("result", "t0", number)) < notes.said.index(
+            ("checkpoint", "t0", name)
+        )
+        at = notes.said.index(("checkpoint", "t0", name))
+        assert notes.said[at + 1] == ("save", "t0")
+    assert search.told == [*(("result", "t0", n) for n in (1, 2, 3)), ("complete", "t0", 3, False)]
+
+
+class Mutating(Callback):
+    """Adds to each result, and sees the trial as it was before."""
+
+    def __init__(self) -> None:
+        self.before: list[Any] = []
+
+    def on_trial_result(self, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self.before.append(trial.last_result.get("number"))
+        result["added"] = result["number"] * 10
+
+
+def test_callbacks_change_results(tmp_path: Path) -> None:
+    """What a callback adds is in the journal, the files and the record."""
+    callback = Mutating()
+    (record,) = run_plan(tmp_path, count, callbacks=[callback]).trials
+    assert callback.before == [None, 1, 2]
+    assert record.last_row["added"] == 30
+    assert record.analysis["added"]["max"] == 30
+    assert [row["added"] for row in rows(record)] == [10, 20, 30]
+
+
+class Failing(Callback):
+    """Cannot stand checkpoints."""
+
+    def on_checkpoint(self, **info: Any) -> None:
+        raise RuntimeError("no checkpoints here")
+
+
+def test_a_failing_on_checkpoint_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The checkpoint is committed all the same."""
+    (record,) = run_plan(tmp_path, count, callbacks=[Failing()]).trials
+    assert len(record.checkpoints) == 3
+    assert sum("no checkpoints here" in (r.exc_text or "") for r in caplog.records) == 3
+
+
+# --- ends of functions -----------------------------------------------------------------------
+
+
+class Seeing(Stopper):
+    """Notes the results that it is asked about."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, bool]] = []
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.seen.append((result["training_iteration"], result["done"]))
+        return False
+
+    def stop_all(self) -> bool:
+        return False
+
+
+def test_stoppers_see_the_end_of_a_function(tmp_path: Path) -> None:
+    """When a function returns, its last result is judged again, and it is done."""
+    stopper = Seeing()
+    run_plan(tmp_path, count, stopper=stopper)
+    assert stopper.seen == [(1, False), (2, False), (3, False), (3, True)]
+
+
+def test_a_function_that_never_reports(tmp_path: Path) -> None:
+    """It has ended well, and its row tells only where it ran."""
+
+    def nothing(config: dict[str, Any]) -> None:
+        pass
+
+    (record,) = run_plan(tmp_path, nothing, [{"x": 1}]).trials
+    assert record.status == "TERMINATED"
+    assert set(record.last_row) == {
+        "trial_id", "date", "timestamp", "pid", "hostname", "node_ip", "config", "done",
+        "experiment_tag",
+    }  # fmt: skip
+    assert record.analysis == {}
+
+
+@pytest.mark.parametrize(("config", "passes"), [({"a": 1}, True), ({"a": 1, "b": 2}, False)])
+def test_the_metric_of_a_function_that_never_reports(
+    tmp_path: Path, config: dict[str, Any], *, passes: bool
+) -> None:
+    """As in Ray, a config of two values counts as a result without the metric."""
+
+    def nothing(config: dict[str, Any]) -> None:
+        pass
+
+    made = plan(tmp_path, nothing, [config], metric="loss", mode="min")
+    if passes:
+        assert run(made).trials[0].status == "TERMINATED"
+    else:
+        with pytest.raises(TuneError, match="loss"):
+            run(made)
+
+
+def test_reporting_done_ends_a_trial(tmp_path: Path) -> None:
+    """The row that says done is the last."""
+
+    def until(config: dict[str, Any]) -> None:
+        for number in range(10):
+            tune.report({"number": number, "done": number == 2})
+
+    (record,) = run_plan(tmp_path, until).trials
+    assert [row["number"] for row in rows(record)] == [0, 1, 2]
+    assert rows(record)[-1]["done"] is True
+
+
+def test_what_cannot_be_stopped_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trial that hangs in its clean-up has ended all the same, after its patience."""
+    monkeypatch.setenv("TUNE_FORCE_TRIAL_CLEANUP_S", "0.2")
+
+    def hangs(config: dict[str, Any]) -> None:
+        try:
+            tune.report({"number": 1})
+        finally:
+            threading.Event().wait()
+
+    (record,) = run_plan(tmp_path, hangs, criteria={"number": 1}).trials
+    assert record.status == "TERMINATED"
+    assert "killing it" in caplog.text
+
+
+def test_errors_in_clean_up_change_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trial that was told to stop has stopped, whatever becomes of its process then."""
+
+    def raises(config: dict[str, Any]) -> None:
+        try:
+            tune.report({"number": 1}, checkpoint=save(1))
+        finally:
+            os._exit(3)
+
+    (record,) = run_plan(tmp_path, raises, criteria={"number": 1}).trials
+    assert (record.status, record.error) == ("TERMINATED", None)
+    assert len(record.checkpoints) == 1
+    assert "exit code 3" in caplog.text
+
+
+# --- failures ----------------------------------------------------------------------------------
+
+
+class CustomError(Exception):
+    """An error of the user's."""
+
+
+def fails_once(config: dict[str, Any]) -> None:
+    """Fail after the second of three reports, the first time."""
+    start = saved() or 0
+    for number in range(start + 1, 4):
+        tune.report({"number": number}, checkpoint=save(number))
+        if number == 2 and not start:
+            raise CustomError("once")
+
+
+def test_a_retry_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """No iteration is repeated or missing, counters go on, and a failure leaves its files."""
+    notes = Notes()
+    (record,) = run_plan(
+        tmp_path, fails_once, callbacks=[notes], failure=FailureConfig(max_failures=1)
+    ).trials
+    assert record.status == "TERMINATED"
+    assert record.failures == 1
+    assert [row["number"] for row in rows(record)] == [1, 2, 3]
+    assert [row["training_iteration"] for row in rows(record)] == [1, 2, 3]
+    assert [row["iterations_since_restore"] for row in rows(record)] == [1, 2, 1]
+    assert ("recover", "t0", True) in notes.said
+    assert "once" in Path(record.directory, "error.txt").read_text()
+
+
+def test_an_error_of_the_user(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is an instance of the user's type and of ours, logged with its traceback."""
+    notes = Notes()
+    search = Listed([{}])
+    (record,) = run_plan(tmp_path, fails_once, search=search, callbacks=[notes]).trials
+    assert record.status == "ERROR"
+    assert isinstance(record.error, CustomError)
+    assert isinstance(record.error, RayTaskError)
+    assert "fails_once" in caplog.text
+    assert record.last_row["number"] == 2
+    assert ("error", "t0", "ERROR") in notes.said
+    assert search.told[-1] == ("complete", "t0", None, True)
+    assert len(record.checkpoints) == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (lambda: os._exit(3), "exit code 3"),
+        (lambda: os.kill(os.getpid(), 9), r"signal 9 \(SIGKILL\)"),
+        (lambda: os.kill(os.getpid(), 11), r"signal 11 \(SIGSEGV\)"),
+    ],
+)
+def test_a_dead_worker(tmp_path: Path, how: Any, told: str) -> None:
+    """The record says how the process ended; rows and checkpoints until then are kept."""
+
+    def dies(config: dict[str, Any]) -> None:
+        tune.report({"number": 1}, checkpoint=save(1))
+        how()
+
+    (record,) = run_plan(tmp_path, dies).trials
+    assert isinstance(record.error, ActorDiedError)
+    assert record.error.args[0].startswith("The worker process")
+    with pytest.raises(ActorDiedError, match=told):
+        raise record.error
+    assert len(record.checkpoints) == 1
+
+
+def test_errors_that_cannot_be_pickled(tmp_path: Path) -> None:
+    """The text stays when the exception itself cannot travel."""
+
+    class Odd(Exception):
+        def __init__(self) -> None:
+            super().__init__("odd one")
+            self.lock = threading.Lock()
+
+    def raises(config: dict[str, Any]) -> None:
+        raise Odd
+
+    (record,) = run_plan(tmp_path, raises).trials
+    assert isinstance(record.error, RayTaskError)
+    assert "odd one" in str(record.error)
+
+
+def test_fail_fast_raise(tmp_path: Path) -> None:
+    """The user's own error comes out of the run, after its clean-up."""
+    notes = Notes()
+    with pytest.raises(CustomError, match="once"):
+        run_plan(tmp_path, fails_once, callbacks=[notes], failure=FailureConfig(fail_fast="raise"))
+    assert notes.said[-1] == ("end",)
+
+
+class Breaks(TrialScheduler):
+    """Fails at a result."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        raise CustomError("scheduler is broken")
+
+
+def test_errors_of_driver_code(tmp_path: Path) -> None:
+    """They end the run as TuneError with the traceback, or as they are with fail_fast."""
+    made = plan(tmp_path, count, scheduler=Breaks())
+    with pytest.raises(TuneError, match="scheduler is broken") as caught:
+        run(made)
+    assert "on_trial_result" in str(caught.value)
+    assert replay.image(made.experiment.path).closed == "failed"
+    with pytest.raises(CustomError):
+        run_plan(tmp_path, count, scheduler=Breaks(), failure=FailureConfig(fail_fast="raise"))
+
+
+class Vague(TrialScheduler):
+    """Decides something that nobody knows."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return "PAUS"
+
+
+def test_an_unknown_decision(tmp_path: Path) -> None:
+    """The error names it and what was probably meant."""
+    with pytest.raises(TuneError, match=r"'PAUS'.*'PAUSE'"):
+        run_plan(tmp_path, count, scheduler=Vague())
+
+
+# --- schedulers ----------------------------------------------------------------------------------
+
+
+class Turns(TrialScheduler):
+    """Pauses each trial after each result, so that they take turns."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return self.PAUSE
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        return tune_controller.first_waiting_trial()
+
+
+def test_paused_trials_go_on_in_new_processes(tmp_path: Path) -> None:
+    """Two functions share one CPU, each going on from its checkpoint."""
+    outcome = run_plan(tmp_path, count, [{"x": 0}, {"x": 1}], cpus=1, scheduler=Turns())
+    for record in outcome.trials:
+        assert [row["number"] for row in rows(record)] == [1, 2, 3]
+        assert len({row["pid_"] for row in rows(record)}) == 3
+        assert [index for index, _, _ in record.checkpoints] == [0, 1, 2]
+
+
+class Counter(tune.Trainable):
+    """Counts its steps and can save them."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.steps = 0
+
+    def step(self) -> dict[str, Any]:
+        self.steps += 1
+        return {"steps": self.steps, "pid_": os.getpid(), "x": self.config.get("x")}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.steps = checkpoint["steps"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.steps = 0
+        return True
+
+
+def test_a_paused_class_saves_first(tmp_path: Path) -> None:
+    """Its steps go on, also when checkpoints are switched off otherwise."""
+    (record,) = run_plan(tmp_path, Counter, cpus=1, scheduler=Turns(), criteria={"steps": 3}).trials
+    assert [row["steps"] for row in rows(record)] == [1, 2, 3]
+
+
+def test_reused_workers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One process runs all trials; what it prints belongs to the trial that runs."""
+
+    class Printing(Counter):
+        def step(self) -> dict[str, Any]:
+            row = super().step()
+            print(f"x is {self.config['x']}")
+            return row
+
+    outcome = run_plan(
+        tmp_path,
+        Printing,
+        [{"x": n} for n in range(4)],
+        cpus=1,
+        reuse_actors=True,
+        criteria={"steps": 2},
+        log_to_file=("out.txt", None),
+    )
+    assert len({row["pid_"] for record in outcome.trials for row in rows(record)}) == 1
+    shown = capfd.readouterr().out
+    for number, record in enumerate(outcome.trials):
+        assert record.last_row["steps"] == 2
+        assert Path(record.directory, "out.txt").read_text() == f"x is {number}\n" * 2
+        assert shown.count(f"(f_t{number} pid={record.last_row['pid']}) x is {number}\n") == 2
+
+
+class Meddling(TrialScheduler):
+    """At t0's second result, ends t1, pauses and changes t2."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if trial.trial_id == "t0" and result["training_iteration"] == 1:
+            others = {t.trial_id: t for t in tune_controller.get_trials()}
+            tune_controller.stop_trial(others["t1"])
+            assert others["t1"].is_finished()
+            others["t2"].config = {"x": 20}
+            others["t2"].update_resources({"cpu": 2})
+            with pytest.raises(ValueError, match="running"):
+                trial.update_resources({"cpu": 2})
+        return self.CONTINUE
+
+
+def test_a_scheduler_acts_on_other_trials(tmp_path: Path) -> None:
+    """Stops, new configs and new resources of waiting trials take effect."""
+    search = Listed([{"x": 0}, {"x": 1}, {"x": 2}])
+    made = plan(
+        tmp_path, Counter, search=search, cpus=2, scheduler=Meddling(), max_concurrent=1,
+        criteria={"steps": 2},
+    )  # fmt: skip
+    first, second, third = run(made).trials
+    assert first.last_row["steps"] == 2
+    assert (second.status, second.last_row) == ("TERMINATED", {"trial_id": "t1"})
+    assert ("complete", "t1", None, False) in search.told
+    assert third.config == {"x": 20}
+    assert third.last_row["x"] == 20
+    assert third.resources == placement_group_of({"cpu": 2})
+    params = json.loads(Path(third.directory, "params.json").read_text())
+    assert params == {"x": 20}
+
+
+# --- the end of a run -----------------------------------------------------------------------------
+
+
+class After(Stopper):
+    """Ends the run after a number of results."""
+
+    def __init__(self, results: int) -> None:
+        self.left = results
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.left -= 1
+        return False
+
+    def stop_all(self) -> bool:
+        return self.left <= 0
+
+
+def test_a_run_that_stops_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reports ends at its report, what does not is killed, what waits never starts."""
+    monkeypatch.setattr(timing, "GRACE_S", 0.5)
+
+    def trains(config: dict[str, Any]) -> None:
+        while True:
+            tune.report({"number": 1})
+            if config["hangs"]:
+                threading.Event().wait()
+
+    notes = Notes()
+    outcome = run_plan(
+        tmp_path,
+        trains,
+        [{"hangs": False}, {"hangs": True}, {"hangs": False}],
+        stopper=After(50),
+        callbacks=[notes],
+    )
+    assert [record.status for record in outcome.trials] == ["TERMINATED"] * 3
+    assert outcome.trials[2].last_row == {"trial_id": "t2"}
+    assert not outcome.trials[0].last_row["done"]
+    assert not any(said[0] == "complete" for said in notes.said)
+
+
+def test_a_time_budget(tmp_path: Path) -> None:
+    """The run ends in order when its time is used up."""
+
+    def trains(config: dict[str, Any]) -> None:
+        while True:
+            tune.report({"number": 1})
+
+    (record,) = run_plan(tmp_path, trains, time_budget_s=0.3).trials
+    assert record.status == "TERMINATED"
+
+
+def test_resources_that_do_not_exist(tmp_path: Path) -> None:
+    """The error names what is asked for and what there is, before anything starts."""
+    with pytest.raises(TuneError, match=r"it asks for CPU 64, and there is CPU 2 in all"):
+        run_plan(tmp_path, count, resources=lambda config: placement_group_of({"cpu": 64}))
+
+
+def test_what_trials_keep_between_them(tmp_path: Path) -> None:
+    """Three trials with one checkpoint kept each: the rest is deleted before the run ends."""
+    outcome = run_plan(
+        tmp_path,
+        count,
+        [{}, {}, {}],
+        checkpoint=CheckpointConfig(num_to_keep=1),
+    )
+    for record in outcome.trials:
+        assert [index for index, _, _ in record.checkpoints] == [2]
+        there = [name for name in os.listdir(record.directory) if name.startswith("checkpoint")]
+        assert there == ["checkpoint_000002"]
+
+
+def test_the_journal_tells_the_same(tmp_path: Path) -> None:
+    """A replay has the trials, rows, checkpoints and failures of the record."""
+    made = plan(
+        tmp_path, fails_once, failure=FailureConfig(max_failures=1),
+        checkpoint=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="number"),
+    )  # fmt: skip
+    (record,) = run(made).trials
+    image = replay.image(made.experiment.path)
+    trial = image.trials["t0"]
+    assert image.closed == "finished"
+    assert (trial.status, trial.failures, trial.attempts) == ("TERMINATED", 1, 2)
+    assert trial.rows == 3
+    assert sorted(trial.committed) == [index for index, _, _ in record.checkpoints] == [1, 2]
+    assert not trial.captured
+    assert not trial.deleting
+
+
+def test_a_config_larger_than_a_socket(tmp_path: Path) -> None:
+    """A config of megabytes reaches the worker."""
+
+    def measures(config: dict[str, Any]) -> None:
+        tune.report({"size": len(config["data"])})
+
+    (record,) = run_plan(tmp_path, measures, [{"data": "x" * 5_000_000}]).trials
+    assert record.last_row["size"] == 5_000_000
+
+
+def test_output_of_workers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lines are shown with the trial's name on the stream they were written to, and kept."""
+
+    def prints(config: dict[str, Any]) -> None:
+        print("to stdout")
+        print("to stderr", file=sys.stderr)
+        sys.stdout.write("no end")
+
+    (record,) = run_plan(tmp_path, prints, log_to_file=("both", "both")).trials
+    shown = capfd.readouterr()
+    pid = record.last_row["pid"]
+    assert f"(f_t0 pid={pid}) to stdout\n" in shown.out
+    assert f"(f_t0 pid={pid}) no end\n" in shown.out
+    assert f"(f_t0 pid={pid}) to stderr\n" in shown.err
+    kept = Path(record.directory, "both").read_text()
+    assert sorted(kept.replace("no end", "no end\n").split("\n")) == [
+        "", "no end", "to stderr", "to stdout"]  # fmt: skip
+
+
+class Sink:
+    """A display that looks at everything it can."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.closed = 0
+        self.looks = 0
+        self.last: Any = None
+
+    def update(self, view: Any) -> None:
+        self.looks += 1
+        self.last = view
+        for name in dir(view):
+            if not name.startswith("_") and name != "trials":
+                getattr(view, name)
+        assert [trial.name for trial in view.trials(5)]
+        assert len(view.running) <= 2
+
+    def line(self, text: str, stream: str) -> None:
+        self.lines.append(text)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_the_display_sees_the_run(tmp_path: Path) -> None:
+    """It is shown the run while it goes on and at its end, and gets the output of workers."""
+
+    def prints(config: dict[str, Any]) -> None:
+        print("hello")
+        tune.report({"loss": config["x"]}, checkpoint=save(1))
+
+    sink = Sink()
+    run_plan(
+        tmp_path, prints, [{"x": 2}, {"x": 1}, {"x": 3}], progress=sink, metric="loss", mode="min"
+    )
+    assert sink.closed == 1
+    assert sink.looks > 2
+    assert sink.last.counts["TERMINATED"] == 3
+    assert sink.last.best.name == "f_t1"
+    assert [trial.name for trial in sink.last.trials(2)] == ["f_t1", "f_t0"]
+    assert sink.last.committed_count == 3
+    assert sink.last.pending_commits == 0
+    assert sink.last.resources_used["CPU"] == 0
+    assert sum(line.endswith("hello") for line in sink.lines) == 3
+
+
+class Looking(Callback):
+    """Looks at ended trials through the list of all trials."""
+
+    def __init__(self) -> None:
+        self.last: list[Any] = []
+
+    def on_trial_complete(self, trials: Any, trial: Any, **info: Any) -> None:
+        self.last = [(t.trial_id, t.status, t.last_result.get("number")) for t in trials]
+        assert trial in trials
+        assert trials[0] is trials[0]
+
+
+def test_callbacks_see_ended_trials(tmp_path: Path) -> None:
+    """Packed trials tell the same as before, in the order of their creation."""
+    looking = Looking()
+    run_plan(tmp_path, count, [{}, {}], cpus=1, callbacks=[looking])
+    assert looking.last == [("t0", "TERMINATED", 3), ("t1", "TERMINATED", 3)]
+
+
+def test_an_automatic_log_says_who_ends_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stopper that ends the run is named."""
+    caplog.set_level(logging.INFO, "milepost.control")
+
+    def trains(config: dict[str, Any]) -> None:
+        while True:
+            tune.report({"number": 1})
+            time.sleep(0.001)
+
+    run_plan(tmp_path, trains, stopper=After(3))
+    assert "After ends the run" in caplog.text
