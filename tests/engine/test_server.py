@@ -380,3 +380,17 @@ def test_engine_can_be_closed_while_the_server_imports(
     engine.prepare()
     assert fifo.read_text() == "importing"
     engine.close()
+
+
+def test_fork_of_the_driver_leaves_the_server_alone(drive: Any) -> None:
+    """A process that the driver forks, and that closes what it inherited, ends no worker."""
+    driver = drive(lambda config: {"x": 1})
+    assert driver.run().rows[0]["x"] == 1
+    pid = os.fork()
+    if pid == 0:
+        try:
+            driver.engine.close()
+        finally:
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert driver.run().rows[0]["x"] == 1

@@ -434,3 +434,83 @@ def test_unpicklable_trainable_is_a_clear_error(drive: Any) -> None:
 
     with pytest.raises(TypeError, match=r"the trainable 'train' cannot be sent.*lock"):
         drive(train)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing_works_in_a_trial(drive: Any, method: str) -> None:
+    """Trials may start processes of their own by every method of multiprocessing."""
+
+    def train(config: dict[str, Any]) -> dict[str, Any]:
+        import multiprocessing
+
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            return {"sum": sum(pool.map(abs, range(-10, 0)))}
+
+    worker = drive(train).run()
+    assert worker.rows[0]["sum"] == 55, worker.stderr
+    assert worker.exited.exit_code == 0
+    assert worker.stderr == ""
+
+
+def test_data_loader_works_in_a_trial(drive: Any) -> None:
+    """Torch's DataLoader with processes of its own, kept alive or not, works."""
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    data = TensorDataset(torch.arange(64))
+
+    def train(config: dict[str, Any]) -> None:
+        for keep in (False, True):
+            loader = DataLoader(data, batch_size=8, num_workers=2, persistent_workers=keep)
+            for _ in range(2):
+                session.report({"sum": sum(int(batch.sum()) for (batch,) in loader)})
+
+    worker = drive(train).run()
+    assert [row["sum"] for row in worker.rows] == [2016] * 4, worker.stderr
+    assert worker.exited.exit_code == 0
+    assert worker.stderr == ""
+
+
+def test_arguments_are_not_ours(drive: Any) -> None:
+    """A trainable that parses ``sys.argv`` finds no arguments."""
+
+    def train(config: dict[str, Any]) -> dict[str, Any]:
+        import argparse
+
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--x", default=5)
+        return {"x": parser.parse_args().x, "argv": sys.argv}
+
+    row = drive(train).run().rows[0]
+    assert (row["x"], row["argv"]) == (5, [""])
+
+
+def test_driver_that_ignores_its_children(drive: Any) -> None:
+    """A driver that has SIGCHLD ignored, or signals blocked, has workers as usual."""
+
+    def train(config: dict[str, Any]) -> dict[str, Any]:
+        return {"code": subprocess.run(["false"], check=False).returncode}
+
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
+    try:
+        worker = drive(train).run()
+        assert worker.rows[0]["code"] == 1
+        assert worker.exited.exit_code == 0
+        other = drive(lambda config: os.kill(os.getpid(), signal.SIGTERM)).run()
+        assert other.exited.signal == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def test_workers_die_of_memory_before_the_driver(drive: Any) -> None:
+    """The kernel's score of a worker is above the driver's."""
+
+    def train(config: dict[str, Any]) -> dict[str, Any]:
+        with open("/proc/self/oom_score_adj") as file:
+            return {"score": int(file.read())}
+
+    with open("/proc/self/oom_score_adj") as file:
+        own = int(file.read())
+    assert drive(train).run().rows[0]["score"] > own

@@ -45,6 +45,7 @@ def live(server: int, orders: socket.socket, let_go: Callable[[], None]) -> NoRe
         process.adopt_orphans()
         process.reset_signals()
         process.forget_exit_handlers()
+        process.volunteer_for_oom_killer()
         let_go()
         gc.enable()
         code = _work(orders)

@@ -281,7 +281,9 @@ def main() -> None:
     with mmap.mmap(setup_fd, 0, prot=mmap.PROT_READ) as mapped:
         setup: Setup = pickle.loads(mapped[:])
     sys.path[:] = setup.sys_path
+    sys.argv[:] = [""]  # what a trainable sees that parses arguments
     process.set_name("milepost-server")
+    process.reset_signals()  # an ignored SIGCHLD or a signal mask would be inherited
     process.adopt_orphans()
     control = socket.socket(fileno=control_fd)
     server = ForkServer(control, setup.later)

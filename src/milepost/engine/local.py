@@ -54,7 +54,7 @@ class LocalWorker:
         self, spec: WorkerSpec, channel: Channel, server: ServerProcess, fds: tuple[int, ...]
     ) -> None:
         self.spec = spec
-        self.pid: int | None = None
+        self._pid: int | None = None
         self._channel = channel
         self._server = server
         self.streams: dict[int, Stream] = {}
@@ -64,6 +64,11 @@ class LocalWorker:
     def worker_id(self) -> str:
         """The id of its spec."""
         return self.spec.worker_id
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, which is its session's too; None until it is known."""
+        return self._pid
 
     @property
     def channel(self) -> Channel:
@@ -83,6 +88,11 @@ class LocalWorker:
     def move_to(self, server: ServerProcess) -> None:
         """Start on another server."""
         self._server = server
+
+    def exists(self, pid: int) -> None:
+        """Take note that the process has been made; it has its descriptors."""
+        self._pid = pid
+        self.close_unsent()
 
     def close_unsent(self) -> None:
         """Close the worker's ends of its channel and pipes in this process."""
@@ -113,6 +123,7 @@ class LocalEngine:
         self._pending: list[EngineEvent] = []
         self._payload: tuple[int, Load] | None = None
         self._closed = False
+        self._owner = os.getpid()
 
     def prepare(self, cpus: float = 1.0) -> None:
         """Start what workers with that many CPUs need ahead of time; returns at once.
@@ -193,12 +204,13 @@ class LocalEngine:
         A fork server that took long to start is kept for the next fit of this process, see
         :mod:`milepost.engine.server_pool`.
         """
-        if self._closed:
+        # A fork of the driver shares servers and epoll with it; they are not its to close.
+        if self._closed or os.getpid() != self._owner:
             return
         self._closed = True
         for server in list(self._servers.values()):
             self._epoll.unregister(server.process.fileno())
-            if server.ready and self._empty(server):
+            if server.ready and server_pool.worth_keeping(server.process) and self._empty(server):
                 server_pool.put(server.process)
             else:
                 server.process.close()
@@ -263,9 +275,7 @@ class LocalEngine:
                     reason,
                 )
         elif isinstance(answer, Forked):
-            worker = server.workers[answer.worker_id]
-            worker.pid = answer.pid
-            worker.close_unsent()
+            server.workers[answer.worker_id].exists(answer.pid)
         elif isinstance(answer, NotForked):
             worker = server.workers.pop(answer.worker_id)
             self._release(worker)

@@ -63,12 +63,10 @@ def wanted() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def missing(names: Iterable[str], preloaded: Iterable[str]) -> set[str]:
-    """Top-level packages among ``names``, not of the standard library, that a server lacks."""
-    return (
-        {name.partition(".")[0] for name in names}
-        - {name.partition(".")[0] for name in preloaded}
-        - sys.stdlib_module_names
-    )
+    """Top-level packages among ``names`` that a server lacks which has preloaded others."""
+    return {name.partition(".")[0] for name in names} - {
+        name.partition(".")[0] for name in preloaded
+    }
 
 
 def import_one(name: str) -> str | None:
@@ -114,7 +112,11 @@ def _is_installed(name: str, module: ModuleType | None, prefixes: tuple[str, ...
     if spec is None or getattr(spec, "name", None) != name:
         return False
     origin = getattr(spec, "origin", None)
-    return isinstance(origin, str) and origin.startswith(prefixes)
+    for prefix in prefixes:
+        if isinstance(origin, str) and origin.startswith(prefix):
+            # Some packages bring others along in folders of theirs, such as debugpy.
+            return origin[len(prefix) :].partition("/")[0] not in _LEFT_OUT
+    return False
 
 
 def _installed_prefixes() -> tuple[str, ...]:
@@ -127,4 +129,5 @@ def _installed_prefixes() -> tuple[str, ...]:
             if os.path.basename(path.rstrip("/")) in ("site-packages", "dist-packages")
         ),
     }
-    return tuple(path.rstrip("/") + "/" for path in paths if path)
+    # The longest first: site-packages lies inside the standard library's directory.
+    return tuple(sorted((path.rstrip("/") + "/" for path in paths if path), key=len, reverse=True))

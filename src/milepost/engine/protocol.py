@@ -95,6 +95,11 @@ class WorkerHandle(Protocol):
         ...
 
     @property
+    def pid(self) -> int | None:
+        """Its process id; None until it is known."""
+        ...
+
+    @property
     def channel(self) -> Channel:
         """Connected already; messages may be sent at once."""
         ...

@@ -8,22 +8,30 @@ kept server ends with the driver, at :func:`end_all`, or when the next fit needs
 from __future__ import annotations
 
 import atexit
+import threading
 
 from milepost.engine import preload
 from milepost.engine.server_process import ServerProcess, Surroundings
 
-KEEP_FROM_S = 0.5
+KEEP_FROM_S = 0.5  # of processor time: what a busy machine adds does not count
 _kept: list[ServerProcess] = []
+_lock = threading.Lock()
 
 
 def put(server: ServerProcess) -> None:
     """Keep a server without workers if it is worth it, else end it."""
-    if server.seconds < KEEP_FROM_S or not server.alive():
+    if not worth_keeping(server):
         server.close()
         return
-    if not _kept:
-        atexit.register(end_all)
-    _kept.append(server)
+    with _lock:
+        if not _kept:
+            atexit.register(end_all)
+        _kept.append(server)
+
+
+def worth_keeping(server: ServerProcess) -> bool:
+    """Whether a server took long to start, and runs."""
+    return server.seconds >= KEEP_FROM_S and server.alive()
 
 
 def take(surroundings: Surroundings, wanted: tuple[str, ...]) -> ServerProcess | None:
@@ -31,11 +39,13 @@ def take(surroundings: Surroundings, wanted: tuple[str, ...]) -> ServerProcess |
 
     Args:
         surroundings: what it must have been started with.
-        wanted: modules that it should have imported; it may lack some of the standard library.
+        wanted: modules that it should have imported.
     """
+    with _lock:
+        kept = list(_kept)
+        _kept.clear()
     found = None
-    for server in list(_kept):
-        _kept.remove(server)
+    for server in kept:
         if (
             found is None
             and server.alive()
@@ -50,5 +60,8 @@ def take(surroundings: Surroundings, wanted: tuple[str, ...]) -> ServerProcess |
 
 def end_all() -> None:
     """End every kept server."""
-    while _kept:
-        _kept.pop().close()
+    with _lock:
+        kept = list(_kept)
+        _kept.clear()
+    for server in kept:
+        server.close()

@@ -77,6 +77,7 @@ class ServerProcess:
         self.preload = preload
         self.seconds = 0.0
         self._ending = ""
+        self._owner = os.getpid()
         self._errors = os.memfd_create("milepost-server-stderr", os.MFD_CLOEXEC)
         setup = Setup(absolute_sys_path(), preload, later, (), os.getpid())
         setup_fd = os.memfd_create("milepost-server-setup", os.MFD_CLOEXEC)
@@ -142,6 +143,10 @@ class ServerProcess:
             How it ended and the last it wrote to standard error, for messages.
         """
         if self._socket.fileno() < 0:
+            return self._ending
+        if os.getpid() != self._owner:  # a fork of the driver: the server is not its own
+            self._socket.close()
+            os.close(self._errors)
             return self._ending
         self._socket.close()
         self._process.terminate()  # in case it is in the middle of an import

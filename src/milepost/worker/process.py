@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import logging
 import os
@@ -15,6 +16,7 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+_OOM_SCORE = 300
 
 
 def _prctl(option: int, value: Any) -> None:
@@ -37,6 +39,16 @@ def die_with_parent(signum: int, parent: int) -> None:
 def adopt_orphans() -> None:
     """Make this process the parent of orphans among its descendants, so that none can hide."""
     _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+
+
+def volunteer_for_oom_killer() -> None:
+    """Have the kernel kill this process before those that must not die for its memory."""
+    path = "/proc/self/oom_score_adj"
+    with contextlib.suppress(OSError, ValueError):  # not allowed in some containers
+        with open(path) as file:
+            score = int(file.read())
+        with open(path, "w") as file:
+            file.write(str(min(1000, score + _OOM_SCORE)))
 
 
 def set_name(name: str) -> None:
