@@ -286,7 +286,7 @@ def environment(
             has struck go there. One process is struck, its successors are not.
         role: which processes to arm: the module that they run (``"milepost.keeper"``) or the name
             of their script (``"train.py"``); with the prefix ``"fork:"`` their forked children are
-            armed instead (``"fork:milepost.engine.forkserver"`` for workers).
+            armed instead (``"fork:milepost.engine.forkserver"`` for workers). ``"*"`` arms all.
         fault: what goes wrong; by default nothing, for counting.
         trace_file: where their steps are appended; see :func:`read_trace`.
 
@@ -314,7 +314,7 @@ def arm() -> None:
         return
     role = settings["role"]
     forked = role.startswith("fork:")
-    if not _runs(sys.orig_argv[1:], role.removeprefix("fork:")):
+    if role != "*" and not _runs(sys.orig_argv[1:], role.removeprefix("fork:")):
         return
     interposer = Interposer(
         Fault(**settings["fault"]), settings["fired"], settings["trace_file"], enabled=not forked

@@ -81,10 +81,13 @@ class Disk:
     Args:
         root: the directory to load; steps outside of it are errors.
         unflushed: paths in it whose content was never flushed, such as files of the user.
+        implicit: take directories and files that the trace does not create as created, unflushed,
+            when they are first used; for traces of whole runs, in which users create some too.
     """
 
-    def __init__(self, root: str, unflushed: Iterable[str] = ()) -> None:
+    def __init__(self, root: str, unflushed: Iterable[str] = (), *, implicit: bool = False) -> None:
         self.root_path = os.path.abspath(root)
+        self._implicit = implicit
         self._links: dict[tuple[int, int], Node] = {}
         self.root = self._load(self.root_path)
         self._links.clear()
@@ -137,18 +140,23 @@ class Disk:
 
     def _parent(self, path: str) -> tuple[Node, str]:
         directory, name = os.path.split(path)
-        return self._find(directory), name
+        return self._find(directory, {}), name
 
     def _is_inside(self, path: str) -> bool:
         return os.path.commonpath([path, self.root_path]) == self.root_path
 
-    def _find(self, path: str) -> Node:
+    def _find(self, path: str, otherwise: bytes | Names = b"") -> Node:
         relative = os.path.relpath(path, self.root_path)
         if not self._is_inside(path):
             raise ValueError(f"{path} is outside of the recorded root {self.root_path}")
         node = self.root
-        for name in [] if relative == "." else relative.split(os.sep):
+        parts = [] if relative == "." else relative.split(os.sep)
+        for depth, name in enumerate(parts, 1):
             assert isinstance(node.now, dict), f"{path} leads through a file"
+            if name not in node.now and self._implicit:
+                is_last = depth == len(parts)
+                empty = otherwise if is_last else {}
+                node.now[name] = Node(empty, dict(empty) if isinstance(empty, dict) else empty)
             node = node.now[name]
         return node
 
@@ -239,14 +247,15 @@ class Disk:
 
     def _unlink(self, step: Step) -> None:
         table, name = self._names(step.paths[0])
-        del table[name]
+        if name in table or not self._implicit:
+            del table[name]
 
     _rmdir = _unlink
 
     def _fsync_file(self, step: Step) -> None:
         if not self._is_inside(step.paths[0]):
             return  # the directory that holds the root: the root itself is taken as durable
-        node = self._find(step.paths[0])
+        node = self._find(step.paths[0], {} if step.operation == "fsync_dir" else b"")
         node.durable = dict(node.now) if isinstance(node.now, dict) else node.now
 
     _fsync = _fsync_dir = _fsync_file
