@@ -394,3 +394,14 @@ def test_fork_of_the_driver_leaves_the_server_alone(drive: Any) -> None:
             os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     assert driver.run().rows[0]["x"] == 1
+
+
+def test_open_gpu_forbids_forking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has a GPU open, or a thread, must not fork workers."""
+    device = tmp_path / "nvidia0"
+    device.write_text("")
+    monkeypatch.setattr(preload, "_GPU_DEVICES", str(tmp_path / "nvidia"))
+    assert preload.unsafe_to_fork() is None
+    with device.open():
+        assert "CUDA" in str(preload.unsafe_to_fork())
+    assert preload.unsafe_to_fork() is None

@@ -32,6 +32,7 @@ _LEFT_OUT = frozenset(
 )
 # Of our own modules, those that trainables refer to.
 _OWN = frozenset(("api", "checkpoint", "errors", "exceptions", "train", "tune", "worker"))
+_GPU_DEVICES = "/dev/nvidia"
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -90,7 +91,7 @@ def unsafe_to_fork() -> str | None:
     with contextlib.suppress(OSError):
         for fd in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/self/fd/{fd}").startswith("/dev/nvidia"):
+                if os.readlink(f"/proc/self/fd/{fd}").startswith(_GPU_DEVICES):
                     return "it opens a CUDA context"
     return None
 
