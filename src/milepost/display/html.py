@@ -7,16 +7,16 @@ from html import escape
 from milepost.display.picture import Picture
 from milepost.display.table import Table
 
-#: Notebooks style tables themselves, so our selectors are more specific than theirs. Colours are
-#: inherited, which keeps dark themes readable.
+#: Notebooks style tables themselves, hence the "!important". Colours are inherited, so that dark
+#: themes stay readable.
 _STYLE = """<style scoped>
 div.milepost-run { font-size: 90%; line-height: 1.4; }
 div.milepost-run .title { font-weight: bold; margin-bottom: .4em; }
 div.milepost-run table { border-collapse: collapse; margin: .4em 0 .8em; }
 div.milepost-run table th, div.milepost-run table td { padding: .15em .8em .15em 0;
-  text-align: left; vertical-align: top; font-variant-numeric: tabular-nums; }
+  text-align: left !important; vertical-align: top; font-variant-numeric: tabular-nums; }
 div.milepost-run table.rows th { border-bottom: 1px solid currentColor; }
-div.milepost-run table th.number, div.milepost-run table td.number { text-align: right; }
+div.milepost-run table th.number, div.milepost-run table td.number { text-align: right !important; }
 </style>"""
 
 
