@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import site
 import sys
-import sysconfig
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -121,6 +119,9 @@ def _is_installed(name: str, module: ModuleType | None, prefixes: tuple[str, ...
 
 
 def _installed_prefixes() -> tuple[str, ...]:
+    import site
+    import sysconfig
+
     paths = {
         *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")),
         site.getusersitepackages(),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 from collections.abc import Callable
 from numbers import Number
+from types import GeneratorType
 from typing import Any
 
 from milepost.worker.failure import failed, text
@@ -32,7 +32,7 @@ def run_function(
     """
     try:
         result = function(config)
-        if inspect.isgenerator(result):
+        if isinstance(result, GeneratorType):
             with contextlib.closing(result):
                 for value in result:
                     _report_value(value, session)
