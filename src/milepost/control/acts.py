@@ -139,6 +139,8 @@ def _trial_failed(run: Run, command: commands.TrialFailed) -> None:
             command.problem.traceback or command.problem.message,
         )
     if not command.retried:
+        if run.plan.failure.fail_fast:
+            run.plan.search.set_finished()
         return
     facade = run.ledger.facade(command.trial_id)
     run.plan.scheduler.on_trial_error(run.control, facade)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from milepost.api.search_algorithm import TrialSpec
     from milepost.control.run import Run
 
+# How many trials are made before workers are looked after again.
+_AT_ONCE = 8
+
 
 def ahead(run: Run) -> int:
     """How many trials may wait for their start before the searcher is asked for more."""
@@ -25,18 +28,29 @@ def ahead(run: Run) -> int:
     return max(1, run.plan.search.trials_ahead)
 
 
-def propose(run: Run, limit: int) -> None:
-    """Ask the searcher for trials until enough of them wait or it has none for now."""
+def propose(run: Run, limit: int) -> bool:
+    """Ask the searcher for some trials, unless enough of them wait.
+
+    Args:
+        run: gets them.
+        limit: how many may wait.
+
+    Returns:
+        Whether there is more to ask for at once: first what was proposed should start.
+    """
     state = run.machine.state
-    while not (state.search_ended or state.stopping or state.interrupted):
+    for _ in range(_AT_ONCE):
+        if state.search_ended or state.stopping or state.interrupted:
+            return False
         if run.machine.waiting >= limit:
-            return
+            return False
         spec = run.plan.search.next_trial()
         if spec is None:
             if run.plan.search.is_finished():
                 run.dispatch(events.SearchEnded(at=run.now()))
-            return
+            return False
         _add(run, spec)
+    return True
 
 
 def _add(run: Run, spec: TrialSpec) -> None:

@@ -63,10 +63,20 @@ def run(plan: RunPlan, *, engine: Engine | None = None) -> RunOutcome:
         from milepost.engine.local import LocalEngine
 
         engine = LocalEngine()
+        engine.prepare(_usual_cpus(plan))
     with contextlib.ExitStack() as stack:
         stack.callback(engine.close)
         engine.load(pack(plan.trainable))
         return _Controller(plan, engine, stack).run()
+
+
+def _usual_cpus(plan: RunPlan) -> float:
+    """How many CPUs workers will probably have, before there is a config; a guess saves time."""
+    try:
+        return plan.resources({}).head_cpus
+    except Exception as error:  # noqa: BLE001 - resources may depend on the config
+        log.debug("resources depend on the config: %r", error)
+        return 1.0
 
 
 class _Controller:
@@ -153,11 +163,11 @@ class _Controller:
         while True:
             hooks.step += 1
             hooks.fire("on_step_begin")
-            admission.propose(run, limit)
+            has_more = admission.propose(run, limit)
             admission.place(run)
             if machine.is_over:
                 return
-            for key, _ in self._selector.select(self._clocks.timeout_s()):
+            for key, _ in self._selector.select(0 if has_more else self._clocks.timeout_s()):
                 if isinstance(key.data, str):
                     self._worker_ready(key.data)
                 else:

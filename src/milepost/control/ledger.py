@@ -36,7 +36,6 @@ class LiveTrial:
         metrics: what its numbers amount to.
         error: its last failure.
         where: ``pid``, ``hostname`` and ``node_ip`` of its worker.
-        is_reconfigured: it has another config than its directory says.
         state: the machine's side of it; also after the machine has let go of it.
     """
 
@@ -64,7 +63,6 @@ class LiveTrial:
         self.metrics = RunningMetrics()
         self.error: Exception | str | None = None
         self.where: dict[str, Any] = {}
-        self.is_reconfigured = False
         self.state: TrialState | None = None
         self._ledger = ledger
 

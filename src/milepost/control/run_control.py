@@ -120,7 +120,6 @@ class RunControl:
         trial = self._ledger.live[trial_id]
         trial.config = dict(config)
         trial.raw_config = self._ledger.encoded(trial.config)
-        trial.is_reconfigured = True
         self._reconfigured(trial_id)
 
     def set_tag(self, trial_id: str, tag: str) -> None:
