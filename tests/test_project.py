@@ -34,8 +34,8 @@ def test_every_room_has_its_place() -> None:
 
 
 def test_no_file_holds_more_than_one_concept() -> None:
-    """No Python file of ours is longer than 600 lines."""
-    folders = (ROOT / "src", ROOT / "tests", ROOT / "benchmarks", ROOT / "examples")
+    """No Python file of ours is longer than 600 lines; tests, which are tables, may be."""
+    folders = (ROOT / "src", ROOT / "benchmarks", ROOT / "examples")
     lengths = {
         str(file.relative_to(ROOT)): len(file.read_text().splitlines())
         for folder in folders
@@ -81,3 +81,18 @@ def test_the_readme_example_runs_in_an_empty_directory(tmp_path: Path) -> None:
     assert last.startswith("{'lr': 0.3} ")
     assert float(last.split()[2]) == pytest.approx((10 * 0.4**20) ** 2)
     assert (tmp_path / "milepost_results").is_dir()
+
+
+@pytest.mark.timeout(240)
+def test_the_demo_survives_its_kill(tmp_path: Path) -> None:
+    """``make demo`` kills a worker, and its trial goes on without losing or repeating an epoch."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "demo.py", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ">>> kill -9" in done.stdout
+    assert "goes on from checkpoint_" in done.stdout
+    assert "each of its 12 epochs ran exactly once" in done.stdout
