@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from milepost.errors import JournalCorruptError
+from milepost.errors import JournalCorruptError, JournalError
 from milepost.journal import compaction, epochs, replay
 from milepost.journal.epochs import Segment
 from milepost.journal.experiment import Experiment
@@ -214,3 +214,18 @@ def test_compaction_may_die_at_any_step(run: Run, experiment: Experiment) -> Non
         compaction.compact(experiment.path, segment, keep_rows=False)
         assert replay.image(experiment.path) == before
     assert at > 5
+
+
+def test_a_snapshot_of_a_newer_version_is_refused_by_name(run: Run, experiment: Experiment) -> None:
+    """It is not ignored, because the records that it covers may be gone."""
+    run.compact()
+    path = Path(experiment.home, "snapshot-00000001-000001.json")
+    seq, _, record = path.read_bytes().partition(b'"type"')
+    from milepost.journal import lines
+
+    number = lines.seq_of(seq + b'"type"' + record)
+    assert number is not None
+    newer = (b'{"type"' + record).rstrip(b"\n").replace(b'"schema":1', b'"schema":99', 1)
+    path.write_bytes(lines.make(number, newer))
+    with pytest.raises(JournalError, match=r"schema 99, written by milepost"):
+        replay.image(experiment.path)

@@ -8,7 +8,7 @@ import pytest
 
 from milepost.errors import JournalCorruptError, JournalError
 from milepost.journal import lines, records
-from milepost.journal.migrations import MIGRATIONS, decoder
+from milepost.journal.migrations import MIGRATIONS, SNAPSHOT_MIGRATIONS, decoder
 
 
 def head(schema: int) -> bytes:
@@ -38,6 +38,7 @@ def test_an_older_schema_goes_through_each_step() -> None:
 def test_every_older_schema_has_a_migration() -> None:
     """No step is missing."""
     assert set(MIGRATIONS) == set(range(1, records.SCHEMA))
+    assert set(SNAPSHOT_MIGRATIONS) == set(range(1, records.SCHEMA))
 
 
 def test_unknown_records_and_members() -> None:

@@ -420,3 +420,23 @@ def test_without_result_json_no_row_leaves_the_journal(
     assert len(epochs.snapshots(run.experiment.path)) >= 2
     rows = [r for _, r in replay.records(run.experiment.path) if type(r).__name__ == "Reported"]
     assert len(rows) == 100
+
+
+def test_old_trials_are_not_looked_at_again(start: Callable[..., Run], make: Any) -> None:
+    """What a snapshot vouches for is not read by the next driver's writer."""
+    run = start(segment_bytes=3000)
+    for number in range(40):
+        trial = f"t{number}"
+        run.append(make.created(trial))
+        run.append(make.launched(trial))
+        run.append(make.reported(trial, 1))
+        run.append(make.changed(trial))
+        if number % 10 == 0:
+            run.projections.flush()
+    run.close()
+    first, last = (trial_dir(run.experiment, trial) / "result.json" for trial in ("t0", "t39"))
+    first.unlink()
+    last.unlink()
+    start().projections.flush()
+    assert not first.exists()
+    assert iterations(run.experiment, "t39") == [1]

@@ -22,6 +22,9 @@ Migration = Callable[[dict[str, Any]], dict[str, Any]]
 MIGRATIONS: Final[dict[int, Migration]] = {}
 """From a schema to a function that makes a record of it one of the next schema."""
 
+SNAPSHOT_MIGRATIONS: Final[dict[int, Migration]] = {}
+"""The same for snapshots, whose ``image`` outlives the records that it was made from."""
+
 _DECODER: Final = msgspec.json.Decoder(AnyRecord)
 
 
@@ -49,6 +52,25 @@ def decoder(
         JournalError: the schema is newer than this version knows.
         JournalCorruptError: the first line names none.
     """
+    forward = steps(path, first_line, current=current, migrations=migrations)
+    return lambda line: _decode(path, forward(line))
+
+
+def steps(
+    path: str, first_line: bytes, *, current: int, migrations: Mapping[int, Migration]
+) -> Callable[[bytes], bytes]:
+    """Return the function that makes a line one of the current schema.
+
+    Args:
+        path: the file, for messages.
+        first_line: its first line, which names its schema.
+        current: the schema of this version.
+        migrations: from a schema to the step that leads to the next.
+
+    Raises:
+        JournalError: the schema is newer than this version knows.
+        JournalCorruptError: the first line names none.
+    """
     try:
         head = msgspec.json.decode(first_line, type=_Head)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -59,17 +81,15 @@ def decoder(
             f"{writer_version()}, which reads schemas up to {current}. Use a newer milepost; "
             "nothing was changed."
         )
-    if head.schema == current:
-        return lambda line: _decode(path, line)
-    steps = [migrations[version] for version in range(head.schema, current)]
+    needed = [migrations[version] for version in range(head.schema, current)]
 
-    def migrate(line: bytes) -> AnyRecord:
+    def forward(line: bytes) -> bytes:
         record = msgspec.json.decode(line)
-        for step in steps:
+        for step in needed:
             record = step(record)
-        return _decode(path, msgspec.json.encode(record))
+        return msgspec.json.encode(record)
 
-    return migrate
+    return forward if needed else lambda line: line
 
 
 def _decode(path: str, line: bytes) -> AnyRecord:

@@ -41,15 +41,20 @@ class Projector:
         self._files: dict[str, TrialFiles] = {}
         self._fresh: dict[str, TrialFiles] = {}
 
-    def adopt(self, image: RunImage) -> None:
+    def adopt(self, image: RunImage, settled: RunImage | None = None) -> None:
         """Bring the files in line with the state of a run, whatever happened to them.
 
         Rows that the journal does not know are cut, rows that a file does not have are added.
+
+        Args:
+            image: the state.
+            settled: an earlier state that the files are known to show; what has not changed since
+                is not looked at, so that this takes no longer for a longer history.
         """
         short: dict[str, int] = {}
         for trial in image.trials.values():
             self._created[trial.trial] = _as_created(trial)
-            if trial.rows or trial.failures:
+            if _has_more(trial, settled.trials.get(trial.trial) if settled else None):
                 files = self._files_of(trial.trial)
                 there = files.keep(trial.rows)
                 if there < trial.rows or failures.last_number(files.directory) < trial.failures:
@@ -164,6 +169,13 @@ _HANDLERS: Final[dict[type, Callable[[Projector, Any], None]]] = {
     rec.Failure: Projector._failure,
     rec.Changed: Projector._changed,
 }
+
+
+def _has_more(trial: TrialImage, settled: TrialImage | None) -> bool:
+    """Whether there are rows or failures since the settled state."""
+    if settled is None:
+        return trial.rows + trial.failures > 0
+    return (trial.rows, trial.failures) != (settled.rows, settled.failures)
 
 
 def _as_created(trial: TrialImage) -> rec.Created:

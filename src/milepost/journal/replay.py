@@ -12,7 +12,7 @@ from milepost.journal.epochs import Segment
 from milepost.journal.image import InconsistentRecordError, RunImage, apply
 from milepost.journal.records import AnyRecord
 
-__all__ = ["RunImage", "image", "image_before", "records"]
+__all__ = ["RunImage", "image", "image_before", "records", "settled"]
 
 
 def records(experiment_path: str) -> Iterator[tuple[int, AnyRecord]]:
@@ -34,8 +34,12 @@ def records(experiment_path: str) -> Iterator[tuple[int, AnyRecord]]:
             yield seq, span.decode(line)
 
 
-def image(experiment_path: str) -> RunImage:
+def image(experiment_path: str, up_to: Segment | None = None) -> RunImage:
     """Return the state of the run after its last record.
+
+    Args:
+        experiment_path: the experiment's directory.
+        up_to: ignore files after this one.
 
     Raises:
         JournalCorruptError: a record that is not the torn end of the newest file is damaged, or a
@@ -45,7 +49,7 @@ def image(experiment_path: str) -> RunImage:
     while True:
         covered = epochs.snapshots(experiment_path)
         try:
-            tip = chain.newest(experiment_path)
+            tip = chain.newest(experiment_path, up_to)
             return RunImage() if tip is None else _state(experiment_path, tip)
         except (JournalCorruptError, FileNotFoundError):
             # A live run may have compacted its journal under our hands: then read the new one.
@@ -64,8 +68,22 @@ def image_before(experiment_path: str, segment: Segment) -> RunImage:
     return _state(experiment_path, tip, skip_tip=True)
 
 
+def settled(experiment_path: str, segment: Segment) -> RunImage:
+    """Return the state of the newest snapshot before ``segment``; an empty one without any.
+
+    All rows that it counts are flushed in the result files.
+    """
+    tip = chain.newest(experiment_path, segment)
+    return RunImage() if tip is None else _since_snapshot(experiment_path, tip)[0]
+
+
 def _state(experiment_path: str, tip: Span, skip_tip: bool = False) -> RunImage:
     """Fold the newest snapshot that the chain vouches for and the files after it."""
+    state, spans = _since_snapshot(experiment_path, tip)
+    return _fold(state, spans[:-1] if skip_tip else spans)
+
+
+def _since_snapshot(experiment_path: str, tip: Span) -> tuple[RunImage, list[Span]]:
     found: list[RunImage] = []
 
     def stop(mark: Mark) -> bool:
@@ -75,7 +93,7 @@ def _state(experiment_path: str, tip: Span, skip_tip: bool = False) -> RunImage:
         return state is not None
 
     spans, _ = chain.back_to(experiment_path, tip, stop)
-    return _fold(found[0] if found else RunImage(), spans[:-1] if skip_tip else spans)
+    return (found[0] if found else RunImage()), spans
 
 
 def _fold(state: RunImage, spans: list[Span]) -> RunImage:

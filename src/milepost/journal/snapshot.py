@@ -18,7 +18,9 @@ from milepost.journal import epochs, lines
 from milepost.journal import experiment as experiments
 from milepost.journal.chain import Mark
 from milepost.journal.epochs import Segment
+from milepost.journal.experiment import writer_version
 from milepost.journal.image import RunImage
+from milepost.journal.migrations import SNAPSHOT_MIGRATIONS, steps
 from milepost.journal.records import SCHEMA, Record
 from milepost.storage import posix
 
@@ -40,6 +42,7 @@ class Snapshot(Record, frozen=True, kw_only=True):
 
     schema: int
     uuid: str
+    writer: str
     epoch: int
     segment: int
     length: int
@@ -62,6 +65,7 @@ def write(experiment_path: str, mark: Mark, image: RunImage) -> None:
         at=image.changed,
         schema=SCHEMA,
         uuid=image.uuid,
+        writer=writer_version(),
         epoch=mark.segment.epoch,
         segment=mark.segment.number,
         length=mark.length,
@@ -74,7 +78,11 @@ def write(experiment_path: str, mark: Mark, image: RunImage) -> None:
 
 
 def load(experiment_path: str, mark: Mark) -> RunImage | None:
-    """Return the state at ``mark``, or None if there is no good snapshot of exactly that."""
+    """Return the state at ``mark``, or None if there is no good snapshot of exactly that.
+
+    Raises:
+        JournalError: a newer version wrote it.
+    """
     path = _path(experiment_path, mark.segment)
     try:
         with open(path, "rb") as file:
@@ -85,12 +93,13 @@ def load(experiment_path: str, mark: Mark) -> RunImage | None:
     if seq is None:
         log.warning("%s is damaged; reading the journal since the snapshot before it", path)
         return None
+    forward = steps(path, data, current=SCHEMA, migrations=SNAPSHOT_MIGRATIONS)
     try:
-        snapshot = msgspec.json.decode(data, type=Snapshot)
+        snapshot = msgspec.json.decode(forward(data), type=Snapshot)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         log.warning("%s cannot be read by this version (%s); reading the journal", path, error)
         return None
-    if snapshot.schema != SCHEMA or snapshot.mark != mark or snapshot.image.seq != seq:
+    if snapshot.mark != mark or snapshot.image.seq != seq:
         log.warning("%s does not belong to this journal; ignoring it", path)
         return None
     return snapshot.image

@@ -62,14 +62,14 @@ class Writer:
         self._path = experiment_path
         self._kinds = kinds
         self._projector = Projector(experiment_path, kinds, self._notice)
+        segment = first
         if again:
-            base = replay.image(experiment_path)
-            self._segment = segments(experiment_path)[-1]
+            segment = max(s for s in segments(experiment_path) if s.epoch == first.epoch)
+            base = replay.image(experiment_path, segment)
         else:
             base = replay.image_before(experiment_path, first)
-            self._segment = first
-        self._projector.adopt(base)
-        self._tail = Tail(experiment_path, self._segment, base.seq)
+        self._projector.adopt(base, replay.settled(experiment_path, segment))
+        self._tail = Tail(experiment_path, segment, base.seq)
         if compaction.is_worthwhile(experiment_path, first):
             self._compact(first)
 
