@@ -142,9 +142,13 @@ class TrialRecord:
         self.status = self._ended.status
         self.failures = self._ended.failures
         self.directory = os.path.join(run.root, self._ended.dirname)
-        self.resources = PlacementGroupFactory(self._ended.resources)
         self.start_time = self._ended.start_time
         self.last_time = self._ended.last_time
+
+    @cached_property
+    def resources(self) -> PlacementGroupFactory:
+        """What it asked for."""
+        return PlacementGroupFactory(self._ended.resources)
 
     @cached_property
     def config(self) -> dict[str, Any]:
