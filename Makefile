@@ -56,7 +56,7 @@ bench: $(READY) $(RAY_READY) ## the same scripts under Milepost and Ray, with ra
 
 $(RAY_READY):
 	@test -x $(RAY_VENV)/bin/python || $(PYTHON) -m venv $(RAY_VENV)
-	$(RAY_VENV)/bin/python -m pip install --quiet 'ray[tune]==2.60.0' psutil
+	$(RAY_VENV)/bin/python -m pip install --quiet 'ray[tune]==2.60.0'
 	@touch $@
 
 clean: ## remove what was set up and cached
