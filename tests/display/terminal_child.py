@@ -58,11 +58,11 @@ def look(name: str) -> None:
 def main(running: int) -> None:
     now = [0.0]
     logging.basicConfig(format="%(message)s")
-    display = choose(1, metric="accuracy", mode="max")
-    surface = display.surface
-    surface._clock = lambda: now[0]  # type: ignore[method-assign]
+    chosen = choose(1, metric="accuracy", mode="max").surface
+    surface = type(chosen)(clock=lambda: now[0])
     print("before the run", type(surface).__name__)
     for iteration in range(1, 4):
+        now[0] += 1.0
         surface.update(view(iteration, running))
         surface.line(f"(train pid=7) epoch {iteration} \x1b[3A\x1b[Jdone")
         print(f"script says {iteration}")

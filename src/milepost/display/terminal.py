@@ -41,6 +41,7 @@ class Terminal(Surface):
         self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(period_s=PERIOD_S, clock=clock)
+        self._due = clock() + PERIOD_S  # a shorter run needs no live table, only the final one
         self._console = console
         self._live: Live | None = None
         self._lines: list[str] = []
