@@ -65,6 +65,7 @@ def main(running: int) -> None:
         now[0] += 1.0
         surface.update(view(iteration, running))
         surface.line(f"(train pid=7) epoch {iteration} \x1b[3A\x1b[Jdone")
+        surface.line(f"(train pid=7) trouble {iteration}", "stderr")
         print(f"script says {iteration}")
         now[0] += 1.0
         surface.update(view(iteration, running))

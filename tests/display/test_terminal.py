@@ -22,19 +22,22 @@ CHILD = Path(__file__).with_name("terminal_child.py")
 class Session:
     """A child under a pseudo-terminal, and what its user sees."""
 
-    def __init__(self, columns: int, lines: int, running: int, env: dict[str, str]) -> None:
+    def __init__(
+        self, columns: int, lines: int, running: int, env: dict[str, str], errors: str | None
+    ) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         attributes = termios.tcgetattr(slave)
         attributes[3] &= ~termios.ECHO
         termios.tcsetattr(slave, termios.TCSANOW, attributes)
-        self.child = subprocess.Popen(
-            [sys.executable, str(CHILD), str(running)],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **env},
-        )
+        with open(errors or os.devnull, "w") as file:
+            self.child = subprocess.Popen(
+                [sys.executable, str(CHILD), str(running)],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave if errors is None else file,
+                env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **env},
+            )
         os.close(slave)
         self.screen = pyte.HistoryScreen(columns, lines, history=1000)
         self.stream = pyte.ByteStream(self.screen)
@@ -74,8 +77,14 @@ Start = Callable[..., Session]
 def start() -> Iterator[Start]:
     sessions: list[Session] = []
 
-    def begin(columns: int = 100, lines: int = 30, running: int = 2, **env: str) -> Session:
-        sessions.append(Session(columns, lines, running, env))
+    def begin(
+        columns: int = 100,
+        lines: int = 30,
+        running: int = 2,
+        errors: str | None = None,
+        **env: str,
+    ) -> Session:
+        sessions.append(Session(columns, lines, running, env, errors))
         return sessions[-1]
 
     yield begin
@@ -92,6 +101,9 @@ def test_lines_scroll_above_one_table(start: Start) -> None:
     assert above[0] == "before the run Terminal"
     assert [line for line in above if "epoch" in line] == [
         f"(train pid=7) epoch {i} done" for i in (1, 2, 3)
+    ]
+    assert [line for line in above if "trouble" in line] == [
+        f"(train pid=7) trouble {i}" for i in (1, 2, 3)
     ]
     assert [line for line in above if "script" in line] == [f"script says {i}" for i in (1, 2, 3)]
     below = "\n".join(screen[title:])
@@ -144,3 +156,12 @@ def test_a_dumb_terminal_gets_lines(start: Start) -> None:
     session.until("running")
     assert b"before the run Plain" in session.raw
     assert b"\x1b[1A" not in session.raw
+
+
+def test_a_redirected_stream_stays_redirected(start: Start, tmp_path: Path) -> None:
+    """With ``2> file`` what workers write to stderr goes into the file, not onto the screen."""
+    errors = tmp_path / "errors"
+    session = start(errors=str(errors))
+    screen = session.until("running")
+    assert not any("trouble" in line for line in screen)
+    assert errors.read_text() == "".join(f"(train pid=7) trouble {i}\n" for i in (1, 2, 3))

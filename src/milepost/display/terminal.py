@@ -43,6 +43,7 @@ class Terminal(Surface):
         super().__init__(period_s=PERIOD_S, clock=clock)
         self._due = clock() + PERIOD_S  # a shorter run needs no live table, only the final one
         self._console = console
+        self._is_standard = console is None
         self._live: Live | None = None
         self._lines: list[str] = []
         self._lines_due = float("-inf")
@@ -56,10 +57,10 @@ class Terminal(Surface):
     def line(self, text: str, stream: Stream = "stdout") -> None:
         """Show one line above the table, soon; lines for a redirected stream go there at once."""
         target = sys.stdout if stream == "stdout" else sys.stderr
-        if not target.isatty() and self._console is None:
+        if self._is_standard and not target.isatty():
             self.write(f"{text}\n", stream)
-            return
-        self._lines.append(harmless(text))
+        else:
+            self._lines.append(harmless(text))
 
     def draw(self, view: RunView) -> None:
         """Draw the table anew, in the place of the previous one."""
