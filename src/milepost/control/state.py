@@ -6,7 +6,6 @@ that is carried along.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -83,8 +82,7 @@ class Capture(msgspec.Struct, frozen=True):
     score: object
 
 
-@dataclass(slots=True)
-class TrialState:
+class TrialState(msgspec.Struct):
     """A trial that has not ended.
 
     Attributes:
@@ -125,19 +123,19 @@ class TrialState:
     status: Status = PENDING
     phase: Phase = Phase.QUEUED
     size: int = 1
-    workers: list[str] = field(default_factory=list)
-    started: set[str] = field(default_factory=set)
-    finished: set[str] = field(default_factory=set)
+    workers: list[str] = []
+    started: set[str] = set()
+    finished: set[str] = set()
     grant: Grant | None = None
     attempt: int = -1
     next_index: int = 0
     failures: int = 0
     iteration: int = 0
-    row: msgspec.Raw = field(default_factory=msgspec.Raw)
+    row: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     score: object = None
-    inflight: dict[int, Capture] = field(default_factory=dict)
-    early: dict[int, Committed] = field(default_factory=dict)
-    checkpoints: dict[int, Checkpoint] = field(default_factory=dict)
+    inflight: dict[int, Capture] = {}
+    early: dict[int, Committed] = {}
+    checkpoints: dict[int, Checkpoint] = {}
     start: Checkpoint | None = None
     start_id: str | None = None
     unclean: bool = False
@@ -159,8 +157,7 @@ class TrialState:
         return next(reversed(self.checkpoints.values()), None)
 
 
-@dataclass(slots=True)
-class WorkerState:
+class WorkerState(msgspec.Struct):
     """A worker process.
 
     Attributes:
@@ -177,16 +174,14 @@ class WorkerState:
     ending: bool = False
 
 
-@dataclass(slots=True)
-class Deletion:
+class Deletion(msgspec.Struct):
     """A checkpoint that is being deleted; ``busy`` when a reader holds it for now."""
 
     path: str
     busy: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What stays the same during a run.
 
     Attributes:
@@ -216,8 +211,7 @@ class Settings:
     rank_by: str | None = None
 
 
-@dataclass(slots=True)
-class RunState:
+class RunState(msgspec.Struct):
     """All of it.
 
     Attributes:
@@ -237,16 +231,16 @@ class RunState:
     """
 
     pool: Pool
-    trials: dict[str, TrialState] = field(default_factory=dict)
-    workers: dict[str, WorkerState] = field(default_factory=dict)
-    queue: StartQueue = field(default_factory=StartQueue)
-    requests: dict[Request, int] = field(default_factory=dict)
-    active: set[str] = field(default_factory=set)
-    settling: set[str] = field(default_factory=set)
-    counts: dict[Status, int] = field(
+    trials: dict[str, TrialState] = {}
+    workers: dict[str, WorkerState] = {}
+    queue: StartQueue = msgspec.field(default_factory=StartQueue)
+    requests: dict[Request, int] = {}
+    active: set[str] = set()
+    settling: set[str] = set()
+    counts: dict[Status, int] = msgspec.field(
         default_factory=lambda: dict.fromkeys((PENDING, RUNNING, PAUSED, TERMINATED, ERROR), 0)
     )
-    deletions: dict[tuple[str, int], Deletion] = field(default_factory=dict)
+    deletions: dict[tuple[str, int], Deletion] = {}
     created: int = 0
     launched: int = 0
     workers_started: int = 0
