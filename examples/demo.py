@@ -147,6 +147,8 @@ def main() -> None:
     grid = tuner.fit()
     if grid.errors:
         sys.exit(f"{grid.num_errors} trials failed: {grid.errors[0]}")
+    if killer.victim is None:
+        sys.exit("The run was interrupted before a worker was killed.")
 
     best = grid.get_best_result()
     checkpoint, metrics = max(best.best_checkpoints, key=lambda pair: pair[1]["accuracy"])
