@@ -45,7 +45,7 @@ class Run:
         """End as a killed driver does: without a word to anybody."""
         os.kill(self.projections._process.pid, signal.SIGKILL)
         self.projections._process.wait()
-        self.projections._channel.close()
+        self.projections.forget()
         self.journal.close(None)
 
 
@@ -62,7 +62,7 @@ def start(experiment: Experiment) -> Iterator[Callable[..., Run]]:
     for run in runs:
         run.projections._process.kill()
         run.projections._process.wait()
-        run.projections._channel.close()
+        run.projections.forget()
         run.journal.close(None)
 
 
@@ -440,3 +440,39 @@ def test_old_trials_are_not_looked_at_again(start: Callable[..., Run], make: Any
     start().projections.flush()
     assert not first.exists()
     assert iterations(run.experiment, "t39") == [1]
+
+
+@pytest.mark.parametrize("status", ["ERROR", "TERMINATED"])
+def test_an_ended_trial_may_go_on(start: Callable[..., Run], make: Any, status: str) -> None:
+    """A trial that a later driver starts again continues its files, with its last config."""
+    run = start()
+    run.append(make.created(lr=1))
+    run.append(make.launched())
+    run.append(make.reported(iteration=1))
+    run.append(make.changed(status=status))
+    run.append(make.launched(attempt=1))
+    run.append(make.reported(iteration=2, attempt=1))
+    run.append(make.changed(status=status))
+    run.close()
+    again = start()
+    again.append(make.launched(attempt=2))
+    again.append(make.reported(iteration=3, attempt=2))
+    again.projections.flush()
+    assert iterations(again.experiment) == [1, 2, 3]
+    last = (trial_dir(again.experiment) / "result.json").read_text().splitlines()[-1]
+    assert json.loads(last)["config"] == {"lr": 1}
+
+
+def test_what_cannot_be_shown_is_said_once(
+    start: Callable[..., Run], make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A metric that TensorBoard cannot show is one line in the driver's log, not one per trial."""
+    run = start()
+    for trial in ("t1", "t2"):
+        run.append(make.created(trial))
+        run.append(make.launched(trial))
+        run.append(make.reported(trial, 1, words=["a", "b"]))
+    with caplog.at_level(logging.WARNING):
+        run.projections.flush()
+        run.projections.check()
+    assert caplog.text.count("TensorBoard cannot show the metric 'words'") == 1

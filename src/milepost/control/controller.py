@@ -128,6 +128,7 @@ class _Controller:
             (engine, self._engine_ready),
             (run.keeper, self._keeper_ready),
             (run.journal, self._journal_ready),
+            (self._projections, self._projections.check),
             (run.verifier, self._verifier_ready),
             (self._interruption, self._interrupted),
         )

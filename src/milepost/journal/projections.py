@@ -57,6 +57,7 @@ class Projections:
         self._lock = threading.Lock()
         self._failure: JournalError | None = None
         self._restarts = 0
+        self._events = select.epoll()
         self._asked = 0
         self._flushed = 0
         self._start(again=False)
@@ -64,8 +65,8 @@ class Projections:
         journal.subscribe(self._wake)
 
     def fileno(self) -> int:
-        """Readable when :meth:`check` has something to say; changes when a writer is replaced."""
-        return self._channel.fileno()
+        """Readable when :meth:`check` has something to do; stays the same for all writers."""
+        return self._events.fileno()
 
     def check(self) -> None:
         """Log what the writer has to say and replace it if it was killed; never waits.
@@ -111,7 +112,7 @@ class Projections:
             JournalError: as :meth:`flush`, unless it was raised before. The writer has ended in
                 any case.
         """
-        if self._channel.fileno() < 0:
+        if self._events.closed:
             return
         try:
             if self._failure is None:
@@ -119,11 +120,13 @@ class Projections:
         finally:
             with self._lock:
                 self._channel.close()
+            self._events.close()
             self._reap(timeout_s)
 
     def forget(self) -> None:
         """In a forked child: close the socket, so that the driver's death is noticed."""
         self._channel.close()
+        self._events.close()
 
     def _start(self, *, again: bool) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -152,6 +155,7 @@ class Projections:
             theirs.close()
         with self._lock:
             self._channel = ours
+        self._events.register(ours, select.EPOLLIN)
 
     def _wake(self) -> None:
         """Called by the journal's thread after each flush."""

@@ -64,7 +64,7 @@ class Projector:
         if short:
             self._complete(image, short)
         for trial in image.trials.values():
-            if trial.is_finished:
+            if trial.status == "TERMINATED":  # one that failed may be tried again
                 self._forget(trial.trial)
 
     def apply(self, record: rec.AnyRecord) -> None:
@@ -113,7 +113,7 @@ class Projector:
     def _files_of(self, trial: str) -> TrialFiles:
         files = self._files.get(trial)
         if files is None:
-            created = self._created[trial]
+            created = self._created_of(trial)
             files = self._files[trial] = TrialFiles(
                 os.path.join(self._path, created.directory),
                 created.config,
@@ -123,6 +123,13 @@ class Projector:
                 self._notice,
             )
         return files
+
+    def _created_of(self, trial: str) -> rec.Created:
+        created = self._created.get(trial)
+        if created is None:  # it had ended, and goes on after all
+            created = _as_created(replay.image(self._path).trials[trial])
+            self._created[trial] = created
+        return created
 
     def _forget(self, trial: str) -> None:
         self._created.pop(trial, None)
@@ -142,7 +149,7 @@ class Projector:
 
     def _reconfigured(self, record: rec.Reconfigured) -> None:
         config = record.config.copy()
-        created = self._created[record.trial]
+        created = self._created_of(record.trial)
         self._created[record.trial] = _with_config(created, config)
         if record.trial in self._files:
             self._files[record.trial].reconfigure(config)

@@ -7,7 +7,9 @@ socket closes, after it has written everything that the journal has.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import logging
 import os
 import select
 import sys
@@ -23,6 +25,8 @@ from milepost.journal.projector import Projector
 from milepost.journal.records import Continued
 from milepost.journal.tail import Tail
 from milepost.storage import posix
+
+log = logging.getLogger("milepost.journal")
 
 WAKE: Final = b"w"
 FLUSH: Final = b"f"
@@ -61,6 +65,7 @@ class Writer:
         self._poll.register(channel, select.POLLIN)
         self._path = experiment_path
         self._kinds = kinds
+        self._said: set[str] = set()
         self._projector = Projector(experiment_path, kinds, self._notice)
         segment = first
         if again:
@@ -108,7 +113,9 @@ class Writer:
         compaction.compact(self._path, segment, keep_rows="json" not in self._kinds)
 
     def _notice(self, text: str) -> None:
-        os.write(self._channel, _message(NOTICE, text))
+        if text not in self._said:  # many trials may have the same to say
+            self._said.add(text)
+            log.warning("%s", text)
 
 
 def main() -> None:
@@ -116,6 +123,7 @@ def main() -> None:
     descriptor, path, kinds, epoch, again = sys.argv[1:]
     channel = int(descriptor)
     os.set_inheritable(channel, False)
+    logging.getLogger("milepost").addHandler(_ToDriver(channel))
     try:
         lock = _lock(path)
         wanted = frozenset(kinds.split(",")) if kinds else frozenset()
@@ -134,6 +142,19 @@ def main() -> None:
         except OSError:
             traceback.print_exc()
         sys.exit(1)
+
+
+class _ToDriver(logging.Handler):
+    """Has the driver log what is logged here."""
+
+    def __init__(self, channel: int) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one line."""
+        with contextlib.suppress(OSError):  # the driver has gone; nobody is left to be told
+            os.write(self._channel, _message(NOTICE, record.getMessage()))
 
 
 def _message(kind: bytes, text: str) -> bytes:

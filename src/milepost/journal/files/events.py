@@ -95,7 +95,7 @@ class EventFile:
         except _TENSOR_ERRORS as error:
             if key not in self._odd:
                 self._odd.add(key)
-                self._notice(f"TensorBoard cannot show {key!r} of {self._directory}: {error}")
+                self._notice(f"TensorBoard cannot show the metric {key!r}: {error}")
             return b""
 
     def _new_path(self, first: bytes) -> str:
