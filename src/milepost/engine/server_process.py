@@ -150,12 +150,11 @@ class ServerProcess:
             return self._ending
         self._socket.close()
         self._process.terminate()  # in case it is in the middle of an import
-        try:
-            self._process.wait(_END_WAIT_S)
-        except subprocess.TimeoutExpired:  # stopped, or an import hangs
+        # Not Popen.wait() with a timeout, which sleeps up to 50 ms at a time.
+        if tree.wait_dead([self.pid], _END_WAIT_S):  # stopped, or an import hangs
             tree.kill_session(self.pid)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(1.0)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
         size = os.fstat(self._errors).st_size
         tail = os.pread(self._errors, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         os.close(self._errors)
