@@ -70,7 +70,8 @@ def test_a_flipped_bit_anywhere_before_the_end_is_found(written: Experiment) -> 
         path = journal_file(written, epoch)
         whole = path.read_bytes()
         last_line = whole.rindex(b"\n", 0, -1) + 1
-        for at in range(0, len(whole), 7):
+        newlines = [at for at, byte in enumerate(whole) if byte == ord("\n")]
+        for at in sorted({*range(0, len(whole), 7), *newlines}):
             damaged = bytearray(whole)
             damaged[at] ^= 1
             path.write_bytes(damaged)

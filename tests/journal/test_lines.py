@@ -70,6 +70,9 @@ def test_damage_before_good_lines_is_an_error_that_says_where(tmp_path: Path) ->
         list(lines.Reader(str(path)))
     path.write_bytes(all_lines[0] + damaged + b"\0" * 50)
     assert [seq for seq, _ in lines.Reader(str(path))] == [1]
+    path.write_bytes(all_lines[0] + all_lines[1][:-1] + b"\x0b" + all_lines[2])
+    with pytest.raises(JournalCorruptError, match=where):
+        list(lines.Reader(str(path)))
     path.write_bytes(all_lines[0] + all_lines[2])
     with pytest.raises(JournalCorruptError, match="record 3 follows record 1"):
         list(lines.Reader(str(path)))

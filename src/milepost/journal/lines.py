@@ -40,6 +40,16 @@ def seq_of(line: bytes) -> int | None:
     return int(digits) if line.startswith(_SEQ, _BODY_AT) and digits.isdigit() else None
 
 
+def _holds_a_line(data: bytes) -> bool:
+    """Whether the bytes end in a good line, also where a newline before it was damaged."""
+    at = data.find(_START)
+    while at >= 0:
+        if seq_of(data[at:]) is not None:
+            return True
+        at = data.find(_START, at + 1)
+    return False
+
+
 class Reader:
     """Reads the lines of one journal file and checks them.
 
@@ -105,7 +115,7 @@ class Reader:
 
     def _torn_or_corrupt(self, line: bytes, number: int, rest: list[bytes]) -> None:
         """Return for the torn end of the file, raise for a damaged line before good ones."""
-        if self._expected_length is not None or any(seq_of(later) is not None for later in rest):
+        if self._expected_length is not None or any(map(_holds_a_line, [line, *rest])):
             raise self._corrupt(number, "its check does not fit")
         self.torn = len(line) + sum(map(len, rest))
 
