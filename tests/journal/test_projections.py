@@ -114,10 +114,10 @@ def test_rows_appear_without_being_asked_for(start: Callable[..., Run], make: An
     run.append(make.launched())
     run.projections.flush()
     run.append(make.reported(iteration=1))
-    path = trial_dir(run.experiment) / "result.json"
+    path = trial_dir(run.experiment) / "progress.csv"  # written after result.json, in one go
     waited = threading.Event()
     for _ in range(1000):
-        if path.exists():
+        if path.exists() and path.stat().st_size:
             break
         waited.wait(0.01)
     assert iterations(run.experiment) == [1]
