@@ -65,6 +65,7 @@ class Captures:
         room: the bound on bytes in staging.
         tell: sends an event to the driver, and calls back when it is sent.
         settled: is called whenever a capture has left the book.
+        fenced: is called when another driver has taken an experiment over.
         failed: is called when a thread has failed that must not.
     """
 
@@ -77,6 +78,7 @@ class Captures:
         *,
         tell: Callable[[KeeperEvent, Callable[[], None] | None], None],
         settled: Callable[[], None],
+        fenced: Callable[[str], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._loop = loop
@@ -84,6 +86,7 @@ class Captures:
         self._room = room
         self._tell = tell
         self._settled = settled
+        self._fenced = fenced
         self._pipeline = Pipeline(
             publisher.settle,
             done=lambda outcomes: loop.post(partial(self._on_outcomes, outcomes)),
@@ -97,6 +100,7 @@ class Captures:
         self._answers: OrderedDict[str, Settled] = OrderedDict()
         self._highest: dict[tuple[str, str], int] = {}
         self._peers: dict[_WorkerKey, Peer] = {}
+        self._leased: dict[Peer, set[str]] = {}
 
     # --- the state of the book -----------------------------------------------------------------
 
@@ -144,6 +148,7 @@ class Captures:
         self._early.pop(uuid, None)
         self._pipeline.close(uuid)
         for job in [job for job in self._jobs.values() if job.uuid == uuid]:
+            self._leases.release(job.base)
             self._forget(job)
 
     def add_found(self, staged: Staged) -> None:
@@ -162,8 +167,7 @@ class Captures:
             nbytes=staged.captured.nbytes,
             recovered=True,
         )
-        log.info("checkpoint %d of trial %s was found captured in %s", job.index, job.trial_id,
-                 job.base)
+        log.debug("found %s captured", job.base)
         self._submit(job)
 
     def save_leased(self) -> None:
@@ -179,16 +183,18 @@ class Captures:
 
     # --- workers -------------------------------------------------------------------------------
 
-    def greet(self, peer: Peer, first: bytes) -> Hello | None:
-        """Take a connection's first frame; None if that is no greeting."""
-        hello = decode_worker_request(first)
-        if not isinstance(hello, Hello):
-            return None
+    def greet(self, peer: Peer, first: bytes) -> Hello:
+        """Take a connection's first frame.
+
+        Raises:
+            DecodeError: it is no greeting.
+        """
+        hello = msgspec.json.decode(first, type=Hello)
         self._peers[_worker_key(hello)] = peer
         return hello
 
     def part(self, peer: Peer, hello: Hello) -> None:
-        """A worker's connection has ended: give back what it had reserved and did not use."""
+        """A worker's connection has ended: give back the room and leases that it did not use."""
         key = _worker_key(hello)
         if self._peers.get(key) is peer:
             del self._peers[key]
@@ -196,9 +202,16 @@ class Captures:
             for each in self._room.taken():
                 if each[:4] == key and each not in used:
                     self._room.release(each)
+        for base in self._leased.pop(peer, ()):
+            if base not in self._jobs and not os.path.exists(base + CAPTURED_SUFFIX):
+                self._leases.release(base)
 
     def request(self, peer: Peer, hello: Hello, frame: bytes) -> None:
-        """Serve one request of a worker."""
+        """Serve one request of a worker.
+
+        Raises:
+            DecodeError: it is none.
+        """
         message = decode_worker_request(frame)
         key = _worker_key(hello)
         if isinstance(message, Reserve):
@@ -208,6 +221,7 @@ class Captures:
             )  # fmt: skip
         elif isinstance(message, Lease):
             safe = self._leases.take(message.base, message.hold, message.check)
+            self._leased.setdefault(peer, set()).add(message.base)
             self._reserve(
                 peer, (*key, message.index), message.nbytes,
                 lambda waited_s: Leased(safe=safe, waited_s=waited_s),
@@ -217,6 +231,7 @@ class Captures:
         elif isinstance(message, Abandoned):
             self._room.release((*key, message.index))
             self._leases.release(message.base)
+            self._leased.get(peer, set()).discard(message.base)
 
     def _reserve(
         self, peer: Peer, key: RoomKey, nbytes: int, answer: Callable[[float], WorkerReply]
@@ -231,6 +246,7 @@ class Captures:
 
     def _on_captured(self, peer: Peer, hello: Hello, message: Captured) -> None:
         self.note_index(hello.experiment.uuid, hello.trial_id, message.index)
+        self._leased.get(peer, set()).discard(message.base)
         answer = self._answers.get(message.base)
         if answer is not None:
             peer.send(encode(answer))
@@ -276,7 +292,7 @@ class Captures:
                 continue  # its experiment was closed meanwhile
             if outcome.fenced:
                 log.error("%s", outcome.error)
-                self.close(job.uuid)
+                self._fenced(job.uuid)
                 continue
             answer = Settled(index=job.index, path=outcome.path, error=outcome.error)
             self._answers[job.base] = answer

@@ -10,7 +10,6 @@ that does not.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
@@ -29,11 +28,6 @@ from milepost.storage import posix
 log = logging.getLogger("milepost.keeper")
 
 _T = TypeVar("_T")
-
-_REFUSALS = frozenset(
-    {errno.EAGAIN, errno.EINVAL, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP, errno.ENOLCK}
-)
-_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def break_time_s() -> float:
@@ -254,21 +248,20 @@ class Leases:
 
 
 def _leased(path: str) -> int | None:
-    """Open a file and take a read lease on it; None where that is refused."""
+    """Open a file and take a read lease on it; None where that cannot be done.
+
+    Whatever the reason, the answer is that the file must be copied: should it be gone, or not be
+    readable, then the worker finds that when it copies.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno in _NO_DESCRIPTORS or error.errno in _REFUSALS:
-            return None
-        raise
+        log.debug("no lease on %s: %s", path, error)
+        return None
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
+        log.debug("no lease on %s: %s", path, error)
         os.close(fd)
-        if error.errno in _REFUSALS:
-            return None
-        raise
-    except BaseException:
-        os.close(fd)
-        raise
+        return None
     return fd

@@ -32,7 +32,6 @@ _SCRATCH = "scratch"
 DRAFT_SUFFIX = ".draft-"
 PLACES = 3
 _RECORDS = "places.jsonl"
-_LOCK = "places.lock"
 _TRIES = 5
 
 
@@ -254,7 +253,7 @@ def _recorded(root: str) -> list[str]:
 @contextlib.contextmanager
 def _records_locked(root: str) -> Iterator[None]:
     """Hold the records: so that a place is never pruned between its record and its creation."""
-    fd = os.open(os.path.join(root, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

@@ -143,7 +143,7 @@ class Committed(Message, frozen=True, kw_only=True):
         nbytes: bytes of all files; ``files`` their number.
         digest: xxh3-128 of the manifest's bytes, hex.
         row: the row of the manifest (codec JSON), for a driver that never saw the report.
-        recovered: the driver had not been told of this capture by its worker.
+        recovered: the keeper found the capture in staging before its worker told of it.
         staged_bytes: bytes and number of checkpoints still waiting on this node.
     """
 

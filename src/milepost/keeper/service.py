@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
+
 from milepost.checkpoint.collect import retire
 from milepost.errors import MilepostError
 from milepost.keeper import recovery
@@ -99,6 +101,7 @@ class Keeper:
             room,
             tell=self._tell,
             settled=self._review,
+            fenced=self._let_go,
             failed=self._fail,
         )
         self._searcher = ThreadPoolExecutor(1, thread_name_prefix="search")
@@ -336,22 +339,24 @@ class Keeper:
 
     def _on_worker(self, peer: Peer, hello: list[Hello]) -> None:
         peer.flush()
-        for frame in peer.wire.receive_available():
-            if hello:
-                self._captures.request(peer, hello[0], frame)
-                continue
-            greeting = self._captures.greet(peer, frame)
-            if greeting is None:
-                log.warning("process %d spoke before it said who it is", peer.process_id())
-                self._loop.forget(peer)
-                peer.close()
-                return
-            hello.append(greeting)
+        try:
+            for frame in peer.wire.receive_available():
+                if hello:
+                    self._captures.request(peer, hello[0], frame)
+                else:
+                    hello.append(self._captures.greet(peer, frame))
+        except msgspec.DecodeError as error:
+            log.warning("process %d is no worker of ours: %s", peer.process_id(), error)
+            self._part(peer, hello)
+            return
         if peer.wire.ended:
-            self._loop.forget(peer)
-            peer.close()
-            if hello:
-                self._captures.part(peer, hello[0])
+            self._part(peer, hello)
+
+    def _part(self, peer: Peer, hello: list[Hello]) -> None:
+        self._loop.forget(peer)
+        peer.close()
+        if hello:
+            self._captures.part(peer, hello[0])
 
     # --- the end -------------------------------------------------------------------------------
 
