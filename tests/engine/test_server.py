@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from milepost.engine import preload, server_pool
+from milepost.engine import local, preload, server_pool
 from milepost.engine.local import LocalEngine
 from milepost.engine.payload import pack
 from milepost.engine.protocol import StartFailed, WorkerSpec
@@ -194,7 +194,7 @@ def test_package_that_starts_a_thread_is_left_to_the_workers(
         "import threading, time; threading.Thread(target=time.sleep, args=(999,), daemon=True)"
         ".start()",
     )
-    caplog.set_level("INFO", "milepost.engine")
+    monkeypatch.setattr(local, "_told", set())
     assert server_modules(drive(loaded)) == ["installed_plain"]
     (line,) = [record for record in caplog.records if "installed_thread" in record.message]
     assert "it starts a thread" in line.message
@@ -362,6 +362,38 @@ def test_worker_whose_start_goes_wrong_is_told(drive: Any, tmp_path: Path) -> No
     worker = drive(loaded).run()
     assert isinstance(worker.end, Failed)
     assert str(tmp_path / "t1") in worker.end.message
+
+
+def test_files_of_the_user_that_shadow_the_standard_library(
+    drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directories that the driver adds to sys.path late do not break the server."""
+    for name in ("select", "logging", "socket", "traceback", "typing"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed')")
+    monkeypatch.setattr(sys, "path", [*sys.path[:0], str(tmp_path), *sys.path])
+    worker = drive(lambda config: {"x": config["x"]}).run({"x": 1})
+    assert [row["x"] for row in worker.rows] == [1], worker.stderr
+
+
+def test_a_worker_waits_ahead_of_need(drive: Any) -> None:
+    """While a worker runs, the server has forked another one that has no orders yet."""
+
+    def train(config: dict[str, Any]) -> dict[str, Any]:
+        return {"server": os.getppid()}
+
+    driver = drive(train)
+    worker = driver.start()
+    driver.send_trial(worker)
+    driver.wait(lambda: worker.end is not None)
+    server = worker.rows[0]["server"]
+
+    def forked_ahead() -> bool:
+        with open(f"/proc/{server}/task/{server}/children") as file:
+            return len(file.read().split()) == 2
+
+    while not forked_ahead():
+        os.sched_yield()
+    driver.shut_down(worker)
 
 
 def test_engine_can_be_closed_while_the_server_imports(

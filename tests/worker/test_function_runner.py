@@ -401,6 +401,84 @@ def test_threads_may_report(drive: Any) -> None:
     assert [row["training_iteration"] for row in worker.rows] == list(range(1, 9))
 
 
+def test_threads_that_outlive_the_function(drive: Any) -> None:
+    """A thread that reports when the function has returned is told so; the trial is fine."""
+
+    def train(config: dict[str, Any]) -> None:
+        returned = threading.Event()
+
+        def late() -> None:
+            returned.wait()
+            for _ in range(1000):
+                report({"late": 1})
+
+        report({"in": "time"})
+        threading.Thread(target=late, name="latecomer").start()
+        threading.Timer(0, returned.set).start()
+
+    worker = drive(train).run()
+    assert worker.end == Finished("returned")
+    assert worker.rows[0]["in"] == "time"
+    assert len(worker.rows) < 1000
+    assert "tune.report() was called" in worker.stderr
+
+
+def test_threads_of_an_earlier_trial_cannot_report(drive: Any) -> None:
+    """In a process that runs a second trial, a thread of the first is no part of it."""
+
+    def train(config: dict[str, Any]) -> None:
+        if config["i"] == 1:
+            go = sys.modules["go"] = threading.Event()  # type: ignore[assignment]
+
+            def late() -> None:
+                go.wait()
+                report({"late": 1})
+
+            sys.modules["thread"] = thread = threading.Thread(target=late)  # type: ignore[assignment]
+            thread.start()
+        else:
+            sys.modules["go"].set()  # type: ignore[attr-defined]
+            sys.modules["thread"].join()  # type: ignore[attr-defined]
+        report({"i": config["i"]})
+
+    driver = drive(train)
+    worker = driver.start()
+    for i in (1, 2):
+        driver.send_trial(worker, {"i": i}, reset=i > 1)
+        driver.wait(lambda i=i: len(worker.rows) >= i and worker.end is not None)
+    assert [row["i"] for row in worker.rows] == [1, 2]
+    assert "of an earlier trial" in worker.stderr
+    worker.handle.kill()
+
+
+def test_report_inside_a_report_is_an_error(drive: Any) -> None:
+    """A signal handler that reports while its thread is in report gets an error, no deadlock."""
+
+    def train(config: dict[str, Any]) -> None:
+        import signal
+
+        def on_signal(*_: Any) -> None:
+            try:
+                report({"from": "handler"})
+            except RuntimeError as error:
+                print(error)
+
+        signal.signal(signal.SIGUSR1, on_signal)
+        report({"from": "main"})
+
+    def decide(row: dict[str, Any]) -> Any:
+        worker.handle.signal(10)  # the worker waits for the answer to this row
+        driver.wait(lambda: worker.stdout != "")
+        return Reply("continue")
+
+    driver = drive(train)
+    worker = driver.start(decide)
+    driver.send_trial(worker)
+    driver.wait(lambda: worker.end is not None)
+    assert "inside another tune.report()" in worker.stdout
+    assert [row["from"] for row in worker.rows] == ["main"]
+
+
 def test_config_is_the_trials_own(drive: Any) -> None:
     """A config that one trial changes is not changed for the next in the same process."""
     config = {"list": [1]}

@@ -13,9 +13,7 @@ it left behind are the server's only unknown children, and these are killed.
 from __future__ import annotations
 
 import gc
-import mmap
 import os
-import pickle
 import select
 import signal
 import socket
@@ -264,23 +262,18 @@ def _start_again(setup_fd: int, setup: Setup, culprit: str, reason: str) -> NoRe
         name for name in setup.preload if name.partition(".")[0] != culprit.partition(".")[0]
     )
     os.set_inheritable(setup_fd, True)
-    os.truncate(setup_fd, 0)
-    os.pwrite(
-        setup_fd,
-        pickle.dumps(
-            setup._replace(preload=rest if len(dropped) < _RETRIES else (), dropped=dropped)
-        ),
-        0,
-    )
+    if len(dropped) >= _RETRIES:
+        rest = ()
+    again = setup._replace(preload=rest, dropped=dropped)
+    messages.write_setup(setup_fd, messages.read_setup(setup_fd)[0], again)
     os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 
 
 def main() -> None:
-    """Run a fork server. Arguments: the package's root, the control socket, the setup file."""
-    control_fd, setup_fd = (int(argument) for argument in sys.argv[2:4])
-    with mmap.mmap(setup_fd, 0, prot=mmap.PROT_READ) as mapped:
-        setup: Setup = pickle.loads(mapped[:])
-    sys.path[:] = setup.sys_path
+    """Run a fork server. Arguments: descriptors of the control socket and of the setup file."""
+    control_fd, setup_fd = (int(argument) for argument in sys.argv[1:3])
+    sys_path, setup = messages.read_setup(setup_fd)
+    sys.path[:] = sys_path
     sys.argv[:] = [""]  # what a trainable sees that parses arguments
     process.set_name("milepost-server")
     process.reset_signals()  # an ignored SIGCHLD or a signal mask would be inherited
@@ -297,7 +290,7 @@ def main() -> None:
             _start_again(setup_fd, setup, name, reason)
     os.close(setup_fd)
     os.set_inheritable(control_fd, False)
-    sys.path[:] = setup.sys_path
+    sys.path[:] = sys_path  # whatever the imports have added to it
     gc.freeze()
     try:
         messages.send(control, Ready(time.process_time() - start, setup.dropped))

@@ -44,6 +44,7 @@ logger = logging.getLogger("milepost.engine")
 
 _CHUNK = 1 << 16
 _CLOSE_WAIT_S = 10.0
+_told: set[str] = set()
 Stream = Literal["stdout", "stderr"]
 
 
@@ -268,7 +269,10 @@ class LocalEngine:
             server.ready = True
             server.process.seconds = answer.seconds
             for module, reason in answer.dropped:
-                logger.info(
+                # Once per process: the next fit finds the same.
+                log = logger.debug if module in _told else logger.warning
+                _told.add(module)
+                log(
                     "workers import %s themselves instead of inheriting it: %s, which a fork "
                     "would break; starting a worker takes longer",
                     module,

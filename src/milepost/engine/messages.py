@@ -22,17 +22,18 @@ _LARGEST = 1 << 18
 
 
 class Setup(NamedTuple):
-    """What a server is made of; it lies in a memory file that survives an exec.
+    """What a server is made of.
+
+    It lies in a memory file that survives an exec, after the driver's ``sys.path`` alone, which
+    is needed to import this class.
 
     Attributes:
-        sys_path: the driver's ``sys.path``, absolute.
         preload: modules to import before the first fork, in this order.
         later: modules to import when there is nothing else to do.
         dropped: modules that were found unfit for it, with the reason.
         driver_pid: whose death ends the server.
     """
 
-    sys_path: tuple[str, ...]
     preload: tuple[str, ...]
     later: tuple[str, ...]
     dropped: tuple[tuple[str, str], ...]
@@ -123,6 +124,19 @@ class Ended(NamedTuple):
 
 Request = Load | Fork | Signal | Kill
 Answer = Ready | Forked | NotForked | Ended
+
+
+def write_setup(fd: int, sys_path: Sequence[str], setup: Setup) -> None:
+    """Replace the content of a server's memory file."""
+    os.truncate(fd, 0)
+    os.pwrite(fd, pickle.dumps(tuple(sys_path)) + pickle.dumps(setup), 0)
+
+
+def read_setup(fd: int) -> tuple[tuple[str, ...], Setup]:
+    """Read what :func:`write_setup` wrote."""
+    with open(fd, "rb", closefd=False) as file:
+        file.seek(0)
+        return pickle.load(file), pickle.load(file)
 
 
 def send(sock: socket.socket, message: Any, fds: Sequence[int] = ()) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import socket
 import subprocess
 import sys
 from typing import Any, NamedTuple
 
-import milepost
 from milepost.engine import messages, tree
 from milepost.engine.messages import Answer, Request, Setup
 from milepost.errors import WorkerStartError
 
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from milepost.engine.forkserver import main; main()"
-)
+# Finds our modules as the driver finds them, but the standard library first: the driver may have
+# added directories with files such as select.py after it had imported its own.
+_PROGRAM = """
+import pickle, sys
+with open(int(sys.argv[2]), "rb", closefd=False) as setup:
+    setup.seek(0)
+    driver_path = pickle.load(setup)
+sys.path[:] = [p for p in sys.path if not p.endswith("-packages")] + list(driver_path)
+from milepost.engine.forkserver import main
+main()
+"""
 OMP_VARIABLE = "OMP_NUM_THREADS"
 # Variables that no import depends on and that change all the time.
 _IGNORED = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES", "SHLVL", "_")
@@ -79,17 +84,16 @@ class ServerProcess:
         self._ending = ""
         self._owner = os.getpid()
         self._errors = os.memfd_create("milepost-server-stderr", os.MFD_CLOEXEC)
-        setup = Setup(absolute_sys_path(), preload, later, (), os.getpid())
+        setup = Setup(preload, later, (), os.getpid())
         setup_fd = os.memfd_create("milepost-server-setup", os.MFD_CLOEXEC)
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            os.pwrite(setup_fd, pickle.dumps(setup), 0)
+            messages.write_setup(setup_fd, absolute_sys_path(), setup)
             self._process = subprocess.Popen(
                 [
                     *surroundings.interpreter,
                     "-c",
                     _PROGRAM,
-                    os.path.dirname(os.path.dirname(os.path.abspath(milepost.__file__))),
                     str(theirs.fileno()),
                     str(setup_fd),
                 ],

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,11 @@ class EngineSuite:
         """A signal is delivered to the worker process; one to an ended worker is no error."""
 
         def train(config: dict[str, Any]) -> None:
-            signal.signal(signal.SIGUSR1, lambda *_: report({"got": 1}))
+            got = threading.Event()
+            signal.signal(signal.SIGUSR1, lambda *_: got.set())
             report({"ready": 1})
-            signal.pause()
+            got.wait()
+            report({"got": 1})
 
         driver = drivers(train)
         worker = driver.start()

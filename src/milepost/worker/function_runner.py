@@ -48,6 +48,8 @@ def run_function(
                 session.ended,
                 text(error),
             )
+    finally:
+        session.finish()
     return Finished(session.ended or "returned")
 
 

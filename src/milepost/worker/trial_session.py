@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 from milepost.errors import ChannelClosedError
@@ -47,7 +48,12 @@ class TrialSession:
         self._channel = channel
         self._rows = RowBuilder(run.trial_id, run.counters)
         self._captures = Captures(run)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._reporting = False
+        # Those that an earlier trial of this process has left running.
+        self._strangers = weakref.WeakSet(threading.enumerate())
+        self._strangers.discard(threading.current_thread())
+        self._over = False
         self._pid = os.getpid()
         self._since = time.monotonic()
         self._checkpoint: Checkpoint | None = None
@@ -72,18 +78,17 @@ class TrialSession:
         with self._lock:
             if self.ended is not None:
                 raise TrialEnded
-            self._captures.raise_failed()
-            before = vars(self._rows).copy()
+            self._check_turn()
+            self._reporting = True
             try:
-                message = self._row_message(metrics, checkpoint, took_s)
-            except BaseException:
-                vars(self._rows).update(before)  # nothing was reported
-                raise
-            reply = self._exchange(message)
-            if reply.action != "continue":
-                self.ended = reply.action
-                raise TrialEnded
-            self._since = time.monotonic()
+                self._report(metrics, checkpoint, took_s)
+            finally:
+                self._reporting = False
+
+    def finish(self) -> None:
+        """Let a report of another thread get through, and refuse those that come later."""
+        with self._lock:
+            self._over = True
 
     def get_checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint; waits until it is committed.
@@ -109,6 +114,41 @@ class TrialSession:
     def detach(self) -> None:
         """In a forked child: let go of the channel, so that it ends with the trial's process."""
         self._channel.close()
+
+    def _check_turn(self) -> None:
+        """Refuse a report of a thread that has nothing to say in this trial at this time."""
+        thread = threading.current_thread()
+        if self._reporting:
+            raise RuntimeError(
+                "tune.report() was called inside another tune.report() of the same thread, by a "
+                "signal handler or a finalizer. Set a flag there, and report in the training loop."
+            )
+        if self._over:
+            raise RuntimeError(
+                f"tune.report() was called in thread {thread.name!r} after the trial's function "
+                "had returned. Wait for the thread before returning."
+            )
+        if thread in self._strangers:
+            raise RuntimeError(
+                f"tune.report() was called in thread {thread.name!r} of an earlier trial that ran "
+                "in this process. End a trial's threads before its function returns."
+            )
+
+    def _report(
+        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float
+    ) -> None:
+        self._captures.raise_failed()
+        before = vars(self._rows).copy()
+        try:
+            message = self._row_message(metrics, checkpoint, took_s)
+        except BaseException:
+            vars(self._rows).update(before)  # nothing was reported
+            raise
+        reply = self._exchange(message)
+        if reply.action != "continue":
+            self.ended = reply.action
+            raise TrialEnded
+        self._since = time.monotonic()
 
     def _row_message(
         self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float
