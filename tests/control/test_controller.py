@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -434,6 +435,23 @@ def test_reused_workers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
         assert record.last_row["steps"] == 2
         assert Path(record.directory, "out.txt").read_text() == f"x is {number}\n" * 2
         assert shown.count(f"(f_t{number} pid={record.last_row['pid']}) x is {number}\n") == 2
+
+
+def test_workers_clean_up_at_the_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The last trial's process runs ``cleanup`` and exit handlers before the run returns."""
+
+    class Cleaning(Counter):
+        def setup(self, config: dict[str, Any]) -> None:
+            super().setup(config)
+            atexit.register(print, "exit handler")
+
+        def cleanup(self) -> None:
+            print("cleanup")
+
+    run_plan(tmp_path, Cleaning, criteria={"steps": 1}, reuse_actors=True)
+    shown = capfd.readouterr().out
+    assert "cleanup" in shown
+    assert "exit handler" in shown
 
 
 class Meddling(TrialScheduler):

@@ -12,10 +12,11 @@ import logging
 import os
 import selectors
 import signal
+import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from milepost.control import admission, events, inbox
+from milepost.control import admission, events, inbox, timing
 from milepost.control.interruption import Interruption
 from milepost.control.outcome import RunOutcome
 from milepost.control.output import WorkerOutput
@@ -146,6 +147,7 @@ class _Controller:
             run.hooks.setup(plan)
             began = True
             self._loop()
+            self._dismiss()
             self._finish()
         except Exception as error:
             if isinstance(error, MilepostError) or plan.failure.fail_fast == "raise":
@@ -168,15 +170,19 @@ class _Controller:
             admission.place(run)
             if machine.is_over:
                 return
-            for key, _ in self._selector.select(0 if has_more else self._clocks.timeout_s()):
-                if isinstance(key.data, str):
-                    self._worker_ready(key.data)
-                else:
-                    key.data()
+            self._wait(0 if has_more else self._clocks.timeout_s())
             self._clocks.tick()
             if self._plan.progress is not None:
                 self._plan.progress.update(run.view)
             hooks.fire("on_step_end")
+
+    def _wait(self, timeout_s: float | None) -> None:
+        """Take in what happens next, if it does so in time."""
+        for key, _ in self._selector.select(timeout_s):
+            if isinstance(key.data, str):
+                self._worker_ready(key.data)
+            else:
+                key.data()
 
     def _worker_ready(self, worker_id: str) -> None:
         for message in self._run.workers.receive(worker_id):
@@ -222,6 +228,24 @@ class _Controller:
         self._run.dispatch(events.Interrupt(at=self._run.now()))
 
     # --- the end ----------------------------------------------------------------------------
+
+    def _dismiss(self) -> None:
+        """Let the workers that are left clean up: ``cleanup()`` of classes, exit handlers."""
+        run = self._run
+        for worker in list(run.machine.state.workers.values()):
+            if not worker.ending:
+                run.workers.end(worker.worker_id)
+        deadline = time.monotonic() + timing.GRACE_S
+        while len(run.workers):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                log.warning(
+                    "%d workers have not ended %g s after the last trial: killing them",
+                    len(run.workers),
+                    timing.GRACE_S,
+                )
+                return
+            self._wait(left_s)
 
     def _finish(self) -> None:
         """Nothing happens any more: have everything on disk."""
