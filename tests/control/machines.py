@@ -49,7 +49,7 @@ class Driven:
 
     # --- events, with what does not matter filled in ----------------------------------------
 
-    def add(self, trial_id: str, *bundles: dict[str, float]) -> list[str]:
+    def add(self, trial_id: str, *bundles: dict[str, float], size: int = 1) -> list[str]:
         return self(
             events.TrialAdded(
                 at=0,
@@ -61,6 +61,7 @@ class Driven:
                 config=RAW,
                 evaluated=RAW,
                 resources=RAW,
+                size=size,
             )
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from machines import Driven
 
@@ -299,7 +301,7 @@ def test_an_error_while_obeying_does_not_overturn_the_decision() -> None:
     m = Driven()
     m.running("t", "u")
     m.reported(0, "stop")
-    assert m.failed(0) == ["end worker-0", "notice warning", "drain t.0"]
+    assert m.failed(0) == ["notice warning", "end worker-0", "drain t.0"]
     assert m.drained("t") == ["record t TERMINATED", "completed t", "ended t"]
     m.reported(1, "pause")
     assert m.gone(1) == ["notice warning", "drain u.0"]
@@ -695,3 +697,56 @@ def test_an_idle_worker_may_die() -> None:
     assert m.gone(0) == []
     m.add("u")
     assert m.place()[0] == "start worker-1 cpus=1"
+
+
+# --- several workers ------------------------------------------------------------------------------
+
+
+def group(**settings: Any) -> Driven:
+    """A trial of two workers that trains, each with a bundle of its own."""
+    m = Driven(gpus=("a", "b"), **settings)
+    m.add("t", {"CPU": 1, "GPU": 1}, {"CPU": 2, "GPU": 1}, size=2)
+    assert m.place() == [
+        "start worker-0 cpus=1 gpus=a",
+        "start worker-1 cpus=2 gpus=b",
+        "record launched t",
+        "run t on worker-0 attempt=0 first=0",
+        "run t on worker-1 attempt=0 first=0",
+    ]
+    return m
+
+
+def test_a_group_starts_and_ends_together() -> None:
+    """The trial runs when all of its workers do, and has ended when all have."""
+    m = group()
+    assert m.started(1) == []
+    assert m.started(0) == ["record t RUNNING"]
+    assert m.finished(0) == []
+    assert m.finished(1) == [
+        "end worker-0",
+        "end worker-1",
+        "record t TERMINATED",
+        "completed t",
+        "ended t",
+    ]
+
+
+def test_a_group_fails_together() -> None:
+    """When one worker dies the others are killed, and only then are captures settled."""
+    m = group(max_failures=1)
+    m.started(0)
+    m.started(1)
+    assert m.gone(1) == ["kill worker-0"]
+    assert m.gone(0) == ["record failure t", "record t PENDING", "failed t 1 retried", "drain t.0"]
+    m.drained("t")
+    assert len(m.place()) == 5
+
+
+def test_a_group_is_killed_when_one_raises() -> None:
+    """The error that was raised is the one that counts."""
+    m = group()
+    m.started(0)
+    m.started(1)
+    assert m.failed(0) == ["kill worker-0", "kill worker-1"]
+    assert m.gone(0) == []
+    assert m.gone(1) == ["record failure t", "failed t 1", "drain t.0"]

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 from collections.abc import Callable
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from milepost.checkpoint.handle import Checkpoint
@@ -75,7 +76,7 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
 def _counters(row: dict[str, Any]) -> Counters:
     iteration = row.get("training_iteration")
     return Counters(
-        training_iteration=iteration if isinstance(iteration, int) else 0,
+        training_iteration=int(iteration) if isinstance(iteration, Integral) else 0,
         time_total_s=row.get("time_total_s") or 0.0,
         timesteps_total=row.get("timesteps_total"),
         episodes_total=row.get("episodes_total"),

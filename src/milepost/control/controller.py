@@ -126,7 +126,7 @@ class _Controller:
             node_root=run.keeper.node_root,
         )
         watched: tuple[tuple[Any, Any], ...] = (
-            (engine, self._engine_ready),
+            (engine, run.pump),
             (run.keeper, self._keeper_ready),
             (run.journal, self._journal_ready),
             (self._projections, self._projections.check),
@@ -135,6 +135,7 @@ class _Controller:
         )
         for source, handle in watched:
             self._selector.register(source, selectors.EVENT_READ, handle)
+        self._watch_projections()
 
     def run(self) -> RunOutcome:
         """Run to the end, and leave everything closed."""
@@ -183,15 +184,13 @@ class _Controller:
                 self._worker_ready(key.data)
             else:
                 key.data()
+        # Last, because what a worker said before it exited comes before its exit.
+        while self._run.engine_events:
+            inbox.from_engine(self._run, self._run.engine_events.popleft())
 
     def _worker_ready(self, worker_id: str) -> None:
         for message in self._run.workers.receive(worker_id):
             inbox.from_worker(self._run, worker_id, message)
-
-    def _engine_ready(self) -> None:
-        self._run.pump()
-        while self._run.engine_events:
-            inbox.from_engine(self._run, self._run.engine_events.popleft())
 
     def _keeper_ready(self) -> None:
         for event in self._run.keeper.events():
@@ -202,6 +201,15 @@ class _Controller:
         run.journal.acknowledge()
         for command in run.deletions.ready(run.journal.synced):
             run.keeper.delete(command.trial_id, command.index, command.path)
+
+    def _watch_projections(self) -> None:
+        self._projections_fd = self._projections.fileno()
+        self._selector.register(self._projections_fd, selectors.EVENT_READ, self._projections_ready)
+
+    def _projections_ready(self) -> None:
+        self._selector.unregister(self._projections_fd)
+        self._projections.check()
+        self._watch_projections()  # another writer may have taken its place
 
     def _verifier_ready(self) -> None:
         run = self._run

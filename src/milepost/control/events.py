@@ -22,7 +22,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrialAdded(Event, frozen=True, kw_only=True):
-    """The searcher proposed a trial. Fields as in :class:`milepost.journal.records.Created`."""
+    """The searcher proposed a trial.
+
+    Fields as in :class:`milepost.journal.records.Created`; ``size`` is its number of workers.
+    """
 
     trial_id: str
     name: str
@@ -32,6 +35,7 @@ class TrialAdded(Event, frozen=True, kw_only=True):
     config: msgspec.Raw
     evaluated: msgspec.Raw
     resources: msgspec.Raw
+    size: int = 1
 
 
 class SearchEnded(Event, frozen=True, kw_only=True):

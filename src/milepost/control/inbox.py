@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.fields import DONE, TRAINING_ITERATION
@@ -89,7 +90,7 @@ def _reported(
         events.Reported(
             at=trial.last_time,
             worker_id=worker_id,
-            iteration=iteration if isinstance(iteration, int) else state.iteration + 1,
+            iteration=int(iteration) if isinstance(iteration, Integral) else state.iteration + 1,
             row=run.encoded({key: value for key, value in row.items() if key != "config"}),
             score=run.score(row),
             action=action,

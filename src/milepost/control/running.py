@@ -136,23 +136,30 @@ def gone(step: Step, event: events.WorkerGone) -> None:
         _attempt_over(step, trial, event.problem)
     elif not trial.workers:
         step.release(trial)
-        settling.drain(step, trial)
+        if trial.problem is not None:
+            failing.fail(step, trial, trial.problem)
+        else:
+            settling.drain(step, trial)
 
 
 def _attempt_over(step: Step, trial: TrialState, problem: Problem) -> None:
     """An attempt has ended with an error, which counts unless it was told to end anyway."""
     obeying = trial.phase is Phase.STOPPING and trial.lost is None
-    if trial.size > 1:
+    if obeying:
+        step.warn(
+            f"Trial {trial.name} was told to {trial.after_save}, and its clean-up failed: "
+            f"{problem.kind}: {problem.message}. Its results and checkpoints are kept."
+        )
+        pauses = trial.after_save == "pause" and trial.halt not in (Halt.STOP, Halt.END)
+        trial.goal = PAUSED if pauses else TERMINATED
+        trial.quiet = trial.halt in (Halt.END, Halt.INTERRUPT)
+    if trial.size > 1 and trial.workers:
+        # The others may be capturing; what they captured is settled when they are dead.
+        trial.problem = None if obeying else problem
         step.kill_workers(trial)
-    step.release(trial)
-    if not obeying:
-        failing.fail(step, trial, problem)
         return
-    step.warn(
-        f"Trial {trial.name} was told to {trial.after_save}, and its clean-up failed: "
-        f"{problem.kind}: {problem.message}. Its results and checkpoints are kept."
-    )
-    pauses = trial.after_save == "pause" and trial.halt not in (Halt.STOP, Halt.END)
-    trial.goal = PAUSED if pauses else TERMINATED
-    trial.quiet = trial.halt in (Halt.END, Halt.INTERRUPT)
-    settling.drain(step, trial)
+    step.release(trial)
+    if obeying:
+        settling.drain(step, trial)
+    else:
+        failing.fail(step, trial, problem)

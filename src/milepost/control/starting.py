@@ -37,6 +37,7 @@ def add(step: Step, event: events.TrialAdded) -> None:
         name=event.name,
         directory=event.directory,
         request=event.request,
+        size=event.size,
     )
     state.created += 1
     state.trials[event.trial_id] = trial
@@ -131,7 +132,8 @@ def _try_start(step: Step, trial: TrialState) -> bool:
     trial.started, trial.finished = set(), set()
     trial.attempt += 1
     state.launched += 1
-    trial.goal, trial.lost, trial.storage_full, trial.quiet = None, None, False, False
+    trial.goal, trial.problem, trial.lost = None, None, None
+    trial.storage_full, trial.quiet = False, False
     trial.after_save, trial.saves_on_pause = "continue", True
     step.move(trial, Phase.STARTING)
     _run(step, trial, reset=idle is not None)

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from milepost.checkpoint.retention import Policy
-from milepost.control.events import Committed
+from milepost.control.events import Committed, Problem
 from milepost.control.queue import StartQueue
 from milepost.control.resources import Grant, Pool, Request
 
@@ -110,6 +110,7 @@ class TrialState(msgspec.Struct):
         saves_on_pause: a class saves before it pauses.
         in_front: it will be put before all others in the queue.
         after_save: what it does once the checkpoint being saved is captured.
+        problem: why this attempt fails once its other workers have died.
         lost: why a checkpoint of this attempt could not be committed.
         storage_full: whether that was because storage has no room.
         starved: storage was full at the last failure, and nothing was committed since.
@@ -147,6 +148,7 @@ class TrialState(msgspec.Struct):
     saves_on_pause: bool = True
     in_front: bool = False
     after_save: Literal["continue", "stop", "pause"] = "continue"
+    problem: Problem | None = None
     lost: str | None = None
     storage_full: bool = False
     starved: bool = False
