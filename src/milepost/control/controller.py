@@ -135,7 +135,6 @@ class _Controller:
         )
         for source, handle in watched:
             self._selector.register(source, selectors.EVENT_READ, handle)
-        self._watch_projections()
 
     def run(self) -> RunOutcome:
         """Run to the end, and leave everything closed."""
@@ -201,15 +200,6 @@ class _Controller:
         run.journal.acknowledge()
         for command in run.deletions.ready(run.journal.synced):
             run.keeper.delete(command.trial_id, command.index, command.path)
-
-    def _watch_projections(self) -> None:
-        self._projections_fd = self._projections.fileno()
-        self._selector.register(self._projections_fd, selectors.EVENT_READ, self._projections_ready)
-
-    def _projections_ready(self) -> None:
-        self._selector.unregister(self._projections_fd)
-        self._projections.check()
-        self._watch_projections()  # another writer may have taken its place
 
     def _verifier_ready(self) -> None:
         run = self._run
