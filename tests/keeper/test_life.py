@@ -192,13 +192,28 @@ def test_overwritten_while_no_keeper_guards_it(place, driver):
 
 
 def test_keepers_that_die_at_once(place, monkeypatch):
-    """A keeper that cannot run ends the run with an error that shows why, not in a loop."""
+    """Keepers that cannot run end the run with an error that shows why, not in a loop."""
     driver = place.driver()
     driver.own()
-    monkeypatch.setenv("MILEPOST_STAGING_BYTES", "lots")
+    broken = place.path / "python"
+    broken.write_text("#!/bin/sh\necho this interpreter is broken\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
     capturer = place.capturer(driver)
     capturer.capture(place.source(model=10), 0, b"{}")
-    with pytest.raises(StorageError, match=r"(?s)5 keepers ended.*MILEPOST_STAGING_BYTES='lots'"):
+    wanted = r"(?s)5 keepers ended within .* status 3, .* stay in staging.*interpreter is broken"
+    with pytest.raises(StorageError, match=wanted):
+        driver.wait_for(Committed)
+    assert len(place.staged()) == 1
+
+
+def test_keeper_that_cannot_be_started(place, monkeypatch):
+    """Without an interpreter there is no keeper, and the error names it."""
+    driver = place.driver()
+    driver.own()
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    place.capturer(driver).capture(place.source(model=10), 0, b"{}")
+    with pytest.raises(StorageError, match=r"cannot be started with /no/such/python: No such"):
         driver.wait_for(Committed)
 
 

@@ -11,9 +11,8 @@ import sys
 
 from milepost.keeper.home import remove_home
 from milepost.keeper.service import Keeper, Settings
+from milepost.keeper.settings import drain_s, staging_bytes
 
-DRAIN_VARIABLE = "MILEPOST_DRAIN_S"
-DEFAULT_DRAIN_S = 60.0
 _SWITCH_S = 0.0005
 
 
@@ -41,7 +40,8 @@ def main(arguments: list[str]) -> int:
         Settings(
             node_root=options.node_root,
             driver_pid=options.driver_pid,
-            drain_s=float(os.environ.get(DRAIN_VARIABLE) or DEFAULT_DRAIN_S),
+            staging_bytes=staging_bytes(options.node_root),
+            drain_s=drain_s(),
             umask=umask,
         ),
         socket.socket(fileno=options.driver),

@@ -228,7 +228,9 @@ class Capturer:
                     log.warning(
                         "checkpoint %d of trial %s is captured; waiting for the keeper to commit "
                         "it for %.0f s now",
-                        index, self._template.trial_id, time.monotonic() - started,
+                        index,
+                        self._template.trial_id,
+                        time.monotonic() - started,
                     )
                     remind = time.monotonic() + REMIND_S
             outcome = self._outcomes[index]
@@ -275,7 +277,8 @@ class Capturer:
                 "report waits: %d checkpoints of trial %s are captured and not committed yet, "
                 "which is the bound. Storage is slower than the reports; report checkpoints less "
                 "often. Later waits are in the results",
-                len(self._unsettled), self._template.trial_id,
+                len(self._unsettled),
+                self._template.trial_id,
             )
         while len(self._unsettled) >= IN_FLIGHT:
             self._keeper.wait(REMIND_S)

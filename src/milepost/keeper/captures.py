@@ -111,9 +111,7 @@ class Captures:
     def pending(self, uuid: str, trial_id: str | None = None, attempt: int | None = None) -> int:
         """How many captures of an experiment, a trial or an attempt are not settled yet."""
         return sum(
-            job.uuid == uuid
-            and trial_id in (None, job.trial_id)
-            and attempt in (None, job.attempt)
+            job.uuid == uuid and trial_id in (None, job.trial_id) and attempt in (None, job.attempt)
             for job in self._jobs.values()
         )
 

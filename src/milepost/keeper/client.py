@@ -32,6 +32,7 @@ from milepost.keeper.protocol import (
     decode_event,
     encode,
 )
+from milepost.keeper.settings import drain_s, staging_bytes
 from milepost.keeper.wire import Wire
 
 log = logging.getLogger("milepost.keeper")
@@ -55,10 +56,14 @@ class DriverLink:
 
     Raises:
         StorageError: the node root cannot be used.
+        ValueError: ``MILEPOST_STAGING_BYTES`` or ``MILEPOST_DRAIN_S`` is not a number.
     """
 
     def __init__(self, node_root: str | None = None) -> None:
         self.node_root = node_root or default_node_root()
+        # Keepers read them too; what is wrong with them is to be said before a trial starts.
+        drain_s()
+        staging_bytes(self.node_root)
         try:
             self._home = Home(self.node_root)
             self.address = self._home.file("keeper.sock")
@@ -110,9 +115,7 @@ class DriverLink:
         """
         uuid = self._uuid()
         if self._wire is None and not self._has_intents():
-            self._answer(
-                Drained(uuid=uuid, trial_id=trial_id, attempt=attempt, highest_index=-1)
-            )
+            self._answer(Drained(uuid=uuid, trial_id=trial_id, attempt=attempt, highest_index=-1))
         else:
             self._ask(Drain(uuid=uuid, trial_id=trial_id, attempt=attempt))
 
@@ -261,7 +264,10 @@ class DriverLink:
             )
         log.warning(
             "the keeper (process %d) ended with %s; nothing captured is lost, another one is "
-            "started%s", self._process.pid, how, _indented(self._log_tail()),
+            "started%s",
+            self._process.pid,
+            how,
+            _indented(self._log_tail()),
         )
         if self._unanswered or self._is_wanted() or self._has_intents():
             self._start()
@@ -314,7 +320,9 @@ class DriverLink:
         except subprocess.TimeoutExpired:
             log.warning(
                 "the keeper (process %d) still commits captured checkpoints after %.0f s; it goes "
-                "on by itself", self._process.pid, deadline_s,
+                "on by itself",
+                self._process.pid,
+                deadline_s,
             )
             self._process.returncode = 0  # nobody waits for it any more
             return False

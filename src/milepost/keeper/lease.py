@@ -243,8 +243,11 @@ class Leases:
         finally:
             with self._lock:
                 self._rescuing.discard(lease)
-        log.info("%s is being overwritten; its bytes were saved first, in %.3f s",
-                 lease.path, time.monotonic() - started)
+        log.info(
+            "%s is being overwritten; its bytes were saved first, in %.3f s",
+            lease.path,
+            time.monotonic() - started,
+        )
 
 
 def _leased(path: str) -> int | None:

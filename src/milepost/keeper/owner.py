@@ -86,7 +86,9 @@ def await_predecessor(node_root: str, experiment: ExperimentRef, timeout_s: floa
     while (holder := _holder(node_root, experiment)) is not None:
         log.warning(
             "the keeper of an earlier run (process %d) has not finished after %.0f s and is ended; "
-            "what it had not committed stays in staging and is committed now", holder[0], timeout_s,
+            "what it had not committed stays in staging and is committed now",
+            holder[0],
+            timeout_s,
         )
         _kill(*holder)
     return True

@@ -41,9 +41,7 @@ class Peer:
 
     def process_id(self) -> int:
         """The process at the other end."""
-        data = self._socket.getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
-        )
+        data = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid: int = _CREDENTIALS.unpack(data)[0]
         return pid
 

@@ -22,7 +22,7 @@ import msgspec
 from milepost.errors import StorageError
 from milepost.keeper.intent import IntentName, parse_name
 from milepost.keeper.process import is_alive
-from milepost.storage import posix
+from milepost.storage import names, posix
 from milepost.storage.node import node_root
 
 __all__ = ["Places", "captures", "drafts", "ensure_place", "node_root", "prune", "staging_places"]
@@ -75,7 +75,8 @@ def drafts(places: list[str], uuid: str) -> Iterator[str]:
         own = os.path.join(place, uuid)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for entry in sorted(os.listdir(own)):
-                if os.path.splitext(entry)[1].startswith(DRAFT_SUFFIX):
+                is_draft = os.path.splitext(entry)[1].startswith(DRAFT_SUFFIX)
+                if is_draft or names.is_leftover(entry):
                     yield os.path.join(own, entry)
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint.commit import Prepared, commit
 from milepost.checkpoint.manifest import Manifest, Times, checkpoint_id, checkpoint_name
+from milepost.checkpoint.share import share_unchanged
 from milepost.checkpoint.tree import Tree, describe, new_hasher, walk
 from milepost.errors import CaptureError, CheckpointError, LeaseLostError, MilepostError
 from milepost.journal.epochs import newest_epoch
@@ -149,9 +150,7 @@ class Publisher:
             return found
         return _outcome(job, found.target, self._commit([job], [found])[0])
 
-    def _commit(
-        self, jobs: Sequence[Job], items: Sequence[Prepared]
-    ) -> list[Manifest | Exception]:
+    def _commit(self, jobs: Sequence[Job], items: Sequence[Prepared]) -> list[Manifest | Exception]:
         owners = {item.target: self._owner(job.uuid) for job, item in zip(jobs, items, strict=True)}
         results = commit(items, fence=lambda item: owners[item.target].require_held())
         for item, result in zip(items, results, strict=True):
@@ -187,6 +186,7 @@ class Publisher:
                 directory, tree = staged.tree, self._finish_in_place(staged)
             else:
                 directory, tree = self._copy_to(staged, trial)
+            _share(staged, trial, directory, tree)
             return Prepared(directory, target, _manifest(staged, tree))
         except (OSError, MilepostError) as error:
             return _outcome(job, target, error)
@@ -311,6 +311,13 @@ def _described(staged: Staged, directory: str, digests: dict[str, str]) -> Tree:
     tree = describe(directory, known=digests)
     files = [entry for entry in tree.files if entry.link is not None or entry.path in captured]
     return Tree(files, tree.directories, sum(entry.size for entry in files))
+
+
+def _share(staged: Staged, trial: str, directory: str, tree: Tree) -> None:
+    """Store files that did not change since the checkpoint before only once."""
+    index = (staged.intent.parent or "").rpartition("-")[2]
+    if index.isdecimal():
+        share_unchanged(directory, tree.files, os.path.join(trial, checkpoint_name(int(index))))
 
 
 def _manifest(staged: Staged, tree: Tree) -> Manifest:

@@ -101,14 +101,15 @@ def report_others(places: list[str], mine: str) -> None:
                 log.warning(
                     "%s holds a captured checkpoint of experiment %s that was never committed: %s "
                     "bytes, %.0f minutes old. Restore that experiment to commit it, or delete %s.*",
-                    base, staged.intent.experiment.path, f"{staged.captured.nbytes:,}",
-                    (time.time() - staged.captured.at) / 60, base,
+                    base,
+                    staged.intent.experiment.path,
+                    f"{staged.captured.nbytes:,}",
+                    (time.time() - staged.captured.at) / 60,
+                    base,
                 )
 
 
-def _examine(
-    base: str, name: IntentName, experiment: ExperimentRef
-) -> Staged | None:
+def _examine(base: str, name: IntentName, experiment: ExperimentRef) -> Staged | None:
     """A capture to commit, or None for one that is not ours, under way, or was swept."""
     staged = intents.read(base)
     if staged is None:

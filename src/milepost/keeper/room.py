@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-STAGING_BYTES_VARIABLE = "MILEPOST_STAGING_BYTES"
-DEFAULT_BYTES = 16 << 30
-
 RoomKey = tuple[str, str, int, int, int]
 """Experiment, trial, attempt, rank and index of a capture."""
-
-
-def limit_bytes(place: str) -> int:
-    """The bound: ``$MILEPOST_STAGING_BYTES``, or 16 GiB or a quarter of what is free in ``place``.
-
-    Raises:
-        ValueError: the variable is set and is not a positive whole number.
-    """
-    configured = os.environ.get(STAGING_BYTES_VARIABLE)
-    if configured:
-        if not configured.isdigit() or int(configured) == 0:
-            raise ValueError(
-                f"{STAGING_BYTES_VARIABLE}={configured!r} is not a positive number of bytes"
-            )
-        return int(configured)
-    disk = os.statvfs(place)
-    return min(DEFAULT_BYTES, disk.f_bavail * disk.f_frsize // 4)
 
 
 class Room:
@@ -56,7 +35,7 @@ class Room:
         """
         self.release(key)
         self._waiting[key] = (nbytes, time.monotonic(), granted)
-        self._admit()
+        self._admit(asking=key)
         return key not in self._waiting
 
     def take(self, key: RoomKey, nbytes: int) -> None:
@@ -74,11 +53,11 @@ class Room:
         """The captures that have room or wait for it."""
         return [*self._taken, *self._waiting]
 
-    def _admit(self) -> None:
+    def _admit(self, asking: RoomKey | None = None) -> None:
         while self._waiting:
             key, (nbytes, since, granted) = next(iter(self._waiting.items()))
             if self.nbytes and self.nbytes + nbytes > self._limit:
                 return
             del self._waiting[key]
             self.take(key, nbytes)
-            granted(time.monotonic() - since)
+            granted(0.0 if key == asking else time.monotonic() - since)

@@ -39,7 +39,7 @@ from milepost.keeper.protocol import (
 )
 from milepost.keeper.publish import Owner, Publisher
 from milepost.keeper.recovery import Found
-from milepost.keeper.room import Room, limit_bytes
+from milepost.keeper.room import Room
 
 log = logging.getLogger("milepost.keeper")
 
@@ -54,12 +54,14 @@ class Settings(NamedTuple):
     Attributes:
         node_root: directory of this node's staging.
         driver_pid: the process that started it.
+        staging_bytes: how many bytes may wait in staging.
         drain_s: how long it works on when that process has ended.
         umask: what the modes of committed files follow.
     """
 
     node_root: str
     driver_pid: int
+    staging_bytes: int
     drain_s: float
     umask: int
 
@@ -73,9 +75,7 @@ class Keeper:
         listener: the socket to which workers connect.
     """
 
-    def __init__(
-        self, settings: Settings, driver: socket.socket, listener: socket.socket
-    ) -> None:
+    def __init__(self, settings: Settings, driver: socket.socket, listener: socket.socket) -> None:
         self._settings = settings
         self._loop = Loop()
         self._driver: Peer | None = Peer(driver, self._loop.want_writable)
@@ -93,7 +93,7 @@ class Keeper:
         self._failure: BaseException | None = None
         leases = Leases()
         self._leases = leases
-        room = Room(limit_bytes(settings.node_root))
+        room = Room(settings.staging_bytes)
         self._captures = Captures(
             self._loop,
             Publisher(leases, self._owners.__getitem__, settings.umask),
@@ -105,9 +105,7 @@ class Keeper:
             failed=self._fail,
         )
         self._searcher = ThreadPoolExecutor(1, thread_name_prefix="search")
-        self._deleter = ThreadPoolExecutor(
-            1, thread_name_prefix="delete", initializer=_be_nice
-        )
+        self._deleter = ThreadPoolExecutor(1, thread_name_prefix="delete", initializer=_be_nice)
 
     def run(self) -> bool:
         """Serve until the driver has ended and its captures are settled, or the time is up.
@@ -373,7 +371,8 @@ class Keeper:
     def _out_of_time(self) -> None:
         log.warning(
             "not everything was committed within %.0f s; the rest stays in staging and is "
-            "committed when the experiment is restored", self._settings.drain_s,
+            "committed when the experiment is restored",
+            self._settings.drain_s,
         )
         self._hurried = True
         self._loop.stop()

@@ -121,9 +121,7 @@ def _take_file(source: Source, where: str, path: str, info: os.stat_result) -> N
     source.nbytes += info.st_size
 
 
-def _take_link(
-    source: Source, where: str, path: str, above: tuple[tuple[int, int], ...]
-) -> None:
+def _take_link(source: Source, where: str, path: str, above: tuple[tuple[int, int], ...]) -> None:
     """A link that stays inside stays a link; what another one leads to is taken in its place."""
     _require_utf8(source, path)
     root = os.path.realpath(source.directory)

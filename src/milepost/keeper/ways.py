@@ -338,7 +338,10 @@ class Taking:
             "report waits, for %.0f s now: %s bytes are in staging, and there is no room for %s "
             "more of %s until they are committed. Storage is slower than the reports, or "
             "MILEPOST_STAGING_BYTES is small",
-            waited_s, f"{staged_bytes:,}", f"{self._source.nbytes:,}", what,
+            waited_s,
+            f"{staged_bytes:,}",
+            f"{self._source.nbytes:,}",
+            what,
         )
         return REMIND_S
 
