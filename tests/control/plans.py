@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from milepost import tune
 from milepost.api.callback import Callback
 from milepost.api.resources import placement_group_of
 from milepost.api.search_algorithm import SearchAlgorithm, TrialSpec
@@ -121,3 +125,46 @@ def plan(
 def run_plan(*args: Any, **fields: Any) -> RunOutcome:
     """Make a plan and carry it out."""
     return run(plan(*args, **fields))
+
+
+# --- what runs ------------------------------------------------------------
+
+
+def save(number: int) -> tune.Checkpoint:
+    """A checkpoint that holds a number."""
+    directory = tempfile.mkdtemp()
+    Path(directory, "number").write_text(str(number))
+    return tune.Checkpoint.from_directory(directory)
+
+
+def saved() -> int | None:
+    """The number in the checkpoint that this trial starts from."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as directory:
+        return int(Path(directory, "number").read_text())
+
+
+def count(config: dict[str, Any]) -> None:
+    """Report 1, 2, 3 with a checkpoint each, going on where it was."""
+    for number in range((saved() or 0) + 1, 4):
+        tune.report({"number": number, "pid_": os.getpid()}, checkpoint=save(number))
+
+
+def rows(record: Any) -> list[dict[str, Any]]:
+    lines = Path(record.directory, "result.json").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+class CustomError(Exception):
+    """An error of the user's."""
+
+
+def fails_once(config: dict[str, Any]) -> None:
+    """Fail after the second of three reports, the first time."""
+    start = saved() or 0
+    for number in range(start + 1, 4):
+        tune.report({"number": number}, checkpoint=save(number))
+        if number == 2 and not start:
+            raise CustomError("once")
