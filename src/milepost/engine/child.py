@@ -12,8 +12,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from milepost.engine import messages, payload
-from milepost.engine.messages import Load
+from milepost.engine import messages
+from milepost.engine.messages import DEFAULT_VARIABLES, Load
+from milepost.engine.payload import MappedPayload
 from milepost.engine.protocol import WorkerSpec
 from milepost.errors import ChannelClosedError
 from milepost.keeper.wire import Wire
@@ -65,23 +66,26 @@ def _work(orders: socket.socket) -> int:
     assert received is not None
     order, (channel_fd, stdout_fd, stderr_fd, payload_fd) = received
     orders.close()
-    spec, load = order.spec, order.load
     output.redirect(stdout_fd, stderr_fd)
+    channel = Channel(Wire(socket.socket(fileno=channel_fd)))
+    return main.run(channel, _prepare(order, payload_fd))
+
+
+def _prepare(order: Order, payload_fd: int) -> Callable[[], Any]:
+    """Make this process what the order says; return what unpickles the trainable."""
+    spec = order.spec
     process.set_name(spec.name)
-    defaults = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "PL_DISABLE_FORK")}
+    payload = MappedPayload(payload_fd, order.load.index)
+    os.close(payload_fd)
+    around = payload.surroundings
+    defaults = {name: os.environ[name] for name in DEFAULT_VARIABLES}
     os.environ.clear()
-    os.environ.update({**defaults, **dict(load.environment)})
+    os.environ.update({**defaults, **around.environment})
     if spec.gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.gpus)
     os.environ.update(spec.env or {})
-    sys.path[:] = load.sys_path
-    os.chdir(load.cwd)
+    sys.path[:] = around.sys_path
+    with contextlib.suppress(OSError):  # the driver's directory may be gone
+        os.chdir(around.cwd)
     process.reseed(spec.seed)
-
-    def trainable() -> Any:
-        try:
-            return payload.read(payload_fd, load.layout)
-        finally:
-            os.close(payload_fd)
-
-    return main.run(Channel(Wire(socket.socket(fileno=channel_fd))), trainable)
+    return payload.trainable

@@ -12,6 +12,7 @@ it left behind are the server's only unknown children, and these are killed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -31,6 +32,7 @@ from milepost.engine.messages import (
     Kill,
     Load,
     NotForked,
+    Preload,
     Ready,
     Setup,
     Signal,
@@ -121,6 +123,8 @@ class ForkServer:
                 os.close(self._payload_fd)
             (self._payload_fd,) = fds
             self._load = request
+        elif isinstance(request, Preload):
+            return self._preload(request.modules)
         elif isinstance(request, Fork):
             try:
                 self._start(request.spec, fds)
@@ -129,10 +133,21 @@ class ForkServer:
             self.fork_ahead()
         elif isinstance(request, Signal):
             for worker in self._find(request.worker_id):
-                os.kill(worker.pid, request.signum)  # not reaped yet, so the id is still its own
+                with contextlib.suppress(PermissionError):  # it has become another user
+                    os.kill(worker.pid, request.signum)  # not reaped yet, so the id is its own
         elif isinstance(request, Kill):
             for worker in self._find(request.worker_id):
-                os.kill(worker.pid, signal.SIGKILL)
+                tree.kill(worker.pid)
+        return True
+
+    def _preload(self, modules: Sequence[str]) -> bool:
+        """Import more for the next workers; False if this process must not fork any more."""
+        start = time.process_time()
+        for name in modules:
+            if preload.import_one(name) is not None:
+                return False  # the driver starts another server, which leaves that module out
+        self._renew_idle()
+        messages.send(self._control, Ready(time.process_time() - start, ()))
         return True
 
     def _find(self, worker_id: str) -> list[_Worker]:
@@ -143,22 +158,20 @@ class ForkServer:
         assert self._load is not None, "Load comes before Fork"
         reason = ""
         for _ in range(2):
-            try:
-                self.fork_ahead()
-            except OSError as error:  # no memory, or too many processes
-                reason = f"fork: {error.strerror}"
+            refusal = self.fork_ahead()
+            if self._idle is None:
+                reason = f"no process can be forked: {refusal}"
                 break
-            assert self._idle is not None
             idle, self._idle = self._idle, None
-            with idle.orders:
-                try:
-                    messages.send(
-                        idle.orders, child.Order(spec, self._load), [*fds, self._payload_fd]
-                    )
-                except ChannelClosedError:
-                    _, status = os.waitpid(idle.pid, 0)
-                    reason = f"a process forked ahead ended with wait status {status}"
-                    continue
+            order = child.Order(spec, self._load)
+            try:
+                with idle.orders:
+                    messages.send(idle.orders, order, [*fds, self._payload_fd])
+            except OSError as error:  # it has died, or a limit is met
+                tree.kill(idle.pid)
+                _, status = os.waitpid(idle.pid, 0)
+                reason = f"the process forked ahead ended with wait status {status} ({error})"
+                continue
             pidfd = os.pidfd_open(idle.pid)
             self._workers[pidfd] = _Worker(spec.worker_id, idle.pid, pidfd)
             self._poll.register(pidfd, select.POLLIN)
@@ -169,12 +182,17 @@ class ForkServer:
     def _import_later(self) -> None:
         """Import the next module ahead of need; the last one makes a new idle worker."""
         preload.import_one(self._later.pop(0))  # none of these starts a thread
-        if not self._later and self._idle is not None:
-            gc.freeze()
+        if not self._later:
+            self._renew_idle()
+
+    def _renew_idle(self) -> None:
+        """Have the waiting worker be one that has all modules."""
+        gc.freeze()
+        if self._idle is not None:
             self._idle.orders.close()  # ends it
             os.waitpid(self._idle.pid, 0)
             self._idle = None
-            self.fork_ahead()
+        self.fork_ahead()
 
     # --- deaths -----------------------------------------------------------------------------
 
@@ -198,10 +216,14 @@ class ForkServer:
 
     # --- forking ----------------------------------------------------------------------------
 
-    def fork_ahead(self) -> None:
-        """Have one worker wait that is forked already."""
+    def fork_ahead(self) -> OSError | None:
+        """Have one worker wait that is forked already.
+
+        Returns:
+            Why there is none: no memory, or too many processes.
+        """
         if self._idle is not None:
-            return
+            return None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server = os.getpid()
         with warnings.catch_warnings():
@@ -209,15 +231,16 @@ class ForkServer:
             warnings.simplefilter("ignore", DeprecationWarning)
             try:
                 pid = os.fork()
-            except OSError:
+            except OSError as error:
                 ours.close()
                 theirs.close()
-                raise
+                return error
         if pid == 0:
             ours.close()
             child.live(server, theirs, self._let_go)
         theirs.close()
         self._idle = _Idle(pid, ours)
+        return None
 
     def _let_go(self) -> None:
         """In a forked child: close what belongs to the server."""

@@ -14,11 +14,20 @@ import logging
 import os
 import select
 import signal
-import socket
-from typing import Literal
 
 from milepost.engine import messages, preload, server_pool, tree
-from milepost.engine.messages import Ended, Fork, Forked, Kill, Load, NotForked, Ready, Signal
+from milepost.engine.local_worker import LocalWorker
+from milepost.engine.messages import (
+    OMP_VARIABLE,
+    Ended,
+    Fork,
+    Forked,
+    Load,
+    NotForked,
+    Preload,
+    Ready,
+)
+from milepost.engine.payload import Surroundings
 from milepost.engine.payload import write as write_payload
 from milepost.engine.protocol import (
     EngineEvent,
@@ -29,15 +38,12 @@ from milepost.engine.protocol import (
     WorkerSpec,
 )
 from milepost.engine.server_process import (
-    OMP_VARIABLE,
+    Identity,
     ServerProcess,
-    Surroundings,
     absolute_sys_path,
     omp_threads,
 )
 from milepost.errors import ChannelClosedError, WorkerStartError
-from milepost.keeper.wire import Wire
-from milepost.worker.channel import Channel
 from milepost.worker.protocol import WorkerOutput
 
 logger = logging.getLogger("milepost.engine")
@@ -45,68 +51,20 @@ logger = logging.getLogger("milepost.engine")
 _CHUNK = 1 << 16
 _CLOSE_WAIT_S = 10.0
 _told: set[str] = set()
-Stream = Literal["stdout", "stderr"]
-
-
-class LocalWorker:
-    """A worker of this machine; made by :meth:`LocalEngine.start`."""
-
-    def __init__(
-        self, spec: WorkerSpec, channel: Channel, server: ServerProcess, fds: tuple[int, ...]
-    ) -> None:
-        self.spec = spec
-        self._pid: int | None = None
-        self._channel = channel
-        self._server = server
-        self.streams: dict[int, Stream] = {}
-        self.unsent = fds  # the worker's ends, kept until it exists
-
-    @property
-    def worker_id(self) -> str:
-        """The id of its spec."""
-        return self.spec.worker_id
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id, which is its session's too; None until it is known."""
-        return self._pid
-
-    @property
-    def channel(self) -> Channel:
-        """Connected already; messages may be sent at once."""
-        return self._channel
-
-    def kill(self) -> None:
-        """Kill the worker and every process that it started; safe when it has ended."""
-        with contextlib.suppress(ChannelClosedError):  # the server's end kills it too
-            self._server.send(Kill(self.worker_id))
-
-    def signal(self, signum: int) -> None:
-        """Send a signal to the worker process alone; safe when it has ended."""
-        with contextlib.suppress(ChannelClosedError):
-            self._server.send(Signal(self.worker_id, signum))
-
-    def move_to(self, server: ServerProcess) -> None:
-        """Start on another server."""
-        self._server = server
-
-    def exists(self, pid: int) -> None:
-        """Take note that the process has been made; it has its descriptors."""
-        self._pid = pid
-        self.close_unsent()
-
-    def close_unsent(self) -> None:
-        """Close the worker's ends of its channel and pipes in this process."""
-        messages.close_all(self.unsent)
-        self.unsent = ()
 
 
 class _Server:
     """A fork server in use, with its workers."""
 
-    def __init__(self, process: ServerProcess, threads: int) -> None:
+    def __init__(
+        self,
+        process: ServerProcess,
+        threads: int,
+        otherwise: tuple[tuple[str, ...], tuple[str, ...]] | None,
+    ) -> None:
         self.process = process
         self.threads = threads
+        self.otherwise = otherwise  # what another server imports if this kept one cannot
         self.ready = False
         self.loaded = False
         self.workers: dict[str, LocalWorker] = {}
@@ -117,8 +75,6 @@ class LocalEngine:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._wake, select.EPOLLIN)
         self._servers: dict[int, _Server] = {}  # by the descriptor of the socket
         self._streams: dict[int, LocalWorker] = {}
         self._pending: list[EngineEvent] = []
@@ -139,13 +95,11 @@ class LocalEngine:
 
         It is written to memory once, whatever the number of workers.
         """
-        fd, layout = write_payload(payload)
+        around = Surroundings(absolute_sys_path(), _directory(), dict(os.environ))
+        fd, index = write_payload(payload, around)
         if self._payload is not None:
             os.close(self._payload[0])
-        self._payload = (
-            fd,
-            Load(layout, absolute_sys_path(), os.getcwd(), tuple(os.environ.items())),
-        )
+        self._payload = fd, Load(index)
         for server in self._servers.values():
             server.loaded = False
 
@@ -161,23 +115,18 @@ class LocalEngine:
         if self._payload is None:
             raise RuntimeError("LocalEngine.load() comes before start()")
         server = self._server_for(spec.cpus)
-        ours, theirs = socket.socketpair()
-        out_read, out_write = os.pipe()
-        error_read, error_write = os.pipe()
-        worker = LocalWorker(
-            spec,
-            Channel(Wire(ours)),
-            server.process,
-            (theirs.detach(), out_write, error_write),
-        )
-        streams: tuple[tuple[int, Stream], ...] = ((out_read, "stdout"), (error_read, "stderr"))
-        for fd, stream in streams:
-            os.set_blocking(fd, False)
-            worker.streams[fd] = stream
+        worker = LocalWorker(spec, server.process)
+        for fd in worker.streams:
             self._streams[fd] = worker
             self._epoll.register(fd, select.EPOLLIN)
         server.workers[spec.worker_id] = worker
-        self._fork(server, worker)
+        try:
+            self._fork(server, worker)
+        except OSError as error:
+            del server.workers[spec.worker_id]
+            self._release(worker)
+            worker.channel.close()
+            raise WorkerStartError(f"cannot start worker {spec.name!r}: {error}") from error
         return worker
 
     def fileno(self) -> int:
@@ -189,8 +138,6 @@ class LocalEngine:
 
         All output that a worker wrote comes before its :class:`Exited`.
         """
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
         for fd, _ in self._epoll.poll(0):
             if fd in self._streams:
                 self._read(fd)
@@ -222,7 +169,6 @@ class LocalEngine:
         if self._payload is not None:
             os.close(self._payload[0])
         self._epoll.close()
-        os.close(self._wake)
 
     # --- servers ----------------------------------------------------------------------------
 
@@ -233,16 +179,27 @@ class LocalEngine:
         for server in self._servers.values():
             if server.threads == threads:
                 return server
-        surroundings = Surroundings.of_driver(cpus)
+        identity = Identity.of_driver(cpus)
         wanted, later = preload.wanted()
-        process = server_pool.take(surroundings, wanted)
-        ready = process is not None
-        server = self._adopt(process or ServerProcess(surroundings, wanted, later), threads)
-        server.ready = ready
+        kept = server_pool.take(identity)
+        if kept is None:
+            return self._adopt(ServerProcess(identity, wanted, later), threads)
+        more = preload.missing(wanted, kept.preload)
+        server = self._adopt(kept, threads, (wanted, later))
+        server.ready = not more
+        if more:
+            with contextlib.suppress(ChannelClosedError):  # _listen() notices
+                kept.send(Preload(more))
+                kept.preload += more
         return server
 
-    def _adopt(self, process: ServerProcess, threads: int) -> _Server:
-        server = _Server(process, threads)
+    def _adopt(
+        self,
+        process: ServerProcess,
+        threads: int,
+        otherwise: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
+    ) -> _Server:
+        server = _Server(process, threads, otherwise)
         self._servers[process.fileno()] = server
         self._epoll.register(process.fileno(), select.EPOLLIN)
         return server
@@ -267,7 +224,7 @@ class LocalEngine:
     def _handle(self, server: _Server, answer: messages.Answer) -> None:
         if isinstance(answer, Ready):
             server.ready = True
-            server.process.seconds = answer.seconds
+            server.process.seconds += answer.seconds
             for module, reason in answer.dropped:
                 # Once per process: the next fit finds the same.
                 log = logger.debug if module in _told else logger.warning
@@ -316,21 +273,33 @@ class LocalEngine:
             assert worker.pid is not None
             tree.kill_session(worker.pid)
             self._ended(server, worker.worker_id, signal.SIGKILL)
-        if server.ready or not process.preload:
+        if server.otherwise is not None and not server.ready:
+            logger.debug("a kept fork server cannot be used again (%s)", details)
+            self._move(waiting, server, server.otherwise)
+        elif server.ready or not process.preload:
             logger.warning("the process that forks workers has died (%s)", details)
             for worker in waiting:
                 self._release(worker)
                 self._tell(
                     StartFailed(worker.worker_id, f"the process that forks workers died: {details}")
                 )
-            return
-        logger.warning(
-            "the process that forks workers died while importing the driver's packages (%s); "
-            "workers import them themselves now, so starting one takes longer",
-            details,
-        )
+        else:
+            logger.warning(
+                "the process that forks workers died while importing the driver's packages (%s); "
+                "workers import them themselves now, so starting one takes longer",
+                details,
+            )
+            self._move(waiting, server, ((), ()))
+
+    def _move(
+        self,
+        waiting: list[LocalWorker],
+        server: _Server,
+        modules: tuple[tuple[str, ...], tuple[str, ...]],
+    ) -> None:
+        """Start workers on another server than the one that has ended."""
         try:
-            again = self._adopt(ServerProcess(process.surroundings), server.threads)
+            again = self._adopt(ServerProcess(server.process.identity, *modules), server.threads)
         except WorkerStartError as error:
             for worker in waiting:
                 self._release(worker)
@@ -391,4 +360,10 @@ class LocalEngine:
 
     def _tell(self, event: EngineEvent) -> None:
         self._pending.append(event)
-        os.eventfd_write(self._wake, 1)
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # somebody has removed it
+        return "/"

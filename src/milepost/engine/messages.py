@@ -19,6 +19,9 @@ from milepost.errors import ChannelClosedError
 
 _SPACE_FOR_FDS = socket.CMSG_SPACE(8 * array.array("i").itemsize)
 _LARGEST = 1 << 18
+OMP_VARIABLE = "OMP_NUM_THREADS"
+# Set for workers unless the user has set them.
+DEFAULT_VARIABLES = (OMP_VARIABLE, "PL_DISABLE_FORK")
 
 
 class Setup(NamedTuple):
@@ -47,16 +50,16 @@ class Load(NamedTuple):
     """The trainable of the next workers; the memory file with it travels beside this message.
 
     Attributes:
-        layout: offset and size of the pickle, then of each of its buffers.
-        sys_path: module search path of the next workers.
-        cwd: their working directory, before they change into a trial's.
-        environment: their environment variables.
+        index: where the file's index begins.
     """
 
-    layout: tuple[tuple[int, int], ...]
-    sys_path: tuple[str, ...]
-    cwd: str
-    environment: tuple[tuple[str, str], ...]
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+
+
+class Preload(NamedTuple):
+    """Import more modules before the next fork; :class:`Ready` answers."""
+
+    modules: tuple[str, ...]
 
 
 class Fork(NamedTuple):
@@ -122,7 +125,7 @@ class Ended(NamedTuple):
     stuck: tuple[int, ...] = ()
 
 
-Request = Load | Fork | Signal | Kill
+Request = Load | Preload | Fork | Signal | Kill
 Answer = Ready | Forked | NotForked | Ended
 
 
@@ -144,11 +147,14 @@ def send(sock: socket.socket, message: Any, fds: Sequence[int] = ()) -> None:
 
     Raises:
         ChannelClosedError: the other end is gone.
+        OSError: the message is too large, or there are too many descriptors in flight.
     """
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    if sock.fileno() < 0:
+        raise ChannelClosedError("the fork server's socket is closed")
     try:
         socket.send_fds(sock, [data], list(fds))
-    except OSError as error:
+    except ConnectionError as error:
         raise ChannelClosedError(f"the fork server's socket is closed ({error})") from error
 
 

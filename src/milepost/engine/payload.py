@@ -13,8 +13,7 @@ import mmap
 import os
 import pickle
 import sys
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from milepost.engine.protocol import Payload
 
@@ -59,46 +58,79 @@ def pack(trainable: Any) -> Payload:
     return Payload(out.getvalue(), tuple(buffers))
 
 
-def write(payload: Payload) -> tuple[int, tuple[tuple[int, int], ...]]:
+class Surroundings(NamedTuple):
+    """What the workers of a payload take over from the driver.
+
+    Attributes:
+        sys_path: module search path.
+        cwd: working directory, before they change into a trial's.
+        environment: environment variables.
+    """
+
+    sys_path: tuple[str, ...]
+    cwd: str
+    environment: dict[str, str]
+
+
+def write(payload: Payload, surroundings: Surroundings) -> tuple[int, int]:
     """Write a payload into a memory file.
 
     Returns:
-        The file's descriptor, and offset and size of the pickle and of each buffer.
+        The file's descriptor, and where in it the index begins that :func:`open_payload` needs.
     """
-    parts: Sequence[bytes | memoryview] = (payload.pickled, *payload.buffers)
-    layout: list[tuple[int, int]] = []
-    end = 0
-    for part in parts:
-        start = -(-end // _ALIGNMENT) * _ALIGNMENT
-        size = memoryview(part).nbytes
-        layout.append((start, size))
-        end = start + size
+    parts: list[bytes | memoryview] = [pickle.dumps(surroundings), payload.pickled]
+    parts += payload.buffers
     fd = os.memfd_create("milepost-trainable", os.MFD_CLOEXEC)
     try:
-        os.ftruncate(fd, end)
-        for part, (start, _) in zip(parts, layout, strict=True):
-            view, done = memoryview(part).cast("B"), 0
-            while done < len(view):
-                done += os.pwrite(fd, view[done:], start + done)
+        spans = []
+        end = 0
+        for part in parts:
+            spans.append((end, memoryview(part).nbytes))
+            end = _append(fd, part, end)
+        _append(fd, pickle.dumps(spans), end)
     except BaseException:
         os.close(fd)
         raise
-    return fd, tuple(layout)
+    return fd, end
 
 
-def read(fd: int, layout: Sequence[tuple[int, int]]) -> Any:
-    """Map a payload and unpickle it; its buffers stay mapped as long as they are used.
+def _append(fd: int, part: bytes | memoryview, start: int) -> int:
+    """Write a part and return where the next one may begin."""
+    view, done = memoryview(part).cast("B"), 0
+    while done < len(view):
+        done += os.pwrite(fd, view[done:], start + done)
+    return -(-(start + done) // _ALIGNMENT) * _ALIGNMENT
 
-    Raises:
-        Exception: whatever unpickling raises, such as an import error of a user's module.
+
+class MappedPayload:
+    """A payload in a worker: a private mapping, which lasts as long as its arrays are used.
+
+    Args:
+        fd: the memory file; it may be closed afterwards.
+        index: where its index begins.
     """
-    (start, size), *buffers = layout
-    end = max(offset + length for offset, length in layout)
-    whole = memoryview(mmap.mmap(fd, end, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE))
-    return pickle.loads(
-        whole[start : start + size],
-        buffers=[whole[offset : offset + length] for offset, length in buffers],
-    )
+
+    def __init__(self, fd: int, index: int) -> None:
+        size = os.fstat(fd).st_size
+        self._whole = memoryview(
+            mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+        )
+        first, *rest = pickle.loads(self._whole[index:])
+        self.surroundings: Surroundings = pickle.loads(self._part(first))
+        self._spans = rest
+
+    def trainable(self) -> Any:
+        """Unpickle the trainable; to be called once.
+
+        Raises:
+            Exception: whatever unpickling raises, such as an import error of a user's module.
+        """
+        pickled, *buffers = map(self._part, self._spans)
+        return pickle.loads(pickled, buffers=buffers)
+
+    def _part(self, span: tuple[int, int]) -> memoryview:
+        start, size = span
+        return self._whole[start : start + size]
 
 
 def _reduce_tensor(obj: Any) -> Any:

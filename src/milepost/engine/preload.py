@@ -61,11 +61,10 @@ def wanted() -> tuple[tuple[str, ...], tuple[str, ...]]:
     )
 
 
-def missing(names: Iterable[str], preloaded: Iterable[str]) -> set[str]:
-    """Top-level packages among ``names`` that a server lacks which has preloaded others."""
-    return {name.partition(".")[0] for name in names} - {
-        name.partition(".")[0] for name in preloaded
-    }
+def missing(names: Iterable[str], preloaded: Iterable[str]) -> tuple[str, ...]:
+    """Those modules that a server lacks which has preloaded others, in their order."""
+    there = set(preloaded)
+    return tuple(name for name in names if name not in there)
 
 
 def import_one(name: str) -> str | None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import atexit
 import threading
 
-from milepost.engine import preload
-from milepost.engine.server_process import ServerProcess, Surroundings
+from milepost.engine.server_process import Identity, ServerProcess
 
 KEEP_FROM_S = 0.5  # of processor time: what a busy machine adds does not count
 _kept: list[ServerProcess] = []
@@ -34,24 +33,18 @@ def worth_keeping(server: ServerProcess) -> bool:
     return server.seconds >= KEEP_FROM_S and server.alive()
 
 
-def take(surroundings: Surroundings, wanted: tuple[str, ...]) -> ServerProcess | None:
+def take(identity: Identity) -> ServerProcess | None:
     """Return a kept server that fits; those that do not fit are ended.
 
     Args:
-        surroundings: what it must have been started with.
-        wanted: modules that it should have imported.
+        identity: what it must have been started with.
     """
     with _lock:
         kept = list(_kept)
         _kept.clear()
     found = None
     for server in kept:
-        if (
-            found is None
-            and server.alive()
-            and server.surroundings == surroundings
-            and not preload.missing(wanted, server.preload)
-        ):
+        if found is None and server.alive() and server.identity == identity:
             found = server
         else:
             server.close()

@@ -10,7 +10,7 @@ import sys
 from typing import Any, NamedTuple
 
 from milepost.engine import messages, tree
-from milepost.engine.messages import Answer, Request, Setup
+from milepost.engine.messages import OMP_VARIABLE, Answer, Request, Setup
 from milepost.errors import WorkerStartError
 
 # Finds our modules as the driver finds them, but the standard library first: the driver may have
@@ -24,14 +24,13 @@ sys.path[:] = [p for p in sys.path if not p.endswith("-packages")] + list(driver
 from milepost.engine.forkserver import main
 main()
 """
-OMP_VARIABLE = "OMP_NUM_THREADS"
 # Variables that no import depends on and that change all the time.
 _IGNORED = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES", "SHLVL", "_")
 _END_WAIT_S = 10.0
 _TAIL_BYTES = 4000
 
 
-class Surroundings(NamedTuple):
+class Identity(NamedTuple):
     """What a server takes over from its driver at its start; another one needs another server.
 
     Attributes:
@@ -44,7 +43,7 @@ class Surroundings(NamedTuple):
     interpreter: tuple[str, ...]
 
     @classmethod
-    def of_driver(cls, cpus: float) -> Surroundings:
+    def of_driver(cls, cpus: float) -> Identity:
         """What workers of this process with that many CPUs need."""
         environment = {k: v for k, v in os.environ.items() if k not in _IGNORED}
         environment.setdefault(OMP_VARIABLE, str(omp_threads(cpus)))
@@ -58,13 +57,13 @@ class ServerProcess:
     """A running fork server.
 
     Args:
-        surroundings: its environment and interpreter.
+        identity: its environment and interpreter.
         preload: modules that it imports before it forks.
         later: modules that it imports when it has nothing else to do.
 
     Attributes:
         pid: its process.
-        surroundings: as given.
+        identity: as given.
         preload: as given.
         seconds: how long its imports took; set by whoever receives its ``Ready``.
 
@@ -74,11 +73,11 @@ class ServerProcess:
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        identity: Identity,
         preload: tuple[str, ...] = (),
         later: tuple[str, ...] = (),
     ) -> None:
-        self.surroundings = surroundings
+        self.identity = identity
         self.preload = preload
         self.seconds = 0.0
         self._ending = ""
@@ -91,7 +90,7 @@ class ServerProcess:
             messages.write_setup(setup_fd, absolute_sys_path(), setup)
             self._process = subprocess.Popen(
                 [
-                    *surroundings.interpreter,
+                    *identity.interpreter,
                     "-c",
                     _PROGRAM,
                     str(theirs.fileno()),
@@ -100,7 +99,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                env=dict(surroundings.environment),
+                env=dict(identity.environment),
                 pass_fds=(theirs.fileno(), setup_fd),
                 start_new_session=True,  # signals of the terminal reach the driver only
             )
@@ -124,6 +123,7 @@ class ServerProcess:
 
         Raises:
             ChannelClosedError: the server has died.
+            OSError: it is too large to be sent.
         """
         messages.send(self._socket, request, fds)
 

@@ -40,6 +40,7 @@ def run(channel: Channel, load_trainable: Callable[[], Any]) -> int:
         The process's exit status.
     """
     worker = _Worker(channel, load_trainable)
+    del load_trainable  # what it holds is not needed when the trainable is there
     with contextlib.suppress(ChannelClosedError):
         while True:
             message = channel.receive()
@@ -59,7 +60,7 @@ def run(channel: Channel, load_trainable: Callable[[], Any]) -> int:
 class _Worker:
     def __init__(self, channel: Channel, load_trainable: Callable[[], Any]) -> None:
         self._channel = channel
-        self._load = load_trainable
+        self._load: Callable[[], Any] | None = load_trainable
         self._trainable: Any = None
         self._runner: ClassRunner | None = None
         self._original_directory = os.getcwd()
@@ -68,8 +69,9 @@ class _Worker:
     def run(self, trial: RunTrial) -> Finished | Failed:
         """Run one trial to its end, whatever user code does."""
         try:
-            if self._trainable is None:
+            if self._load is not None:
                 self._trainable = self._load()
+                self._load = None
             config = load(trial.config)
             self._change_directory(trial)
             if trial.kind == "function":
