@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -349,3 +350,32 @@ def test_an_automatic_log_says_who_ends_the_run(
 
     run_plan(tmp_path, trains, stopper=After(3))
     assert "After ends the run" in caplog.text
+
+
+class Reading(Callback):
+    """Reads the first checkpoint until a trial has ended, or for ever."""
+
+    def __init__(self, *, until_end: bool) -> None:
+        self.reading = contextlib.ExitStack()
+        self.until_end = until_end
+        self.path = ""
+
+    def on_checkpoint(self, checkpoint: Any, **info: Any) -> None:
+        if not self.path:
+            self.path = self.reading.enter_context(checkpoint.as_directory())
+
+    def on_trial_complete(self, **info: Any) -> None:
+        if self.until_end:
+            self.reading.close()
+
+
+@pytest.mark.parametrize("until_end", [True, False])
+def test_a_checkpoint_that_is_read_is_not_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, until_end: bool
+) -> None:
+    """It goes once nobody reads it any more; if that is never, the log says that it stays."""
+    reading = Reading(until_end=until_end)
+    run_plan(tmp_path, count, checkpoint=CheckpointConfig(num_to_keep=1), callbacks=[reading])
+    assert os.path.exists(os.path.join(reading.path, "number")) is not until_end
+    assert ("stays on disk" in caplog.text) is not until_end
+    reading.reading.close()

@@ -315,3 +315,17 @@ def test_a_trial_that_does_not_obey_is_killed() -> None:
     assert m.overdue("t") == []
     assert m.gone(0) == ["drain t.0"]
     assert m.drained("t") == ["record t PAUSED"]
+
+
+def test_failing_to_restore_can_be_excused() -> None:
+    """So many failed starts from a checkpoint in a row do not count as failures."""
+    m = Driven(max_failures=1, restore_retries=1)
+    m.running("t")
+    m.reported(0, checkpoint=0)
+    m.committed("t", 0)
+    assert "failed t 1 retried" in m.gone(0)
+    for worker, told in ((1, "failed t 1 retried"), (2, "failed t 2")):
+        m.drained("t", worker - 1)
+        m.verified("t", 0)
+        m.place()
+        assert told in m.failed(worker)

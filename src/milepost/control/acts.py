@@ -85,7 +85,7 @@ def _counters(row: dict[str, Any]) -> Counters:
 
 def _answer(run: Run, command: commands.Answer) -> None:
     run.workers.send(command.worker_id, Reply(command.action, command.save))
-    if command.action != "continue":
+    if command.action != "continue" and not command.save:
         trial_id = run.machine.state.workers[command.worker_id].trial_id
         if trial_id is not None:
             run.must_obey(command.worker_id, trial_id)

@@ -13,7 +13,10 @@ _LOST = "CheckpointFailedError"
 
 def fail(step: Step, trial: TrialState, problem: Problem) -> None:
     """An attempt failed: try again if that is allowed and makes sense, else give the trial up."""
-    trial.failures += 1
+    if _is_excused(step, trial):
+        trial.restore_failures += 1
+    else:
+        trial.failures += 1
     retried = _is_retried(step, trial, problem)
     trial.starved = problem.storage_full or trial.storage_full
     trial.unclean = True
@@ -42,6 +45,12 @@ def fail(step: Step, trial: TrialState, problem: Problem) -> None:
         )
     )
     settling.drain(step, trial)
+
+
+def _is_excused(step: Step, trial: TrialState) -> bool:
+    """Whether it only could not start from its checkpoint, which may be the storage's fault."""
+    restoring = trial.phase is Phase.STARTING and trial.start is not None
+    return restoring and trial.restore_failures < step.settings.restore_retries
 
 
 def _is_retried(step: Step, trial: TrialState, problem: Problem) -> bool:

@@ -39,6 +39,8 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
         _started(run, worker_id, state, trial, message)
     elif isinstance(message, Saved):
         run.dispatch(events.Saved(at=run.now(), worker_id=worker_id, index=message.index))
+        if state.phase is Phase.STOPPING:  # saving may take its time; obeying may not
+            run.must_obey(worker_id, state.trial_id)
     elif isinstance(message, Finished):
         if message.reason == "returned":
             _returned(run, state, trial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections import deque
@@ -188,6 +189,7 @@ def _settings(plan: RunPlan) -> Settings:
         root=plan.experiment.path,
         kind=plan.kind,
         max_failures=plan.failure.max_failures,
+        restore_retries=int(os.environ.get("TUNE_RESTORE_RETRY_NUM", "0")),
         fail_fast=bool(plan.failure.fail_fast),
         max_concurrent=plan.max_concurrent or None,
         reuse=plan.reuse_actors,

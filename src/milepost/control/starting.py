@@ -194,5 +194,6 @@ def started(step: Step, event: events.WorkerStarted) -> None:
         return
     trial.started.add(event.worker_id)
     if len(trial.started) == trial.size:
+        trial.restore_failures = 0
         step.move(trial, Phase.TRAINING)
         step.set_status(trial, RUNNING)

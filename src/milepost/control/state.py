@@ -96,6 +96,7 @@ class TrialState(msgspec.Struct):
         attempt: number of the current or last attempt, from 0; -1 before the first.
         next_index: the next attempt's first checkpoint gets at least this number.
         failures: how often an attempt failed.
+        restore_failures: how often in a row it could not start from its checkpoint.
         iteration, row, score: of the last report of this attempt.
         inflight: captured checkpoints that are neither committed nor failed.
         early: commits that were told before their capture.
@@ -131,6 +132,7 @@ class TrialState(msgspec.Struct):
     attempt: int = -1
     next_index: int = 0
     failures: int = 0
+    restore_failures: int = 0
     iteration: int = 0
     row: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     score: object = None
@@ -191,6 +193,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         root: the experiment's directory.
         kind: functions capture in ``report``; classes save when they are told to.
         max_failures: retries per trial; -1 without limit.
+        restore_retries: so many failures in a row to start from a checkpoint do not count.
         fail_fast: the first failure ends the run.
         max_concurrent: how many trials run at once; None as many as fit.
         reuse: whether a worker may run one trial after another.
@@ -204,6 +207,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     root: str = ""
     kind: Literal["function", "class"] = "function"
     max_failures: int = 0
+    restore_retries: int = 0
     fail_fast: bool = False
     max_concurrent: int | None = None
     reuse: bool = False
