@@ -27,10 +27,13 @@ from milepost.journal.log import Journal
 
 journal = Journal.open(experiment.open(sys.argv[1]))
 if "fork" in sys.argv:
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(writing, b"x")
         sys.stdin.read()
         os._exit(0)
+    os.read(reading, 1)
 print("holding", flush=True)
 sys.stdin.read()
 """
