@@ -437,3 +437,91 @@ def test_open_gpu_forbids_forking(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with device.open():
         assert "CUDA" in str(preload.unsafe_to_fork())
     assert preload.unsafe_to_fork() is None
+
+
+def inherited(config: dict[str, Any]) -> dict[str, Any]:
+    names = [name for name in sys.modules if name.startswith("installed_")]
+    return {"modules": names, "server": os.getppid()}
+
+
+inherited.__module__ = "__main__"
+
+
+def test_kept_server_imports_what_was_added(
+    drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: Gone
+) -> None:
+    """A package imported between two fits is added to a kept server; an unfit one ends it."""
+    monkeypatch.setattr(server_pool, "KEEP_FROM_S", 0.0)
+    server_pool.end_all()
+
+    def fit() -> dict[str, Any]:
+        driver = drive(inherited)
+        row: dict[str, Any] = driver.run().rows[0]
+        driver.close()
+        return row
+
+    install(tmp_path, monkeypatch, "installed_first", "pass")
+    first = fit()
+    install(tmp_path, monkeypatch, "installed_second", "pass")
+    second = fit()
+    assert first["server"] == second["server"]
+    assert first["modules"] == ["installed_first"]
+    assert second["modules"] == ["installed_first", "installed_second"]
+    install(
+        tmp_path,
+        monkeypatch,
+        "installed_thread",
+        "import threading, time; threading.Thread(target=time.sleep, args=(999,), daemon=True)"
+        ".start()",
+    )
+    third = fit()
+    assert third["server"] != first["server"]
+    assert gone(first["server"])
+    assert third["modules"] == ["installed_first", "installed_second"]
+    server_pool.end_all()
+
+
+def test_no_more_descriptors(drive: Any) -> None:
+    """When the process may open no more files, the start says so and leaks none."""
+    import resource
+
+    driver = drive(loaded)
+    driver.run()
+
+    def start_many() -> None:
+        for i in range(100):
+            driver.engine.start(WorkerSpec(f"w{i}", "many"))
+
+    before = len(os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(fd) for fd in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+    try:
+        with pytest.raises(WorkerStartError, match="Too many open files"):
+            start_many()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    driver.engine.close()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_spec_that_is_too_large(drive: Any) -> None:
+    """A spec that cannot be sent is an error of its start, and leaks nothing."""
+    driver = drive(loaded)
+    driver.run()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(WorkerStartError, match="'big'"):
+        driver.engine.start(WorkerSpec("w", "big", env={"X": "x" * 1_000_000}))
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert driver.run().exited.exit_code == 0
+
+
+def test_driver_whose_directory_is_gone(
+    drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deleted working directory of the driver does not stop its workers."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if os.path.isabs(entry)])
+    assert drive(loaded).run().exited.exit_code == 0

@@ -124,6 +124,7 @@ class ForkServer:
             (self._payload_fd,) = fds
             self._load = request
         elif isinstance(request, Preload):
+            sys.path[:] = request.sys_path
             return self._preload(request.modules)
         elif isinstance(request, Fork):
             try:

@@ -189,7 +189,7 @@ class LocalEngine:
         server.ready = not more
         if more:
             with contextlib.suppress(ChannelClosedError):  # _listen() notices
-                kept.send(Preload(more))
+                kept.send(Preload(absolute_sys_path(), more))
                 kept.preload += more
         return server
 

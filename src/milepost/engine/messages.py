@@ -57,8 +57,14 @@ class Load(NamedTuple):
 
 
 class Preload(NamedTuple):
-    """Import more modules before the next fork; :class:`Ready` answers."""
+    """Import more modules before the next fork; :class:`Ready` answers.
 
+    Attributes:
+        sys_path: the driver's module search path.
+        modules: their names, in this order.
+    """
+
+    sys_path: tuple[str, ...]
     modules: tuple[str, ...]
 
 
