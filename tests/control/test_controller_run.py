@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plans import Listed, Notes, count, fails_once, plan, rows, run_plan, save
+from plans import CustomError, Listed, Notes, count, fails_once, plan, rows, run_plan, save
 
 from milepost import tune
 from milepost.api.callback import Callback
@@ -192,6 +192,27 @@ def test_a_run_that_stops_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert outcome.trials[2].last_row == {"trial_id": "t2"}
     assert not outcome.trials[0].last_row["done"]
     assert not any(said[0] == "complete" for said in notes.said)
+
+
+def test_fail_fast_does_not_wait_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trial that never reports is killed once another one has failed."""
+    monkeypatch.setattr(timing, "GRACE_S", 0.2)
+
+    def trains(config: dict[str, Any]) -> None:
+        if config["fails"]:
+            raise CustomError("at once")
+        threading.Event().wait()
+
+    first, second = run_plan(
+        tmp_path,
+        trains,
+        [{"fails": False}, {"fails": True}],
+        failure=FailureConfig(fail_fast=True),
+    ).trials
+    assert (first.status, second.status) == ("TERMINATED", "ERROR")
+    assert isinstance(second.error, CustomError)
 
 
 def test_a_time_budget(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from milepost.api.stopper import Stopper
 from milepost.control import events
+from milepost.control.state import ACTIVE, Phase
 
 if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
@@ -47,11 +48,13 @@ class Clocks:
         waits = []
         if self._polls_stopper or run.hooks.follows_steps or self._searcher_waits():
             waits.append(_POLL_S)
+        if run.machine.is_stuck:
+            waits.append(_STUCK_S)
         if self._plan.progress is not None:
             waits.append(_REFRESH_S)
         moments = (
             self._budget_end(now),
-            self._grace_ends,
+            self._grace_ends if run.machine.state.active else None,
             run.workers.next_deadline(),
             min((moment for moment, _ in run.obeying.values()), default=None),
         )
@@ -64,23 +67,30 @@ class Clocks:
         state = run.machine.state
         if not state.stopping and not state.interrupted:
             self._poll(now)
-        if state.stopping and not run.machine.is_over:
-            if self._grace_ends is None:
-                self._grace_ends = now + GRACE_S
-            elif now >= self._grace_ends:
-                self._grace_ends = float("inf")
-                log.warning(
-                    "%d trials have not reported within %g s since the run was told to stop: "
-                    "killing them",
-                    len(state.active),
-                    GRACE_S,
-                )
-                run.dispatch(events.GraceOver(at=run.now()))
+        if state.stopping and state.active:
+            self._lose_patience(now)
         run.workers.kill_overdue(now)
         for worker_id, (moment, trial_id) in list(run.obeying.items()):
             if now >= moment:
                 del run.obeying[worker_id]
                 run.dispatch(events.Overdue(at=run.now(), trial_id=trial_id))
+
+    def _lose_patience(self, now: float) -> None:
+        """Kill what still runs some time after the run was told to stop."""
+        if self._grace_ends is None:
+            self._grace_ends = now + GRACE_S
+        elif now >= self._grace_ends:
+            self._grace_ends = now + GRACE_S
+            trials = self._run.machine.trials
+            late = [i for i in trials if trials[i].phase in ACTIVE - {Phase.DYING}]
+            if late:
+                log.warning(
+                    "%d trials have not reported within %g s since the run was told to stop: "
+                    "killing them",
+                    len(late),
+                    GRACE_S,
+                )
+                self._run.dispatch(events.GraceOver(at=self._run.now()))
 
     def _poll(self, now: float) -> None:
         run = self._run
