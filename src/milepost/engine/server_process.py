@@ -15,7 +15,7 @@ from milepost.errors import WorkerStartError
 
 # Finds our modules as the driver finds them, but the standard library first: the driver may have
 # added directories with files such as select.py after it had imported its own.
-_PROGRAM = """
+_PROGRAM = """# The fork server of Milepost.
 import pickle, sys
 with open(int(sys.argv[2]), "rb", closefd=False) as setup:
     setup.seek(0)
