@@ -57,11 +57,11 @@ class TrialView:
             iteration=row.get("training_iteration", 0),
             latest_checkpoint=latest_checkpoint,
             failures=facts.failures,
-            error=None if error is None else _brief(error),
+            error=None if error is None else _in_short(error),
         )
 
 
-def _brief(error: Exception | str) -> str:
+def _in_short(error: Exception | str) -> str:
     cause = getattr(error, "cause", error)
     return cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
 
