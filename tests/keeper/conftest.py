@@ -164,9 +164,12 @@ class Place:
             **fields,
         }
 
-    def worker(self, driver: Driver, script: str, **fields: Any) -> subprocess.Popen[str]:
+    def worker(
+        self, driver: Driver, script: str, env: dict[str, str] | None = None, **fields: Any
+    ) -> subprocess.Popen[str]:
         """Start a worker process that runs ``script`` with ``capturer`` and ``say`` at hand."""
         prelude = (
+            "# WORKER\n"
             "import os, sys\n"
             "from milepost.keeper.capture import Capturer\n"
             f"capturer = Capturer(**{self.capturer_fields(driver, **fields)!r})\n"
@@ -179,6 +182,7 @@ class Place:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=env,
             start_new_session=True,
         )
         self._children.append(child)

@@ -17,7 +17,7 @@ from milepost.errors import ChannelClosedError, StorageError
 from milepost.keeper.address import listen
 from milepost.keeper.home import Home
 from milepost.keeper.intent import ExperimentRef
-from milepost.keeper.place import captures, staging_places
+from milepost.keeper.place import captures, prune, staging_places
 from milepost.keeper.place import node_root as default_node_root
 from milepost.keeper.protocol import (
     Delete,
@@ -32,6 +32,7 @@ from milepost.keeper.protocol import (
     decode_event,
     encode,
 )
+from milepost.keeper.recovery import sweep_scratch
 from milepost.keeper.settings import drain_s, staging_bytes
 from milepost.keeper.wire import Wire
 
@@ -130,6 +131,8 @@ class DriverLink:
         """
         uuid = self._uuid()
         if self._wire is None and not self._has_intents():
+            sweep_scratch(self._places(), uuid)
+            prune(self.node_root, self._places(), uuid)
             self._answer(Released(uuid=uuid))
         else:
             self._ask(Release(uuid=uuid))
@@ -192,12 +195,14 @@ class DriverLink:
             raise RuntimeError("own() an experiment before other requests")
         return self._own.experiment.uuid
 
+    def _places(self) -> list[str]:
+        assert self._own is not None
+        return staging_places(self.node_root, os.path.dirname(self._own.experiment.path))
+
     def _has_intents(self) -> bool:
         if self._own is None:
             return False
-        storage_root = os.path.dirname(self._own.experiment.path)
-        places = staging_places(self.node_root, storage_root)
-        return any(True for _ in captures(places, self._own.experiment.uuid))
+        return any(True for _ in captures(self._places(), self._own.experiment.uuid))
 
     def _is_wanted(self) -> bool:
         """Whether a worker waits to be connected."""

@@ -164,7 +164,9 @@ class Committed(Message, frozen=True, kw_only=True):
 
 
 class CommitFailed(Message, frozen=True, kw_only=True):
-    """A captured checkpoint could not be committed; nothing of it is visible.
+    """A captured checkpoint could not be committed.
+
+    Nothing of it is visible, unless ``error`` says that only the last flush failed.
 
     Attributes:
         error: what failed, where, and what is still safe.

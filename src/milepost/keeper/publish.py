@@ -139,7 +139,7 @@ class Publisher:
             if isinstance(result, OSError) and result.errno == errno.EXDEV:
                 outcomes[number] = self._settle_by_copy(job)
             else:
-                outcomes[number] = _outcome(job, prepared.target, result)
+                outcomes[number] = self._after_commit(job, prepared, result)
         took_s = time.monotonic() - started
         return [outcomes[number]._replace(took_s=took_s) for number in range(len(jobs))]
 
@@ -148,7 +148,18 @@ class Publisher:
         found = self._prepare(job, in_place=False)
         if not isinstance(found, Prepared):
             return found
-        return _outcome(job, found.target, self._commit([job], [found])[0])
+        return self._after_commit(job, found, self._commit([job], [found])[0])
+
+    def _after_commit(self, job: Job, item: Prepared, result: Manifest | Exception) -> Outcome:
+        outcome = _outcome(job, item.target, result)
+        if outcome.error is not None and published(item.target, item.manifest.id) is not None:
+            # Only the flush of its name failed. It is whole, so it is better than none.
+            text = (
+                f"{outcome.error}. The checkpoint is whole at {item.target}, but may not survive a "
+                "power loss, so it does not count as committed"
+            )
+            return outcome._replace(error=text)
+        return outcome
 
     def _commit(self, jobs: Sequence[Job], items: Sequence[Prepared]) -> list[Manifest | Exception]:
         owners = {item.target: self._owner(job.uuid) for job, item in zip(jobs, items, strict=True)}
@@ -363,8 +374,8 @@ def _outcome(job: Job, target: str, result: Manifest | Exception) -> Outcome:
             ". Storage has no room; the captured bytes were given up. Free some space, or keep "
             "fewer checkpoints (CheckpointConfig(num_to_keep=...))"
         )
-    if taken:
-        text += f". The captured bytes stay in {job.base}"
+    elif taken:
+        text += f". The captured bytes stay in {job.base}.*"
     return Outcome(job, target, error=text, disk_full=full, keep=taken)
 
 

@@ -61,11 +61,16 @@ def find(
         if staged is not None:
             complete.append(staged)
     if trial_id is None:
-        for directory in abandoned_scratch(places, experiment.uuid):
-            log.info("removing %s: its process has ended before it was captured", directory)
-            posix.remove_tree(directory)
+        sweep_scratch(places, experiment.uuid)
     complete.sort(key=lambda each: (each.intent.trial_id, each.intent.index, each.intent.rank))
     return Found(complete, highest)
+
+
+def sweep_scratch(places: list[str], uuid: str) -> None:
+    """Remove directories that were handed out to processes which have ended."""
+    for directory in abandoned_scratch(places, uuid):
+        log.info("removing %s: its process has ended before it was captured", directory)
+        posix.remove_tree(directory)
 
 
 def sweep_drafts(places: list[str], uuid: str) -> None:

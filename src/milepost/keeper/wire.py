@@ -10,7 +10,6 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
 
 from milepost.errors import ChannelClosedError
 
@@ -46,17 +45,6 @@ class Wire:
                 self._socket.sendall(_LENGTH.pack(len(payload)))
                 self._socket.sendall(payload)
         except (BrokenPipeError, ConnectionError, OSError) as error:
-            raise ChannelClosedError(f"cannot send: the other end is gone ({error})") from error
-
-    def send_many(self, payloads: Sequence[bytes]) -> None:
-        """Send several small frames at once, so that the other end wakes up once.
-
-        Raises:
-            ChannelClosedError: if the other end is gone.
-        """
-        try:
-            self._socket.sendall(b"".join(_LENGTH.pack(len(each)) + each for each in payloads))
-        except OSError as error:
             raise ChannelClosedError(f"cannot send: the other end is gone ({error})") from error
 
     def receive(self) -> bytes:
