@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import milepost
 from milepost import tune
 from milepost.tune.stopper import MaximumIterationStopper, Stopper
 
@@ -454,8 +455,6 @@ def test_nothing_of_ours_remains(leaks: Callable[[], list[str]]) -> None:
     """After fit() no process, thread, descriptor or temporary file is left."""
     import tempfile
 
-    from milepost.engine import server_pool
-
     def train(config: dict[str, Any]) -> None:
         for _ in range(3):
             with tempfile.TemporaryDirectory() as directory:
@@ -464,5 +463,5 @@ def test_nothing_of_ours_remains(leaks: Callable[[], list[str]]) -> None:
 
     fit(train)
     fit(train, {"x": tune.grid_search([1, 2])})
-    server_pool.end_all()  # a fork server that was slow to start is kept for the next fit
+    milepost.shutdown()  # a fork server that was slow to start is kept for the next fit
     assert leaks() == []

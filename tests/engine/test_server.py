@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import milepost
 from milepost.engine import local, preload, server_pool
 from milepost.engine.local import LocalEngine
 from milepost.engine.payload import pack
@@ -284,7 +285,7 @@ def test_servers_that_were_expensive_serve_the_next_fit(
     second = server_of_one_fit()
     assert second != first
     assert gone(first)
-    server_pool.end_all()
+    milepost.shutdown()
     assert gone(second)
 
 

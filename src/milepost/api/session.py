@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -64,6 +65,7 @@ class Session:
 _DRIVER_LIST = "/proc/driver/nvidia/gpus"
 
 _session: Session | None = None
+_at_shutdown: list[Callable[[], None]] = []
 
 
 def init(
@@ -121,9 +123,20 @@ def init(
 
 
 def shutdown() -> None:
-    """Forget what :func:`init` was told; safe to call without it. Mirrors ``ray.shutdown``."""
+    """Forget what :func:`init` was told, and end what a run had left warm for the next one.
+
+    Safe to call without :func:`init`. Mirrors ``ray.shutdown``.
+    """
     global _session
     _session = None
+    while _at_shutdown:
+        _at_shutdown.pop()()
+
+
+def at_shutdown(end: Callable[[], None]) -> None:
+    """Have something called once, at the next :func:`shutdown`."""
+    if end not in _at_shutdown:
+        _at_shutdown.append(end)
 
 
 def is_initialized() -> bool:

@@ -2,7 +2,7 @@
 
 A server that took long to start (importing torch takes seconds) is kept, idle and without workers,
 so that the next fit in the same session or notebook starts at once. Others end with their fit. A
-kept server ends with the driver, at :func:`end_all`, or when the next fit needs another one.
+kept server ends with the driver, at ``milepost.shutdown()``, or when the next fit needs another.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import threading
 
+from milepost.api.session import at_shutdown
 from milepost.engine.server_process import Identity, ServerProcess
 
 KEEP_FROM_S = 0.5  # of processor time: what a busy machine adds does not count
@@ -26,6 +27,7 @@ def put(server: ServerProcess) -> None:
         if not _kept:
             atexit.register(end_all)
         _kept.append(server)
+    at_shutdown(end_all)
 
 
 def worth_keeping(server: ServerProcess) -> bool:
