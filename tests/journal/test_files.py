@@ -37,7 +37,8 @@ class Store(dict[str, bytes]):
 
 
 def row(value: dict[str, Any]) -> Row:
-    return Row(codec.encode(value, Store().put), at=1.0)
+    store = Store()
+    return Row(codec.encode(value, store.put), at=1.0, get_object=store.__getitem__)
 
 
 def json_rows(directory: Path) -> list[dict[str, Any]]:
@@ -106,6 +107,39 @@ def test_result_json_shows_values_as_scripts_expect_them(tmp_path: Path) -> None
         "text": "zürich \ud800",
         "config": {"lr": 0.1},
     }
+
+
+def test_large_arrays_are_lists_too(tmp_path: Path) -> None:
+    """An array that the journal keeps as an object is shown in full, in every file that can."""
+    array = np.arange(10_000.0).reshape(100, 100)
+    files = trial_files(tmp_path)
+    files.begin()
+    files.add(row({"training_iteration": 1, "big": array, "deep": [{"ids": np.arange(9_000)}]}))
+    files.flush()
+    (shown,) = json_rows(tmp_path)
+    assert shown["big"] == array.tolist()
+    assert shown["deep"] == [{"ids": list(range(9_000))}]
+
+
+def test_large_arrays_of_the_config_are_listed_once(tmp_path: Path) -> None:
+    """params.json and params.pkl have them in full, rows name them by type and shape."""
+    array = np.arange(10_000.0)
+    files = trial_files(tmp_path, config={"table": array})
+    files.begin()
+    files.add(row({"loss": 1}))
+    files.flush()
+    assert json.loads((tmp_path / "params.json").read_text()) == {"table": array.tolist()}
+    assert (pickle.loads((tmp_path / "params.pkl").read_bytes())["table"] == array).all()
+    (shown,) = json_rows(tmp_path)
+    assert shown["config"] == {"table": "array of type <f8 and shape (10000,)"}
+
+
+def test_a_lost_array_is_named(tmp_path: Path) -> None:
+    """Without its bytes an array is shown by type and shape, and the row is still written."""
+    table = ResultJson(str(tmp_path), b"{}")
+    table.add(Row(codec.encode({"big": np.zeros(9_000)}, Store().put), 1.0, {}.__getitem__))
+    table.flush()
+    assert json_rows(tmp_path)[0]["big"] == "array of type <f8 and shape (9000,)"
 
 
 @pytest.mark.parametrize("value", [{}, {"a": 1}, {"a": {1, 2}}])

@@ -165,6 +165,24 @@ def test_numpy_arrays_come_back_equal_and_writable(array: np.ndarray[Any, Any]) 
     assert back.flags.writeable
 
 
+def test_large_arrays_are_never_pickled() -> None:
+    """What is stored for a large array are its bytes, so that any reader may look at them."""
+    stored: list[bytes] = []
+
+    def put(data: bytes) -> str:
+        stored.append(data)
+        return "d"
+
+    array = np.arange(20_000, dtype=np.int32)
+    raw = codec.encode({"a": array}, put)
+    assert stored == [array.tobytes()]
+    assert len(raw) < 100
+    assert codec.preview(raw) == {"a": "array of type <i4 and shape (20000,)"}
+    with pytest.raises(CodecError, match=r"cannot load a, which was array of type <i4"):
+        codec.decode(raw)
+    assert codec.decode(raw, missing=lambda where, text, error: text) == codec.preview(raw)
+
+
 class Colour(enum.Enum):
     RED = 1
 

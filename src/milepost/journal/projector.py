@@ -103,7 +103,7 @@ class Projector:
                     f"{files.directory}: rows {there + 1} to {first} are in no result file and "
                     "have left the journal; later rows are complete"
                 )
-            files.complete(first, [Row(record.row, record.at) for record in rows[trial]])
+            files.complete(first, [self._row(record) for record in rows[trial]])
             known = failures.last_number(files.directory)
             for failure in failed[trial]:
                 if failure.failures > known:
@@ -144,8 +144,11 @@ class Projector:
 
     def _reported(self, record: rec.Reported) -> None:
         files = self._files_of(record.trial)
-        files.add(Row(record.row, record.at))
+        files.add(self._row(record))
         self._fresh[record.trial] = files
+
+    def _row(self, record: rec.Reported) -> Row:
+        return Row(record.row, record.at, self._objects.get)
 
     def _reconfigured(self, record: rec.Reconfigured) -> None:
         config = record.config.copy()

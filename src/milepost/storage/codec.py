@@ -2,9 +2,10 @@
 
 A value becomes JSON only if decoding gives an equal value of the same type. What JSON lacks but
 we can spell (tuples, sets, bytes, NaN, keys that are no strings, paths, dates, numpy scalars and
-small arrays) is *tagged*: an object with the member ``$`` that names its kind. A user's dict that
-has a key ``$`` itself is tagged too, so no data can be mistaken for a tag. Everything else is
-pickled once, through ``put_object``, and only its digest, type and repr stay in the JSON.
+arrays) is *tagged*: an object with the member ``$`` that names its kind. A user's dict that has a
+key ``$`` itself is tagged too, so no data can be mistaken for a tag. Everything else is pickled
+once, through ``put_object``, and only its digest, type and repr stay in the JSON. Large arrays are
+stored that way too, but as their bytes: whoever reads them unpickles nothing.
 
 ``docs/format.md`` lists the tags; adding one is a change of format.
 """
@@ -46,8 +47,8 @@ def encode(value: Any, put_object: Callable[[bytes], str] | None = None) -> byte
 
     Args:
         value: anything.
-        put_object: stores the pickle of a value that JSON cannot hold and returns its digest;
-            without it such a value is an error.
+        put_object: stores the pickle of a value that JSON cannot hold, or the bytes of a large
+            array, and returns its digest. Without it values that need a pickle are an error.
 
     Raises:
         CodecError: some part of the value cannot be stored; the message names where it is.
@@ -71,12 +72,12 @@ def decode(
 
     Args:
         raw: what :func:`encode` returned.
-        get_object: returns the pickle for a digest.
-        missing: called with (where, repr, error) for each pickled value that cannot be had;
+        get_object: returns the bytes for a digest.
+        missing: called with (where, repr, error) for each stored value that cannot be had;
             what it returns takes the value's place. Without it that is an error.
 
     Raises:
-        CodecError: the JSON is not ours, or a pickled value cannot be loaded; the message names
+        CodecError: the JSON is not ours, or a stored value cannot be loaded; the message names
             where in the value.
     """
     data = bytes(raw)
@@ -203,17 +204,18 @@ class _Lowering:
         return {TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}
 
     def _numpy(self, value: Any) -> Any:
-        """The tagged form of a numpy scalar or small plain array; None if there is none."""
+        """The tagged form of a numpy scalar or plain array; None if there is none."""
         import numpy
 
         dtype = value.dtype
         if dtype.kind not in "biufcmMUS" or not dtype.itemsize or dtype.metadata:
             return None
         if type(value) is numpy.ndarray:
-            if value.nbytes > _INLINE_ARRAY_BYTES and self._put_object is not None:
-                return None
-            data = _text(value.tobytes())
-            return {TAG: "ndarray", "dtype": dtype.str, "shape": list(value.shape), "v": data}
+            form = {TAG: "ndarray", "dtype": dtype.str, "shape": list(value.shape)}
+            data = value.tobytes()
+            if len(data) > _INLINE_ARRAY_BYTES and self._put_object is not None:
+                return {**form, "object": self._put_object(data)}
+            return {**form, "v": _text(data)}
         if type(value) is not dtype.type:
             return None
         if dtype.kind in "biuf" and dtype.itemsize <= 8:
@@ -407,7 +409,14 @@ class Lifting:
         """A numpy array."""
         import numpy
 
-        flat = numpy.frombuffer(_bytes(form["v"]), numpy.dtype(form["dtype"]))
+        if "object" in form:
+            try:
+                data = self._object(form["object"])
+            except Exception as error:  # noqa: BLE001 - of whatever keeps the objects
+                return self._lost(_array_text(form), path, error)
+        else:
+            data = _bytes(form["v"])
+        flat = numpy.frombuffer(data, numpy.dtype(form["dtype"]))
         return flat.reshape(form["shape"]).copy()
 
     def lift_object(self, form: dict[str, Any], path: Path) -> Any:
@@ -415,16 +424,22 @@ class Lifting:
         import pickle
 
         try:
-            if self._get_object is None:
-                raise LookupError("stored objects are not available here")
-            return pickle.loads(self._get_object(form["v"]))
-        except Exception as error:  # unpickling imports and runs the user's code
-            if self._missing is not None:
-                return self._missing(_where(path), form["repr"], error)
-            raise CodecError(
-                f"cannot load {_where(path)}, which was {form['repr']} "
-                f"({type(error).__name__}: {error})"
-            ) from error
+            return pickle.loads(self._object(form["v"]))
+        except Exception as error:  # noqa: BLE001 - unpickling imports and runs the user's code
+            return self._lost(form["repr"], path, error)
+
+    def _object(self, digest: str) -> bytes:
+        if self._get_object is None:
+            raise LookupError("stored objects are not available here")
+        return self._get_object(digest)
+
+    def _lost(self, text: str, path: Path, error: Exception) -> Any:
+        """What takes the place of a stored value that cannot be had."""
+        if self._missing is not None:
+            return self._missing(_where(path), text, error)
+        raise CodecError(
+            f"cannot load {_where(path)}, which was {text} ({type(error).__name__}: {error})"
+        ) from error
 
 
 class _Previewing(Lifting):
@@ -436,7 +451,7 @@ class _Previewing(Lifting):
         return self.lift(form["v"], path)
 
     def lift_ndarray(self, form: dict[str, Any], path: Path) -> Any:
-        return f"array of type {form['dtype']} and shape {tuple(form['shape'])}"
+        return _array_text(form)
 
     def lift_object(self, form: dict[str, Any], path: Path) -> Any:
         return form["repr"]
@@ -448,6 +463,10 @@ _PATHS: Final[dict[str, Callable[[str], pathlib.PurePath]]] = {
     "PurePosixPath": pathlib.PurePosixPath,
     "PureWindowsPath": pathlib.PureWindowsPath,
 }
+
+
+def _array_text(form: dict[str, Any]) -> str:
+    return f"array of type {form['dtype']} and shape {tuple(form['shape'])}"
 
 
 def _bytes(text: str) -> bytes:

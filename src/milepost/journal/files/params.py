@@ -23,10 +23,10 @@ def write(directory: str, config: msgspec.Raw, get_object: Callable[[str], bytes
     Args:
         directory: the trial's directory.
         config: codec JSON.
-        get_object: returns the pickle for a digest. It is put into ``params.pkl`` as it is and
-            never loaded here, so the user's modules are not needed.
+        get_object: returns the bytes for a digest. A pickle is put into ``params.pkl`` as it is
+            and never loaded here, so the user's modules are not needed.
     """
-    text = to_json(plain(config), pretty=True) + "\n"
+    text = to_json(plain(config, get_object), pretty=True) + "\n"
     files.replace(os.path.join(directory, JSON_NAME), text.encode())
     value = _Repickled(get_object).lift(msgspec.json.decode(config))
     files.replace(os.path.join(directory, PICKLE_NAME), pickle.dumps(value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Final
 
@@ -10,6 +11,9 @@ import msgspec
 
 from milepost.api.nested import flatten_dict
 from milepost.storage.codec import Lifting
+
+#: Returns the bytes that are stored under a digest.
+GetObject = Callable[[str], bytes]
 
 _KEYS: Final = (str, int, float, bool, type(None))
 
@@ -26,11 +30,22 @@ class _Plain(Lifting):
         return form.get("str", form["repr"])
 
 
-def plain(raw: bytes | msgspec.Raw) -> Any:
-    """Return a stored value in types that every reader knows; pickled ones as their text."""
+def plain(raw: bytes | msgspec.Raw, get_object: GetObject | None = None) -> Any:
+    """Return a stored value in types that every reader knows; pickled ones as their text.
+
+    Args:
+        raw: codec JSON.
+        get_object: where the bytes of large arrays come from; without it such an array is shown
+            by its type and shape. What is pickled is not opened.
+    """
     data = bytes(raw)
     value = msgspec.json.decode(data)
-    return value if b'"$"' not in data else _Plain().lift(value)
+    return value if b'"$"' not in data else _Plain(get_object, _as_text).lift(value)
+
+
+def _as_text(where: str, text: str, error: Exception) -> str:
+    """Shows a stored value that cannot be had; whoever restores the trial hears why."""
+    return text
 
 
 def to_json(value: Any, *, pretty: bool = False) -> str:
@@ -49,16 +64,20 @@ class Row:
     Args:
         raw: codec JSON without ``config``.
         at: when it was reported, seconds since the epoch.
+        get_object: where the bytes of large arrays come from.
     """
 
-    def __init__(self, raw: bytes | msgspec.Raw, at: float) -> None:
+    def __init__(
+        self, raw: bytes | msgspec.Raw, at: float, get_object: GetObject | None = None
+    ) -> None:
         self.at = at
         self._raw = bytes(raw)
+        self._get_object = get_object
 
     @cached_property
     def values(self) -> dict[str, Any]:
         """The row in plain types."""
-        value: dict[str, Any] = plain(self._raw)
+        value: dict[str, Any] = plain(self._raw, self._get_object)
         return value
 
     @cached_property

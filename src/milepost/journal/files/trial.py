@@ -24,7 +24,7 @@ class TrialFiles:
         config: codec JSON.
         evaluated: the searched variables, codec JSON.
         kinds: of ``"json"``, ``"csv"`` and ``"tensorboard"``.
-        get_object: returns the pickle for a digest.
+        get_object: returns the bytes for a digest.
         notice: is told of what cannot be shown.
     """
 
@@ -129,4 +129,5 @@ class TrialFiles:
 
 
 def _as_json(config: msgspec.Raw) -> bytes:
+    # It is in every row, so large arrays are named only; params.json has them once.
     return to_json(plain(config)).encode()

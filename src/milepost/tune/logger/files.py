@@ -49,7 +49,9 @@ class FileLoggerCallback(LoggerCallback):
         if trial.trial_id not in self._files:
             self.log_trial_start(trial)
         row = {key: value for key, value in result.items() if key != "config"}
-        self._files[trial.trial_id].add(Row(codec.encode(row, self._put), at=time.time()))
+        objects: dict[str, bytes] = {}  # they go with the row
+        encoded = codec.encode(row, lambda data: _put_into(objects, data))
+        self._files[trial.trial_id].add(Row(encoded, time.time(), objects.__getitem__))
         self._files[trial.trial_id].flush()
 
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
@@ -65,16 +67,13 @@ class FileLoggerCallback(LoggerCallback):
         return files
 
     @property
-    def _pickles(self) -> dict[str, bytes]:
-        pickles: dict[str, bytes] = self.__dict__.setdefault("_pickles_by_digest", {})
-        return pickles
+    def _objects(self) -> dict[str, bytes]:
+        """Values of configs that JSON cannot hold, by digest."""
+        objects: dict[str, bytes] = self.__dict__.setdefault("_objects_by_digest", {})
+        return objects
 
-    def _put(self, pickled: bytes) -> str:
-        from milepost.journal.objects import digest
-
-        name = digest(pickled)
-        self._pickles[name] = pickled
-        return name
+    def _put(self, data: bytes) -> str:
+        return _put_into(self._objects, data)
 
     def _files_of(self, trial: Trial, config: bytes) -> TrialFiles:
         from milepost.journal.files.trial import TrialFiles
@@ -85,7 +84,7 @@ class FileLoggerCallback(LoggerCallback):
             _raw(config),
             _raw(codec.encode(trial.evaluated_params, self._put)),
             {self.projection},
-            self._pickles.__getitem__,
+            self._objects.__getitem__,
             lambda text: logger.warning("%s", text),
         )
 
@@ -146,6 +145,14 @@ def _changes_hooks(callback: FileLoggerCallback) -> bool:
     hooks = [name for name in dir(LoggerCallback) if not name.startswith("__")]
     kind = type(callback)
     return any(getattr(kind, name) is not getattr(FileLoggerCallback, name) for name in hooks)
+
+
+def _put_into(objects: dict[str, bytes], data: bytes) -> str:
+    from milepost.journal.objects import digest
+
+    name = digest(data)
+    objects[name] = data
+    return name
 
 
 def _raw(data: bytes) -> Any:
