@@ -10,6 +10,8 @@ RAY_READY := $(RAY_VENV)/.ready
 # the gigabytes: make TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu" test
 TORCH := torch==2.13.0
 TORCH_PIP_ARGS ?=
+# One worker per core; most tests wait for processes and disks. PYTEST_ARGS="-n 0 -x" says otherwise.
+PYTEST_ARGS ?= -n auto --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -34,7 +36,7 @@ demo: $(READY) ## tune a PyTorch network on real data, kill a worker, watch it g
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## the tests, with seeded subsets of the crash tests
-	$(BIN)/python -m pytest -m "not chaos"
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not chaos"
 
 check: lint types floors test ## what CI runs: lint, types, import layers, tests
 
@@ -49,7 +51,7 @@ floors: $(READY)
 	$(BIN)/lint-imports
 
 chaos: $(READY) ## full counts of the crash and kill tests
-	$(BIN)/python -m pytest -m chaos
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m chaos
 
 bench: $(READY) $(RAY_READY) ## the same scripts under Milepost and Ray, with ratios
 	$(BIN)/python benchmarks/run.py --ray-python $(RAY_VENV)/bin/python
