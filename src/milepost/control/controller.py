@@ -64,20 +64,10 @@ def run(plan: RunPlan, *, engine: Engine | None = None) -> RunOutcome:
         from milepost.engine.local import LocalEngine
 
         engine = LocalEngine()
-        engine.prepare(_usual_cpus(plan))
     with contextlib.ExitStack() as stack:
         stack.callback(engine.close)
         engine.load(pack(plan.trainable))
         return _Controller(plan, engine, stack).run()
-
-
-def _usual_cpus(plan: RunPlan) -> float:
-    """How many CPUs workers will probably have, before there is a config; a guess saves time."""
-    try:
-        return plan.resources({}).head_cpus
-    except Exception as error:  # noqa: BLE001 - resources may depend on the config
-        log.debug("resources depend on the config: %r", error)
-        return 1.0
 
 
 class _Controller:

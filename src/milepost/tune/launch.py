@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,9 @@ from milepost.tune.place import check_storage, create_experiment, discard_if_emp
 
 if TYPE_CHECKING:
     from milepost.control.outcome import RunOutcome
+    from milepost.engine.protocol import Engine
+
+log = logging.getLogger("milepost.tune")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,19 @@ def launch(experiment: Experiment, *, save_at_end: bool) -> Finished:
         StorageError: results cannot be written.
         Exception: with ``fail_fast="raise"``, the error of the first trial that failed.
     """
+    from milepost.engine.local import LocalEngine
+
+    check_storage(experiment.storage_path)
+    with contextlib.closing(LocalEngine()) as engine:
+        # Its process starts while this one imports the controller, which takes as long.
+        engine.prepare(_usual_cpus(experiment))
+        return _run(experiment, engine, save_at_end)
+
+
+def _run(experiment: Experiment, engine: Engine, save_at_end: bool) -> Finished:
     from milepost.control.controller import run
     from milepost.tune.plan import plan_for
 
-    check_storage(experiment.storage_path)
     create = functools.partial(
         create_experiment,
         experiment.storage_path,
@@ -53,7 +67,7 @@ def launch(experiment: Experiment, *, save_at_end: bool) -> Finished:
     )
     plan = plan_for(experiment, create, save_at_end=save_at_end)
     try:
-        outcome: RunOutcome = run(plan)
+        outcome: RunOutcome = run(plan, engine=engine)
     except BaseException:
         discard_if_empty(plan.experiment)
         raise
@@ -64,3 +78,15 @@ def launch(experiment: Experiment, *, save_at_end: bool) -> Finished:
         default_mode=experiment.tune_config.mode,
     )
     return Finished(analysis, outcome.interrupted)
+
+
+def _usual_cpus(experiment: Experiment) -> float:
+    """How many CPUs workers will probably have, before there is a config; a guess saves time."""
+    from milepost.tune.plan import resources_for
+
+    try:
+        resources = resources_for(experiment.target, experiment.resources_per_trial)
+        return resources({}).head_cpus
+    except Exception as error:  # noqa: BLE001 - resources may depend on the config
+        log.debug("resources depend on the config: %r", error)
+        return 1.0
