@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from milepost.display.ansi import harmless
+from milepost.display.choice import choose
 from milepost.display.notebook import Notebook
 from milepost.display.plain import Plain
 from milepost.display.surface import Silent, Surface
+from milepost.display.terminal import Terminal
 
 
 class Counting(Surface):
@@ -42,17 +44,53 @@ def test_updates_between_two_drawings_cost_nothing(view: Any, clock: Any) -> Non
     assert view.looks == 0
 
 
-def test_drawing_takes_a_bounded_share_of_the_time(view: Any, clock: Any) -> None:
-    """A drawing that takes a second is not repeated before twenty have passed."""
-    surface = Counting(clock, cost_s=1.0)
+def test_the_first_drawing_does_not_delay_the_next(view: Any, clock: Any) -> None:
+    """The first drawing imports what draws; the picture is live a period later all the same."""
+    surface = Counting(clock, cost_s=0.15)
     surface.update(view)
-    for _ in range(199):
-        clock.now += 0.1
-        surface.update(view)
-    assert surface.drawn == 1
     clock.now += 0.2
     surface.update(view)
+    assert surface.drawn == 1
+    clock.now += 0.06
+    surface.update(view)
     assert surface.drawn == 2
+
+
+@pytest.mark.parametrize(("cost_s", "pause_s"), [(0.01, 0.25), (0.03, 0.6), (0.2, 1.0), (3.0, 3.0)])
+def test_drawing_takes_a_bounded_share_of_the_time(
+    view: Any, clock: Any, cost_s: float, pause_s: float
+) -> None:
+    """Slow drawings are rarer, once a second at least or half of the time at most."""
+    surface = Counting(clock)
+    surface.update(view)
+    clock.now += 1.0
+    surface.cost_s = cost_s
+    surface.update(view)
+    clock.now += pause_s - 0.01
+    surface.update(view)
+    assert surface.drawn == 2
+    clock.now += 0.02
+    surface.update(view)
+    assert surface.drawn == 3
+
+
+def test_a_change_of_status_is_drawn_after_one_period(view: Any, clock: Any) -> None:
+    """When a trial starts or ends, a long pause after a slow drawing is cut short."""
+    surface = Counting(clock)
+    surface.update(view)
+    clock.now += 1.0
+    surface.cost_s = 0.1
+    surface.update(view)
+    assert surface.drawn == 2
+    clock.now += 0.3
+    surface.update(view)
+    assert surface.drawn == 2
+    view.ended.append(view.running.pop())
+    surface.update(view)
+    assert surface.drawn == 3
+    view.ended.append(view.running.pop())
+    surface.update(view)
+    assert surface.drawn == 3
 
 
 def test_closing_twice_draws_the_end_once(view: Any, clock: Any) -> None:
@@ -112,6 +150,30 @@ def test_a_closed_pipe_ends_the_display_and_not_the_run(
     assert [r.getMessage() for r in caplog.records] == [
         "Progress is not shown any more, output failed: [Errno 32] Broken pipe. The run goes on."
     ]
+
+
+@pytest.mark.parametrize("gone", ["missing", "closed"])
+@pytest.mark.parametrize("make", [Silent, Plain, Terminal])
+def test_without_streams_the_run_goes_on(
+    view: Any, monkeypatch: Any, caplog: Any, make: Any, gone: str
+) -> None:
+    """``script >&- 2>&-``, where Python has no streams, is no reason to fail; nor are closed ones.
+
+    Streams that never were are passed over in silence; ones that were closed are told once.
+    """
+    closed = io.StringIO()
+    closed.close()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None if gone == "missing" else closed)
+    assert type(choose(1).surface) is Plain
+    with caplog.at_level(logging.WARNING, "milepost.display"):
+        surface = make()
+        surface.line("lost")
+        surface.line("lost as well", "stderr")
+        surface.draw(view)
+        surface.finish(view)
+        surface.close()
+    assert len(caplog.records) == (1 if gone == "closed" else 0)
 
 
 def test_a_narrow_encoding_loses_characters_and_not_lines(monkeypatch: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import Any
@@ -73,6 +74,44 @@ def test_a_function_of_an_imported_module(place: Any) -> None:
         """
     )
     assert "LOSS 40" in out
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("verbose", [0, 2])
+def test_closed_streams(place: Any, closed: str, verbose: int) -> None:
+    """Without standard streams, as under some daemons, the run goes on and no file takes the noise.
+
+    What a library prints to descriptors 1 and 2 must not land in a file that has their number.
+    """
+    script = place.write(
+        f"""
+        import json, os, sys
+        from milepost import tune
+
+        class Noise(tune.Callback):
+            def on_trial_result(self, **info):
+                os.write(1, b"noise")
+                os.write(2, b"noise")
+
+        def train(config):
+            print("from a worker")
+            print("trouble in a worker", file=sys.stderr)
+            tune.report({{"loss": config["x"]}})
+
+        grid = tune.Tuner(
+            train,
+            param_space={{"x": tune.grid_search([1, 2])}},
+            run_config=tune.RunConfig(verbose={verbose}, callbacks=[Noise()]),
+        ).fit()
+        again = tune.ResultGrid(tune.ExperimentAnalysis(grid.experiment_path))
+        with open("found.json", "w") as file:
+            json.dump([[result.metrics["loss"] for result in g] for g in (grid, again)], file)
+        """
+    )
+    place.run(
+        "-c", f"import os; os.execv('/bin/sh', ['sh', '-c', '{sys.executable} {script} {closed}'])"
+    )
+    assert json.loads((place.path / "found.json").read_text()) == [[1, 2], [1, 2]]
 
 
 MAKERS = {

@@ -87,4 +87,6 @@ class WorkerOutput:
 
 
 def _print(text: str, stream: Stream) -> None:
-    print(text, file=sys.stdout if stream == "stdout" else sys.stderr, flush=True)
+    out = sys.stdout if stream == "stdout" else sys.stderr
+    if out is not None:  # print() would take None for standard output
+        print(text, file=out, flush=True)

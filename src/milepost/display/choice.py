@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 
 from milepost.api.callback import Callback
 from milepost.api.progress import ProgressReporter
-from milepost.display.surface import Surface
+from milepost.display.surface import Surface, is_terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def _surface() -> Surface:
 
     if in_notebook():
         return Notebook()
-    if is_terminal():
+    if has_live_terminal():
         from milepost.display.terminal import Terminal
 
         return Terminal()
@@ -74,10 +73,6 @@ def _surface() -> Surface:
     return Plain()
 
 
-def is_terminal() -> bool:
+def has_live_terminal() -> bool:
     """Tell whether standard output is a terminal whose cursor can be moved."""
-    return (
-        sys.stdout is not None
-        and sys.stdout.isatty()
-        and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
-    )
+    return is_terminal("stdout") and os.environ.get("TERM", "") not in ("", "dumb", "unknown")

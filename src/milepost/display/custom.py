@@ -12,11 +12,13 @@ from milepost.display.surface import Silent
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
-    from milepost.control.view import RunView
 
 
 class Custom(Silent):
-    """Shows the lines of workers, and tells a reporter what the run uses."""
+    """Shows the lines of workers, and tells a reporter what the run uses.
+
+    The reporter decides when the run is shown.
+    """
 
     def system_lines(self) -> tuple[str, ...]:
         """Return lines about resources and checkpoints, as reporters are given."""
@@ -27,10 +29,6 @@ class Custom(Silent):
             ("Checkpoints: ", checkpoints(self._view)),
         )
         return tuple(label + text for label, text in labelled if text)
-
-    def update(self, view: RunView) -> None:
-        """Remember the run; the reporter decides when it is shown."""
-        self._view = view
 
 
 class ReporterCalls(Callback):

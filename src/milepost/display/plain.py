@@ -26,7 +26,7 @@ class Plain(Surface):
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(period_s=PERIOD_S, clock=clock)
-        self._due = clock() + PERIOD_S  # a run shorter than that needs no status line
+        self.hold(PERIOD_S)  # a run shorter than that needs no status line
 
     def draw(self, view: RunView) -> None:
         """Write one status line."""

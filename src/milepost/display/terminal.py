@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from milepost.display.ansi import harmless, render
 from milepost.display.picture import LIVE_ERRORS, Picture, final_picture, live_picture
-from milepost.display.surface import Stream, Surface
+from milepost.display.surface import Stream, Surface, is_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +40,7 @@ class Terminal(Surface):
         self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(period_s=PERIOD_S, clock=clock)
-        self._due = clock() + PERIOD_S  # a shorter run needs no live table, only the final one
+        self.hold(PERIOD_S)  # a shorter run needs no live table, only the final one
         self._console = console
         self._is_standard = console is None
         self._live: Live | None = None
@@ -56,8 +55,7 @@ class Terminal(Surface):
 
     def line(self, text: str, stream: Stream = "stdout") -> None:
         """Show one line above the table, soon; lines for a redirected stream go there at once."""
-        target = sys.stdout if stream == "stdout" else sys.stderr
-        if self._is_standard and not target.isatty():
+        if self._is_standard and not is_terminal(stream):
             self.write(f"{text}\n", stream)
         else:
             self._lines.append(harmless(text))
@@ -106,8 +104,8 @@ class Terminal(Surface):
             auto_refresh=False,
             transient=True,
             vertical_overflow="crop",
-            redirect_stdout=sys.stdout.isatty(),
-            redirect_stderr=sys.stderr.isatty(),
+            redirect_stdout=is_terminal("stdout"),
+            redirect_stderr=is_terminal("stderr"),
         )
         self._live.start(refresh=True)
 

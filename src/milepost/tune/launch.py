@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from milepost.tune.analysis import ExperimentAnalysis
+from milepost.tune.descriptors import fill_standard_descriptors
 from milepost.tune.experiment.experiment import Experiment
 from milepost.tune.place import check_storage, create_experiment, discard_if_empty
 
@@ -47,6 +48,7 @@ def launch(experiment: Experiment, *, save_at_end: bool) -> Finished:
     """
     from milepost.engine.local import LocalEngine
 
+    fill_standard_descriptors()
     check_storage(experiment.storage_path)
     with contextlib.closing(LocalEngine()) as engine:
         # Its process starts while this one imports the controller, which takes as long.
