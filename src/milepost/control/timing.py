@@ -85,10 +85,10 @@ class Clocks:
             late = [i for i in trials if trials[i].phase in ACTIVE - {Phase.DYING}]
             if late:
                 log.warning(
-                    "%d trials have not reported within %g s since the run was told to stop: "
-                    "killing them",
-                    len(late),
+                    "%s not reported within %g s since the run was told to stop: killing %s",
+                    "1 trial has" if len(late) == 1 else f"{len(late)} trials have",
                     GRACE_S,
+                    "it" if len(late) == 1 else "them",
                 )
                 self._run.dispatch(events.GraceOver(at=self._run.now()))
 
