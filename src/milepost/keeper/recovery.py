@@ -66,6 +66,19 @@ def find(
     return Found(complete, highest)
 
 
+def forget(places: list[str], uuid: str, trial_id: str, index: int) -> None:
+    """Remove what is left in staging of a checkpoint that was committed and is to be deleted.
+
+    Its record may be there still, if its removal had failed: then it would be committed again.
+
+    Raises:
+        OSError: it could not be removed, so the checkpoint must not be deleted.
+    """
+    for base, name in captures(places, uuid):
+        if (name.trial_id, name.index) == (trial_id, index):
+            intents.remove(base)
+
+
 def sweep_scratch(places: list[str], uuid: str) -> None:
     """Remove directories that were handed out to processes which have ended."""
     for directory in abandoned_scratch(places, uuid):

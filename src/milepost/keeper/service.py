@@ -311,6 +311,8 @@ class Keeper:
             owner.require_held()
             if not message.path.startswith(owner.experiment.path + os.sep):
                 raise MilepostError(f"{message.path} is not in {owner.experiment.path}")
+            places = self._places(owner.experiment.path)
+            recovery.forget(places, message.uuid, message.trial_id, message.index)
             outcome = str(retire(message.path))
         except (OSError, MilepostError) as error:
             outcome, reason = "failed", str(error)
