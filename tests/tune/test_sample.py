@@ -114,10 +114,26 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: tune.quniform(0, 1, 0.3), ValueError, r"upper bound 1 is no multiple of q=0\.3"),
     (lambda: tune.loguniform(0, 1), ValueError, "above 0, got 0"),
     (lambda: tune.lograndint(-1, 4), ValueError, "above 0, got -1"),
-    (lambda: tune.randint(3, 3).sample(), ValueError, "low >= high"),
-    (lambda: tune.qrandint(3, 4, 5).sample(), ValueError, r"no multiple of q=5 in \(3, 4\)"),
-    (lambda: tune.choice([]).sample(), ValueError, "no categories"),
-    (lambda: tune.choice(5), TypeError, "not iterable"),
+    (lambda: tune.lograndint(4, 2), ValueError, "from 4 up to but not including 2"),
+    (lambda: tune.loguniform(4, 2), ValueError, "lower bound 4 is above the upper bound 2"),
+    (lambda: tune.uniform(2, 1), ValueError, "lower bound 2 is above the upper bound 1"),
+    (lambda: tune.uniform("a", 2), TypeError, r"A lower bound must be a number, got 'a' \(str\)"),
+    (lambda: tune.uniform(0, float("nan")), ValueError, "An upper bound must be a number, got nan"),
+    (lambda: tune.quniform(0, 1, 0), ValueError, "more than 0, got q=0"),
+    (lambda: tune.quniform(0, 1, -0.5), AssertionError, "more than 0, got q=-0.5"),
+    (lambda: tune.quniform(0, 1, "x"), TypeError, "step must be a number, got 'x'"),
+    (lambda: tune.randint(3, 3), ValueError, "from 3 up to but not including 3"),
+    (lambda: tune.randint(1.5, 3), TypeError, r"whole number, got 1\.5 \(float\)"),
+    (lambda: tune.randint("1", 3), TypeError, r"whole number, got '1' \(str\)"),
+    (lambda: tune.qrandint(3, 4, 5), ValueError, r"no multiple of q=5 in \(3, 4\)"),
+    (lambda: tune.qrandint(1, 10, 0), ValueError, "more than 0, got q=0"),
+    (lambda: tune.choice([]), ValueError, r"nothing to choose from: tune.choice\(\[\]\)"),
+    (lambda: tune.choice(5), TypeError, r"a list of values, got 5 \(int\)"),
+    (lambda: tune.grid_search("abc"), ValueError, "must be a list of values, got 'abc'"),
+    (lambda: tune.grid_search(5), ValueError, "must be a list of values, got 5"),
+    (lambda: tune.grid_search([]), ValueError, "has no values"),
+    (lambda: tune.randn("0"), TypeError, "mean must be a number, got '0'"),
+    (lambda: tune.randn(0, "1"), TypeError, "standard deviation must be a number, got '1'"),
     (lambda: tune.randn(0, 0), ValueError, "sd=0"),
     (lambda: tune.randn(0, -1), AssertionError, "sd=-1"),
     (lambda: tune.sample_from(3), TypeError, "got 3"),
@@ -140,9 +156,27 @@ def test_what_cannot_be_drawn(
         call()
 
 
-def test_an_upside_down_range_is_accepted() -> None:
-    """As NumPy does, a uniform range may be given from high to low."""
-    assert 0 <= tune.uniform(1, 0).sample(random_state=np.random.RandomState(0)) <= 1
+def test_bounds_and_values_may_come_in_many_types() -> None:
+    """NumPy numbers, whole floats, arrays and iterators are as good as plain ones."""
+    assert tune.randint(np.int64(1), 3.0).upper == 3
+    assert tune.uniform(np.float32(0), 1).sample() < 1
+    assert tune.uniform(1, 1).sample() == 1.0
+    assert tune.qrandint(5, 5, 5).sample() == 5
+    assert tune.choice(np.arange(3)).categories == [0, 1, 2]
+    assert tune.choice(x for x in "ab").categories == ["a", "b"]
+    assert tune.grid_search(x for x in "ab") == {"grid_search": ["a", "b"]}
+    given = np.arange(3)
+    assert tune.grid_search(given)["grid_search"] is given
+
+
+def test_the_hint_about_spec_is_given_once_for_each_function(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A function that reads ``spec.config`` works; a thousand trials make one line of it."""
+    functions = [tune.sample_from(lambda spec: spec.config.x * 2) for _ in range(2)]
+    with caplog.at_level(logging.WARNING, "milepost.tune"):
+        assert [f.sample({"x": i}) for f in functions for i in range(3)] == [0, 2, 4] * 2
+    assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("make", [tune.loguniform, tune.lograndint])

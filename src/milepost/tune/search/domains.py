@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from milepost.tune.search import bounds
 from milepost.tune.search.samplers import (
     Grid,
     LogUniform,
@@ -120,11 +121,15 @@ class Float(Domain):
     Args:
         lower: the lower bound, included; None for no bound.
         upper: the upper bound, not included; None for no bound.
+
+    Raises:
+        TypeError: a bound is no number.
+        ValueError: a bound is NaN.
     """
 
     def __init__(self, lower: float | None, upper: float | None) -> None:
-        self.lower = -math.inf if lower is None else lower
-        self.upper = math.inf if upper is None else upper
+        self.lower = -math.inf if lower is None else bounds.number("A lower bound", lower)
+        self.upper = math.inf if upper is None else bounds.number("An upper bound", upper)
 
     def cast(self, value: Any) -> float:
         """Return a float."""
@@ -134,7 +139,7 @@ class Float(Domain):
         """Return a copy that is drawn from uniformly.
 
         Raises:
-            ValueError: a bound is missing.
+            ValueError: a bound is missing, or the lower one is above the upper one.
         """
         self._require_finite("A uniform range")
         return self._with(Uniform())
@@ -143,7 +148,8 @@ class Float(Domain):
         """Return a copy that is drawn from uniformly in the logarithm.
 
         Raises:
-            ValueError: the lower bound is not more than 0, or the upper one is missing.
+            ValueError: the lower bound is not more than 0 or above the upper one, or the latter is
+                missing.
         """
         _require_positive(self.lower)
         self._require_finite("A log-uniform range")
@@ -157,8 +163,9 @@ class Float(Domain):
         """Return a copy whose values are multiples of ``q``.
 
         Raises:
-            ValueError: a bound is no multiple of ``q``.
+            ValueError: a bound is no multiple of ``q``, or ``q`` is not more than 0.
         """
+        bounds.require_step(q)
         for side, bound in (("lower", self.lower), ("upper", self.upper)):
             if math.isfinite(bound) and not math.isclose(bound / q, round(bound / q)):
                 raise ValueError(
@@ -190,17 +197,18 @@ class Float(Domain):
         """Snap the bounds inward to the grid; draws are rounded to it."""
         import numpy as np
 
-        bounds = [
+        snapped = [
             grid_index(bound, q, up) * q if math.isfinite(bound) else bound
             for bound, up in ((self.lower, True), (self.upper, False))
         ]
-        return Float(*bounds), lambda value: np.round(value / q) * q
+        return Float(*snapped), lambda value: np.round(value / q) * q
 
     def _require_finite(self, what: str) -> None:
         if not math.isfinite(self.lower):
             raise ValueError(f"{what} needs a lower bound, got {self.domain_str}.")
         if not math.isfinite(self.upper):
             raise ValueError(f"{what} needs an upper bound, got {self.domain_str}.")
+        bounds.require_order(self.lower, self.upper)
 
 
 class Integer(Domain):
@@ -209,31 +217,46 @@ class Integer(Domain):
     Args:
         lower: the lower bound, included.
         upper: the upper bound, not included.
+
+    Raises:
+        TypeError: a bound is no whole number.
     """
 
     def __init__(self, lower: int, upper: int) -> None:
-        self.lower = lower
-        self.upper = upper
+        self.lower = bounds.whole("A lower bound", lower)
+        self.upper = bounds.whole("An upper bound", upper)
 
     def cast(self, value: Any) -> int:
         """Return an int."""
         return int(value)
 
     def uniform(self) -> Integer:
-        """Return a copy that is drawn from uniformly."""
+        """Return a copy that is drawn from uniformly.
+
+        Raises:
+            ValueError: the lower bound is above the upper one.
+        """
+        bounds.require_order(self.lower, self.upper)
         return self._with(Uniform())
 
     def loguniform(self, base: Any = None) -> Integer:
         """Return a copy that is drawn from uniformly in the logarithm.
 
         Raises:
-            ValueError: the lower bound is not more than 0.
+            ValueError: the lower bound is not more than 0, or above the upper one.
         """
         _require_positive(self.lower)
+        bounds.require_order(self.lower, self.upper)
         return self._with(LogUniform(base))
 
     def quantized(self, q: int) -> Integer:
-        """Return a copy whose values are multiples of ``q``, the upper bound included."""
+        """Return a copy whose values are multiples of ``q``, the upper bound included.
+
+        Raises:
+            ValueError: there is no such multiple, or ``q`` is not more than 0.
+        """
+        bounds.require_step(q)
+        self.quantization(q)
         return self._with(Quantized(self.get_sampler(), q), override=True)
 
     def is_valid(self, value: Any) -> bool:
@@ -271,10 +294,14 @@ class Categorical(Domain):
 
     Args:
         categories: the values.
+
+    Raises:
+        TypeError: they are no list or the like.
+        ValueError: there are none.
     """
 
     def __init__(self, categories: Iterable[Any]) -> None:
-        self.categories: Sequence[Any] = list(categories)
+        self.categories: Sequence[Any] = bounds.categories_of(categories)
 
     def uniform(self) -> Categorical:
         """Return a copy that is drawn from uniformly."""
@@ -303,8 +330,6 @@ class Categorical(Domain):
         """Draw ``size`` indices uniformly and return their values."""
         import numpy as np
 
-        if not self.categories:
-            raise ValueError("There is nothing to choose from: tune.choice([]) has no categories.")
         return [self.categories[i] for i in source.rng.choice(np.arange(len(self)), size=size)]
 
 
@@ -324,6 +349,7 @@ class Function(Domain):
             raise TypeError(f"sample_from needs a function, got {func!r}.")
         self.func = func
         self.pass_config = _takes_config(func)
+        self._has_told = False
 
     def is_function(self) -> bool:
         """True."""
@@ -353,11 +379,13 @@ class Function(Domain):
             from milepost.tune.search.expressions import AttributeView
 
             value = self.func(AttributeView({"config": config}))
-            logger.warning(
-                "%s reads spec.config: functions given to sample_from take the config itself; "
-                "write lambda config: config[...].",
-                self.func,
-            )
+            if not self._has_told:
+                self._has_told = True
+                logger.warning(
+                    "%s reads spec.config: functions given to sample_from take the config itself; "
+                    "write lambda config: config[...].",
+                    self.func,
+                )
             return value
 
 

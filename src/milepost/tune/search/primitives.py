@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from milepost.tune.search.bounds import grid_values, require_room
 from milepost.tune.search.domains import Categorical, Float, Function, Integer
 
 
@@ -20,7 +21,12 @@ def warn_of_base(base: Any) -> None:
 
 
 def uniform(lower: float, upper: float) -> Float:
-    """A float, uniformly from ``lower`` up to but not including ``upper``."""
+    """A float, uniformly from ``lower`` up to but not including ``upper``.
+
+    Raises:
+        TypeError: a bound is no number.
+        ValueError: ``lower`` is above ``upper``, or a bound is not finite.
+    """
     return Float(lower, upper).uniform()
 
 
@@ -28,7 +34,7 @@ def quniform(lower: float, upper: float, q: float) -> Float:
     """A float, uniformly among the multiples of ``q`` from ``lower`` to ``upper``, both included.
 
     Raises:
-        ValueError: a bound is no multiple of ``q``.
+        ValueError: a bound is no multiple of ``q``, or ``q`` is not more than 0.
     """
     return Float(lower, upper).uniform().quantized(q)
 
@@ -52,26 +58,46 @@ def qloguniform(lower: float, upper: float, q: float, base: Any = None) -> Float
 
 
 def choice(categories: Iterable[Any]) -> Categorical:
-    """One of the given values, each equally likely."""
+    """One of the given values, each equally likely.
+
+    Raises:
+        TypeError: it is no list or the like.
+        ValueError: it is empty.
+    """
     return Categorical(categories).uniform()
 
 
 def randint(lower: int, upper: int) -> Integer:
-    """A whole number, uniformly from ``lower`` up to but not including ``upper``."""
-    return Integer(lower, upper).uniform()
+    """A whole number, uniformly from ``lower`` up to but not including ``upper``.
+
+    Raises:
+        TypeError: a bound is no whole number.
+        ValueError: there is no whole number between the bounds.
+    """
+    domain = Integer(lower, upper)
+    require_room(domain.lower, domain.upper)
+    return domain.uniform()
 
 
 def lograndint(lower: int, upper: int, base: Any = None) -> Integer:
     """A whole number from ``lower`` up to but not including ``upper``, log-uniformly.
 
     Raises:
-        ValueError: ``lower`` is not more than 0.
+        TypeError: a bound is no whole number.
+        ValueError: ``lower`` is not more than 0, or there is no whole number between the bounds.
     """
-    return Integer(lower, upper).loguniform(base)
+    domain = Integer(lower, upper)
+    require_room(domain.lower, domain.upper)
+    return domain.loguniform(base)
 
 
 def qrandint(lower: int, upper: int, q: int = 1) -> Integer:
-    """A multiple of ``q`` from ``lower`` to ``upper``, both included (``upper`` not for q=1)."""
+    """A multiple of ``q`` from ``lower`` to ``upper``, both included (``upper`` not for q=1).
+
+    Raises:
+        TypeError: a bound is no whole number.
+        ValueError: there is no such multiple.
+    """
     return Integer(lower, upper).uniform().quantized(q)
 
 
@@ -109,5 +135,9 @@ def sample_from(func: Callable[..., Any]) -> Function:
 
 
 def grid_search(values: Iterable[Any]) -> dict[str, Any]:
-    """Every one of the given values; several grids make every combination."""
-    return {"grid_search": values}
+    """Every one of the given values; several grids make every combination.
+
+    Raises:
+        ValueError: it is no list or the like, or it is empty.
+    """
+    return {"grid_search": grid_values("tune.grid_search", values)}

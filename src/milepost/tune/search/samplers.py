@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.checks import ArgumentError
+from milepost.tune.search.bounds import number, require_step
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,10 +55,18 @@ class RandomSource:
         self._state_at_mark = None
 
     def state_at_mark(self) -> Any:
-        """Return where the generator was at the last :meth:`mark`; None if it never drew."""
-        if self._state_at_mark is None and self._rng is not None:
-            return _state_of(self._rng)
-        return self._state_at_mark
+        """Return where the generator was at the last :meth:`mark`.
+
+        None when that is nowhere in particular: NumPy's global generator, before anybody has
+        imported NumPy and thus could have seeded it.
+        """
+        if self._state_at_mark is not None:
+            return self._state_at_mark
+        if self._rng is None and isinstance(self._given, int):
+            return "seed", self._given
+        if self._rng is None and self._given is None and "numpy" not in sys.modules:
+            return None
+        return _state_of(self.rng)
 
     @classmethod
     def at(cls, state: Any) -> RandomSource:
@@ -64,6 +74,8 @@ class RandomSource:
         import numpy as np
 
         kind, value = state
+        if kind == "seed":
+            return cls(value)
         if kind == "RandomState":
             legacy = np.random.RandomState()
             legacy.set_state(value)
@@ -169,7 +181,8 @@ class Normal(Sampler):
     """
 
     def __init__(self, mean: float = 0.0, sd: float = 0.0) -> None:
-        if not sd > 0:
+        number("A mean", mean)
+        if not number("A standard deviation", sd) > 0:
             raise ArgumentError(f"A standard deviation must be more than 0, got sd={sd!r}.")
         self.mean = mean
         self.sd = sd
@@ -204,8 +217,7 @@ class Quantized(Sampler):
     """
 
     def __init__(self, sampler: Sampler, q: float) -> None:
-        if not q:
-            raise ArgumentError(f"A quantization step must not be zero, got q={q!r}.")
+        require_step(q)
         self.sampler = sampler
         self.q = q
 

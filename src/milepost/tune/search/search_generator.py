@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
+import pickle
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +33,8 @@ class SearchGenerator(SearchAlgorithm):
     Raises:
         TypeError: it is no searcher.
     """
+
+    CKPT_FILE_TMPL = "search-generator-state-{}.pkl"
 
     def __init__(self, searcher: Searcher) -> None:
         if not isinstance(searcher, Searcher):
@@ -141,7 +145,7 @@ class SearchGenerator(SearchAlgorithm):
         return self._counter >= self._num_samples or self._finished
 
     def get_state(self) -> dict[str, Any]:
-        """Return how many trials were made; the searcher's own state is kept apart from it."""
+        """Return how many trials were made; the searcher's own state is a file beside it."""
         return {"counter": self._counter, "finished": self._finished}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -155,7 +159,9 @@ class SearchGenerator(SearchAlgorithm):
         return any(n.startswith(prefix) and n.endswith(suffix) for n in os.listdir(dirpath))
 
     def save_to_dir(self, dirpath: str, session_str: str) -> None:
-        """Write the searcher's state into a directory, if it can save itself."""
+        """Write the number of trials into a directory, and the searcher's state if it can save."""
+        with open(os.path.join(dirpath, self.CKPT_FILE_TMPL.format(session_str)), "wb") as file:
+            pickle.dump(self.get_state(), file)
         try:
             self.searcher.save_to_dir(dirpath, session_str)
         except NotImplementedError:
@@ -167,11 +173,17 @@ class SearchGenerator(SearchAlgorithm):
                 )
 
     def restore_from_dir(self, dirpath: str) -> None:
-        """Let the searcher take back the newest state in a directory.
+        """Take back the newest number of trials and state of the searcher in a directory.
 
         Raises:
-            RuntimeError: the directory holds none.
+            RuntimeError: the directory holds no state of the searcher.
         """
+        states = sorted(
+            glob.glob(os.path.join(glob.escape(dirpath), self.CKPT_FILE_TMPL.format("*")))
+        )
+        if states:
+            with open(states[-1], "rb") as file:
+                self.set_state(pickle.load(file))
         self.searcher.restore_from_dir(dirpath)
 
 

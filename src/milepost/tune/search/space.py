@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from milepost.tune.search.bounds import grid_values
 from milepost.tune.search.domains import Domain
 
 Path = tuple[Any, ...]
@@ -51,18 +52,7 @@ def variable_of(value: Any, path: Path) -> Variable | None:
 
 
 def _grid(values: Any, path: Path) -> Grid:
-    where = "/".join(map(str, path))
-    if isinstance(values, str | bytes | Mapping):
-        raise ValueError(f"The grid of {where!r} must be a list of values, got {values!r}.")
-    try:
-        grid = Grid(tuple(values))
-    except TypeError:
-        raise ValueError(
-            f"The grid of {where!r} must be a list of values, got {values!r}."
-        ) from None
-    if not grid.values:
-        raise ValueError(f"The grid of {where!r} has no values, so there would be no trials.")
-    return grid
+    return Grid(tuple(grid_values(f"The grid of {'/'.join(map(str, path))!r}", values)))
 
 
 def variables(value: Any, path: Path = ()) -> Iterator[tuple[Path, Variable]]:
