@@ -291,7 +291,6 @@ def test_states_of_search_and_searcher(tmp_path: Path, caplog: pytest.LogCapture
     assert search.has_checkpoint(str(tmp_path))
     resumed = SearchGenerator(Counting())
     resumed.add_configurations([described({}, num_samples=5)])
-    resumed.set_state(search.get_state())
     resumed.restore_from_dir(str(tmp_path))
     trial = resumed.next_trial()
     assert trial is not None

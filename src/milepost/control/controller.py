@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from milepost.control import admission, events, inbox, timing
 from milepost.control.interruption import Interruption
+from milepost.control.memory import Memory
 from milepost.control.outcome import RunOutcome
 from milepost.control.output import WorkerOutput
 from milepost.control.plan import RunPlan
@@ -76,6 +77,7 @@ class _Controller:
         self._engine = engine
         self._run = run = Run(plan)
         self._clocks = Clocks(plan, run)
+        self._memory = Memory(plan)
         self._outcome = "failed"
         experiment = plan.experiment
 
@@ -156,6 +158,7 @@ class _Controller:
         while True:
             hooks.step += 1
             hooks.fire("on_step_begin")
+            self._memory.save_if_due(run)
             has_more = admission.propose(run, limit)
             admission.place(run)
             if machine.is_over:
@@ -238,6 +241,7 @@ class _Controller:
     def _finish(self) -> None:
         """Nothing happens any more: have everything on disk."""
         run = self._run
+        self._memory.save(run)
         interrupted = run.machine.state.interrupted
         for trial_id in list(run.ledger.live):
             run.ledger.end(trial_id)

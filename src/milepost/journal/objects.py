@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any, Final
 
 from milepost.errors import JournalCorruptError, JournalError
 from milepost.journal import experiment as experiments
 from milepost.storage import names, posix
+
+log = logging.getLogger("milepost.journal")
 
 _DIGITS: Final = 32
 
@@ -53,6 +56,19 @@ class Objects:
             ) from error
         self._known.add(name)
         return name
+
+    def discard(self, name: str) -> None:
+        """Delete what is stored under a digest that no record will need any more.
+
+        One that cannot be deleted is left behind, with a warning: it costs room, nothing else.
+        """
+        self._known.discard(name)
+        try:
+            posix.unlink(os.path.join(self._directory, name))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("an old state of the search could not be deleted: %s", error)
 
     def get(self, name: str) -> bytes:
         """Return the bytes stored under a digest.

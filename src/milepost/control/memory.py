@@ -1,0 +1,142 @@
+"""Saves what the searcher, scheduler, stopper and callbacks know, so that a run can go on later.
+
+The journal has every trial and every result; what users' objects made of them only they know.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from milepost.api.callback import Callback
+from milepost.errors import JournalError
+from milepost.journal.cadence import Cadence
+from milepost.journal.records import Searched
+
+if TYPE_CHECKING:
+    from milepost.control.plan import RunPlan
+    from milepost.control.run import Run
+
+log = logging.getLogger("milepost.control")
+
+_SESSION = "run"
+_SCHEDULER = "scheduler.pkl"
+
+
+class Memory:
+    """Saves the states at the start, then as :class:`~milepost.journal.cadence.Cadence` says.
+
+    A state is one pickled dict in the experiment's objects, opened only by a restore::
+
+        {"search": {file name: bytes},   # what SearchAlgorithm.save_to_dir wrote
+         "scheduler": bytes,             # what TrialScheduler.save wrote
+         "stopper": bytes,               # pickled
+         "callbacks": {position: state}} # of those that have a state
+
+    What cannot be saved is left out, with one warning; the run goes on.
+
+    Args:
+        plan: has the objects.
+    """
+
+    def __init__(self, plan: RunPlan) -> None:
+        self._plan = plan
+        self._cadence = Cadence.from_environment()
+        self._saved: list[str] = []
+        self._unsaved: set[str] = set()
+
+    def save_if_due(self, run: Run) -> None:
+        """Save, if it is time to.
+
+        Raises:
+            JournalError: the experiment cannot be written.
+        """
+        if self._cadence.is_due(time.monotonic()):
+            self.save(run)
+
+    def save(self, run: Run) -> None:
+        """Save now, unless nothing has changed. The last two states are kept.
+
+        Raises:
+            JournalError: the experiment cannot be written.
+        """
+        import pickle
+
+        began = time.monotonic()
+        digest = run.objects.put(pickle.dumps(self._states(), protocol=pickle.HIGHEST_PROTOCOL))
+        if digest not in self._saved[-1:]:
+            run.seq = run.journal.append(Searched(at=run.now(), state=digest))
+            self._saved.append(digest)
+            while len(self._saved) > 2:
+                run.objects.discard(self._saved.pop(0))
+        ended = time.monotonic()
+        self._cadence.saved(ended, ended - began)
+
+    def _states(self) -> dict[str, Any]:
+        plan = self._plan
+        parts: dict[str, Callable[[], Any]] = {
+            "search": lambda: _files(lambda d: plan.search.save_to_dir(d, _SESSION)),
+            "scheduler": lambda: _scheduler(plan.scheduler),
+            "stopper": lambda: _pickled(plan.stopper),
+        }
+        states = {name: self._ask(name, part) for name, part in parts.items()}
+        callbacks = {}
+        for position, callback in enumerate(plan.callbacks):
+            name = f"callback {type(callback).__name__}"
+            state = self._ask(name, functools.partial(_state_of, callback))
+            if state is not None:
+                callbacks[position] = state
+        return {**states, "callbacks": callbacks}
+
+    def _ask(self, name: str, part: Callable[[], Any]) -> Any:
+        """Ask for one state; None when there is none or it cannot be told."""
+        if name in self._unsaved:
+            return None
+        try:
+            return part()
+        except JournalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - users' code, and the run does not depend on it
+            self._unsaved.add(name)
+            log.warning(
+                "The state of the %s cannot be saved (%s: %s), so it would start anew if the run "
+                "were interrupted and continued. Trials and checkpoints are not affected.",
+                name,
+                type(error).__name__,
+                error,
+            )
+            return None
+
+
+def _files(save: Callable[[str], None]) -> dict[str, bytes]:
+    """What a save method writes into a directory, by file name."""
+    with tempfile.TemporaryDirectory(prefix="milepost-state-") as directory:
+        save(directory)
+        files = {}
+        for name in sorted(os.listdir(directory)):
+            with open(os.path.join(directory, name), "rb") as file:
+                files[name] = file.read()
+        return files
+
+
+def _scheduler(scheduler: Any) -> bytes | None:
+    files = _files(lambda directory: scheduler.save(os.path.join(directory, _SCHEDULER)))
+    return files.get(_SCHEDULER)
+
+
+def _state_of(callback: Callback) -> bytes | None:
+    return _pickled(callback.get_state())
+
+
+def _pickled(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    import cloudpickle
+
+    data: bytes = cloudpickle.dumps(value)
+    return data
