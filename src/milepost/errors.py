@@ -27,7 +27,12 @@ and ``except ValueError`` in scripts keep working.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+
+# Exceptions of users may override how their attributes are read and set; these are Python's own.
+_ARGS = BaseException.__dict__["args"]
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that Python code defines
 
 
 class MilepostError(Exception):
@@ -104,11 +109,10 @@ class RayTaskError(RayError):
     def __init__(self, cause: BaseException, traceback_str: str = "") -> None:
         self.cause = cause
         self.traceback_str = traceback_str
-        self.args = (str(cause),)
+        _ARGS.__set__(self, (text_of(cause),))
 
     def __str__(self) -> str:
-        head = f"{type(self.cause).__name__}: {self.cause}"
-        return f"{self.traceback_str.rstrip()}" if self.traceback_str else head
+        return self.traceback_str.rstrip() or summary(self.cause)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return task_error, (self.cause, self.traceback_str)
@@ -122,24 +126,72 @@ def task_error(cause: BaseException, traceback_str: str = "") -> RayTaskError:
         traceback_str: the worker's formatted traceback.
 
     Returns:
-        A :class:`RayTaskError` that is also an instance of ``type(cause)`` where Python allows a
-        common subclass; otherwise a plain :class:`RayTaskError`.
+        A :class:`RayTaskError` that is also an instance of ``type(cause)`` where the type allows
+        a common subclass that works; otherwise a plain :class:`RayTaskError`.
     """
     kind = type(cause)
     if issubclass(kind, RayTaskError) or not issubclass(kind, Exception):
         return RayTaskError(cause, traceback_str)
     try:
-        both = type(
-            f"RayTaskError({kind.__name__})",
-            (RayTaskError, kind),
-            {"__module__": RayTaskError.__module__, "__init__": RayTaskError.__init__},
-        )
-        error: RayTaskError = both(cause, traceback_str)
-    except TypeError:  # a layout conflict, or a metaclass that forbids subclasses
+        return _under_both(cause, traceback_str)
+    except Exception:  # noqa: BLE001 - layouts may conflict, and users' classes may do anything
         return RayTaskError(cause, traceback_str)
-    for name, value in getattr(cause, "__dict__", {}).items():
-        error.__dict__.setdefault(name, value)
+
+
+def _under_both(cause: BaseException, traceback_str: str) -> RayTaskError:
+    kind = type(cause)
+    both = type(
+        f"RayTaskError({kind.__name__})",
+        (RayTaskError, kind),
+        {"__module__": RayTaskError.__module__, "__init__": RayTaskError.__init__},
+    )
+    error: RayTaskError = rebuilt(both, *parts_of(cause))
+    RayTaskError.__init__(error, cause, traceback_str)
+    # The type may have changed what attributes mean; then it is of no use under this name.
+    if error.cause is not cause or error.traceback_str != traceback_str:
+        raise AttributeError(f"{kind.__name__} has attributes of its own with our names")
     return error
+
+
+def text_of(error: BaseException) -> str:
+    """Return ``str(error)``, or what is wrong with it; never raises."""
+    try:
+        text = str(error)
+    except Exception as problem:  # noqa: BLE001 - a __str__ of users may raise anything
+        return f"(its text cannot be shown: str() raised {type(problem).__name__})"
+    return text.encode(errors="backslashreplace").decode()  # no file can hold lone surrogates
+
+
+def parts_of(error: BaseException) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what :func:`rebuilt` needs, without calling what users wrote."""
+    _, args, *state = _native(type(error)).__reduce__(error)
+    return args, (state[0] or {}) if state else {}
+
+
+def rebuilt(kind: type, args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    """Make an exception without calling what users wrote: their ``__init__`` may need more.
+
+    Args:
+        kind: its type.
+        args: what Python's own constructor takes.
+        state: its attributes.
+    """
+    native = _native(kind)
+    error = native.__new__(kind, *args)
+    with contextlib.suppress(TypeError):  # users may have put other things into ``args``
+        native.__init__(error, *args)
+    own = object.__getattribute__(error, "__dict__")
+    for name, value in state.items():
+        if hasattr(native, name):
+            object.__setattr__(error, name, value)
+        else:
+            own[name] = value
+    return error
+
+
+def _native(kind: type) -> Any:
+    """The first of the bases that is Python's own."""
+    return next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
 
 
 class RayActorError(RayError):
@@ -148,3 +200,13 @@ class RayActorError(RayError):
 
 class ActorDiedError(RayActorError):
     """A worker process died; the text says by which signal or exit code."""
+
+
+def summary(error: BaseException) -> str:
+    """Return an error's type and text, as the end of a traceback does; the type if it has none."""
+    return labelled(type(error).__name__, text_of(error))
+
+
+def labelled(kind: str, text: str) -> str:
+    """Return ``kind: text``, or ``kind`` alone where there is no text."""
+    return f"{kind}: {text}" if text else kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from milepost.api.failure_config import FailureConfig
 from milepost.api.scheduler import TrialScheduler
 from milepost.api.stopper import Stopper
 from milepost.control.controller import run
+from milepost.control.view import TrialView
 from milepost.errors import ActorDiedError, RayTaskError, TuneError
 from milepost.journal import replay
 
@@ -257,20 +259,90 @@ def test_a_dead_worker(tmp_path: Path, how: Any, told: str) -> None:
     assert len(record.checkpoints) == 1
 
 
-def test_errors_that_cannot_be_pickled(tmp_path: Path) -> None:
-    """The text stays when the exception itself cannot travel."""
+class Pair(Exception):
+    """Cannot be unpickled by itself, and holds what cannot be pickled."""
 
-    class Odd(Exception):
-        def __init__(self) -> None:
-            super().__init__("odd one")
-            self.lock = threading.Lock()
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("odd one")
+        self.pair = (one, two)
+        self.lock = threading.Lock()
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class Fixed(Exception):
+    args = property(lambda self: ("fixed",))
+
+
+class Closed(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError("closed")
+
+
+class Ours(Exception):
+    """Has an attribute with the name of one of ours."""
+
+    cause = property(lambda self: "mine")
+
+
+class Unbuildable(Exception):
+    def __new__(cls, *args: Any) -> Any:
+        if "RayTaskError" in cls.__name__:
+            raise OSError("no more of me")
+        return super().__new__(cls, *args)
+
+
+class Parent(Exception):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        raise LookupError("no children")
+
+
+def test_errors_that_cannot_be_pickled(tmp_path: Path) -> None:
+    """They arrive under their own type all the same, with what can travel of them."""
 
     def raises(config: dict[str, Any]) -> None:
-        raise Odd
+        raise Pair(1, 2)
 
     (record,) = run_plan(tmp_path, raises).trials
     assert isinstance(record.error, RayTaskError)
-    assert "odd one" in str(record.error)
+    assert isinstance(record.error, Pair)
+    assert record.error.pair == (1, 2)
+    assert record.error.args == ("odd one",)
+    assert "Pair: odd one" in str(record.error)
+    (pickled,) = tmp_path.glob("**/error.pkl")
+    assert isinstance(pickle.loads(pickled.read_bytes()), Pair)
+
+
+def test_operating_system_errors_keep_their_fields(tmp_path: Path) -> None:
+    """An error of the system tells which one it is, as if it had been raised here."""
+
+    def raises(config: dict[str, Any]) -> None:
+        os.stat("missing")
+
+    (record,) = run_plan(tmp_path, raises).trials
+    assert isinstance(record.error, FileNotFoundError)
+    assert (record.error.errno, record.error.filename) == (2, "missing")
+
+
+def test_odd_exceptions_fail_their_trials_only(tmp_path: Path) -> None:
+    """Whatever an exception does when it is looked at, its trial fails and the others go on."""
+    kinds = [Mute, Fixed, Closed, Ours, Unbuildable, Parent]
+
+    def train(config: dict[str, Any]) -> None:
+        tune.report({"a": 1})
+        if config["n"] < len(kinds):
+            raise kinds[config["n"]]("said")
+
+    trials = run_plan(tmp_path, train, [{"n": n} for n in range(len(kinds) + 1)]).trials
+    assert [t.status for t in trials] == ["ERROR"] * len(kinds) + ["TERMINATED"]
+    for kind, trial in zip(kinds, trials, strict=False):
+        assert isinstance(trial.error, RayTaskError)
+        assert kind.__name__ in str(trial.error).splitlines()[-1]
+        assert type(trial.error.cause).__name__ == kind.__name__
+        assert kind.__name__ in TrialView.of(trial, None).error  # type: ignore[operator]
 
 
 def test_fail_fast_raise(tmp_path: Path) -> None:

@@ -184,8 +184,16 @@ class LocalError(ValueError):
     pass
 
 
-# Like a class of the user's script: no worker can import this module.
-LocalError.__module__ = "__main__"
+class PairError(Exception):
+    """Its constructor takes other arguments than what it hands on."""
+
+    def __init__(self, one: int, two: int) -> None:
+        Exception.__init__(self, f"{one} and {two}")  # super() would find the module's own class
+        self.pair = (one, two)
+
+
+# Like classes of the user's script: no worker can import this module.
+LocalError.__module__ = PairError.__module__ = "__main__"
 
 
 def test_exceptions_travel(drive: Any) -> None:
@@ -202,44 +210,84 @@ def test_exceptions_travel(drive: Any) -> None:
     assert (failed.kind, failed.message, failed.abort) == ("LocalError", "broken", False)
 
 
-def test_exceptions_that_cannot_travel_do_so_as_text(drive: Any) -> None:
-    """An exception that cannot be pickled, or not be unpickled, is told as text."""
+def test_exceptions_keep_their_type(drive: Any) -> None:
+    """One whose constructor takes other arguments, or that holds what cannot travel, is rebuilt."""
 
-    class OwnError(Exception):
-        def __init__(self, one: int, two: int) -> None:
-            super().__init__(f"{one} and {two}")
+    def other_arguments(config: dict[str, Any]) -> None:
+        raise PairError(1, 2)
 
-    def cannot_unpickle(config: dict[str, Any]) -> None:
-        raise OwnError(1, 2)
-
-    def cannot_pickle(config: dict[str, Any]) -> None:
-        error = ValueError("with a lock")
+    def with_a_lock(config: dict[str, Any]) -> None:
+        error = PairError(1, 2)
         error.lock = threading.Lock()  # type: ignore[attr-defined]
+        raise error from ValueError("the reason")
+
+    for train in (other_arguments, with_a_lock):
+        failed = drive(train).run().end
+        error = load(failed.error)
+        assert type(error) is PairError
+        assert (str(error), error.pair) == ("1 and 2", (1, 2))
+        assert (failed.kind, failed.message) == ("PairError", "1 and 2")
+        assert "PairError: 1 and 2" in failed.traceback
+    assert "<unlocked _thread.lock" in error.lock  # shown as it was
+
+
+def test_exceptions_that_cannot_travel_do_so_as_text(drive: Any) -> None:
+    """An exception whose own way to be pickled fails everywhere is told as text."""
+
+    class Anchored(type):
+        def __reduce_ex__(cls, protocol: Any) -> Any:
+            raise TypeError("stays here")
+
+    class OwnError(Exception, metaclass=Anchored):
+        __slots__ = ()
+
+        def __reduce__(self) -> Any:
+            raise TypeError("stays here")
+
+    def train(config: dict[str, Any]) -> None:
+        error = OwnError("odd one")
+        BaseException.args.__set__(error, (threading.Lock(),))  # type: ignore[attr-defined]
         raise error
 
-    for train, kind, message in (
-        (cannot_unpickle, "OwnError", "1 and 2"),
-        (cannot_pickle, "ValueError", "with a lock"),
-    ):
-        failed = drive(train).run().end
-        assert isinstance(failed, Failed)
-        assert (failed.error, failed.kind, failed.message) == (b"", kind, message)
-        assert f"{kind}: {message}" in failed.traceback
+    failed = drive(train).run().end
+    assert isinstance(failed, Failed)
+    assert failed.kind == "OwnError"
+    assert "OwnError" in failed.traceback
 
 
-def test_exceptions_without_text(drive: Any) -> None:
-    """An exception whose own text raises is told all the same."""
+@pytest.mark.parametrize("name", ["Mute", "Fixed", "Closed", "Surrogate"])
+def test_odd_exceptions_are_told(drive: Any, name: str) -> None:
+    """An exception that raises when it is looked at fails its trial as any other does."""
 
     class Mute(Exception):
         def __str__(self) -> str:
             raise ValueError("no words")
 
+    class Fixed(Exception):
+        args = property(lambda self: ("fixed",))  # type: ignore[assignment]
+
+    class Closed(Exception):
+        def __getattribute__(self, name: str) -> Any:
+            raise RuntimeError("closed")
+
+    class Surrogate(Exception):
+        def __str__(self) -> str:
+            return "bad \ud800"
+
+    kinds = {kind.__name__: kind for kind in (Mute, Fixed, Closed, Surrogate)}
+
     def train(config: dict[str, Any]) -> None:
-        raise Mute
+        raise kinds[name]("said")
 
     failed = drive(train).run().end
-    assert failed.kind == "Mute"
-    assert "no words" in failed.message
+    assert isinstance(failed, Failed)
+    assert failed.kind == name
+    assert f"{name}" in failed.traceback.splitlines()[-1]
+    assert "raise kinds[name]" in failed.traceback
+    (failed.message + failed.traceback).encode()
+    assert type(load(failed.error)).__name__ == name
+    if name == "Mute":
+        assert "str() raised ValueError" in failed.message
 
 
 def test_tracebacks_show_user_code_only(drive: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from milepost.checkpoint.manifest import checkpoint_name
 from milepost.control.metrics import Analysis, RunningMetrics
 from milepost.control.outcome import Ended, Kept, RunFacts, TrialRecord, pack
 from milepost.control.state import Checkpoint, TrialState
+from milepost.errors import text_of
 from milepost.storage import codec
-from milepost.worker.protocol import dump
+from milepost.worker.protocol import dump_error
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
@@ -270,6 +271,6 @@ def _packed_error(error: Exception | str | None) -> bytes | str | None:
     if error is None or isinstance(error, str):
         return error
     try:
-        return dump(error)
+        return dump_error(error)
     except Exception:  # noqa: BLE001 - pickling runs code of users; the text stays
-        return str(error)
+        return text_of(error)

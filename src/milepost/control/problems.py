@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from milepost.control.events import Problem
 from milepost.engine.protocol import Exited, StartFailed
-from milepost.errors import ActorDiedError, WorkerStartError, task_error
-from milepost.worker.protocol import Failed, dump, load
+from milepost.errors import ActorDiedError, WorkerStartError, labelled, task_error
+from milepost.worker.protocol import Failed, dump_error, load
 
 if TYPE_CHECKING:
     from milepost.control.ledger import LiveTrial
@@ -23,7 +23,7 @@ def of_failure(run: Run, message: Failed) -> Problem:
         kind=message.kind,
         message=message.message,
         traceback=message.traceback,
-        error=None if message.abort else _stored(run, _raised(message)),
+        error=None if message.abort else run.objects.put(_raised(message)),
         abort=message.abort,
     )
 
@@ -35,7 +35,9 @@ def of_death(run: Run, event: Exited | StartFailed, trial: LiveTrial | None) -> 
     if isinstance(event, StartFailed):
         message = f"The worker of trial {trial.name} could not be started: {event.reason}"
         return Problem(
-            kind="WorkerStartError", message=message, error=_stored(run, WorkerStartError(message))
+            kind="WorkerStartError",
+            message=message,
+            error=run.objects.put(dump_error(WorkerStartError(message))),
         )
     pid = trial.where.get("pid")
     message = (
@@ -43,30 +45,21 @@ def of_death(run: Run, event: Exited | StartFailed, trial: LiveTrial | None) -> 
         f"died: {event.describe()}.{_hint(event)}"
     )
     return Problem(
-        kind="ActorDiedError", message=message, error=_stored(run, ActorDiedError(message))
+        kind="ActorDiedError",
+        message=message,
+        error=run.objects.put(dump_error(ActorDiedError(message))),
     )
 
 
-def _raised(message: Failed) -> Exception:
-    """The exception of user code, under its own type where it can be had."""
-    cause: object = None
+def _raised(message: Failed) -> bytes:
+    """The exception of user code, pickled; under its own type where it can be had."""
     if message.error:
         try:
-            cause = load(message.error)
+            return dump_error(task_error(load(message.error), message.traceback))
         except Exception as error:  # noqa: BLE001 - runs code of users; the text says it all
-            log.debug("the error %s cannot be loaded here: %r", message.kind, error)
-    if not isinstance(cause, BaseException):
-        cause = RuntimeError(f"{message.kind}: {message.message}")
-    return task_error(cause, message.traceback)
-
-
-def _stored(run: Run, error: Exception) -> str:
-    try:
-        data = dump(error)
-        load(data)
-    except Exception:  # noqa: BLE001 - runs code of users; the text says it all
-        data = dump(task_error(RuntimeError(str(error)), str(error)))
-    return run.objects.put(data)
+            log.debug("%s cannot be loaded here: it raised %s", message.kind, type(error).__name__)
+    cause = RuntimeError(labelled(message.kind, message.message))
+    return dump_error(task_error(cause, message.traceback))
 
 
 def _hint(event: Exited) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import TYPE_CHECKING, Any, overload
 
+from milepost.errors import RayTaskError, summary
+
 if TYPE_CHECKING:
     from milepost.control.ledger import Ledger
     from milepost.control.machine import Machine
@@ -62,8 +64,9 @@ class TrialView:
 
 
 def _in_short(error: Exception | str) -> str:
-    cause = getattr(error, "cause", error)
-    return cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
+    if isinstance(error, str):
+        return error
+    return summary(error.cause if isinstance(error, RayTaskError) else error)
 
 
 @dataclass(slots=True)

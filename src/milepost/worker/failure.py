@@ -6,7 +6,11 @@ import os
 import traceback
 from types import TracebackType
 
-from milepost.worker.protocol import Failed, dump, load
+from milepost.errors import text_of
+from milepost.worker.protocol import Failed, dump_error
+
+# Exceptions of users may override how their attributes are read; this is Python's own way.
+_TRACEBACK = BaseException.__dict__["__traceback__"]
 
 FULL_TRACEBACKS_VARIABLE = "RAY_AIR_FULL_TRACEBACKS"
 _OWN_FRAMES = tuple(
@@ -23,11 +27,10 @@ def failed(error: BaseException, *, abort: bool = False) -> Failed:
         abort: the trial must not be retried.
     """
     try:
-        pickled = dump(error)
-        load(pickled)  # many exceptions can be pickled but not unpickled
+        pickled = dump_error(error)
     except Exception:  # noqa: BLE001 - the text still says everything
         pickled = b""
-    return Failed(pickled, type(error).__name__, _message(error), text(error), abort)
+    return Failed(pickled, type(error).__name__, text_of(error), text(error), abort)
 
 
 def text(error: BaseException) -> str:
@@ -36,14 +39,13 @@ def text(error: BaseException) -> str:
     ``RAY_AIR_FULL_TRACEBACKS=1`` keeps those.
     """
     if os.environ.get(FULL_TRACEBACKS_VARIABLE, "0") != "1":
-        error.__traceback__ = _trimmed(error.__traceback__)
+        _TRACEBACK.__set__(error, _trimmed(_TRACEBACK.__get__(error)))
     try:
-        return "".join(traceback.format_exception(error))
-    except Exception as problem:  # noqa: BLE001 - a __str__ of the user's may raise anything
-        return (
-            "".join(traceback.format_tb(error.__traceback__))
-            + f"{type(error).__name__}: (its text cannot be shown: {problem!r})\n"
-        )
+        lines = traceback.format_exception(error)
+    except Exception:  # noqa: BLE001 - exceptions of users may raise whatever is read of them
+        lines = traceback.format_tb(_TRACEBACK.__get__(error))
+        lines.append(f"{type(error).__name__}: {text_of(error)}\n")
+    return "".join(lines).encode(errors="backslashreplace").decode()
 
 
 def _trimmed(trace: TracebackType | None) -> TracebackType | None:
@@ -52,10 +54,3 @@ def _trimmed(trace: TracebackType | None) -> TracebackType | None:
     while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_OWN_FRAMES):
         inner = inner.tb_next
     return inner or trace
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as problem:  # noqa: BLE001
-        return f"(its text cannot be shown: {problem!r})"

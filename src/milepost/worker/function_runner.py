@@ -41,7 +41,7 @@ def run_function(
     except BaseException as error:  # noqa: BLE001 - whatever user code raises ends its trial
         if session.ended is None:
             return failed(_explained(error))
-        if not isinstance(error, SystemExit):
+        if not issubclass(type(error), SystemExit):
             logger.warning(
                 "trial %s was told to %s and raised while it ended, which changes nothing:\n%s",
                 session.run.trial_name,
@@ -79,12 +79,13 @@ def _is_false(value: Any) -> bool:
 
 def _explained(error: BaseException) -> BaseException:
     """Turn ways of ending that say nothing into errors that do."""
-    if isinstance(error, SystemExit) and error.code in (0, None):
+    kind = type(error)  # isinstance() would ask the error itself, and users' may raise then
+    if issubclass(kind, SystemExit) and error.code in (0, None):  # type: ignore[attr-defined]
         said: BaseException = RuntimeError(
             "the trainable function called sys.exit(0) before it returned. To end a trial early, "
             "return; its result is what was reported before."
         )
-    elif isinstance(error, StopIteration):
+    elif issubclass(kind, StopIteration):
         said = RuntimeError(
             "a StopIteration escaped from the trainable function: next() was called on an iterator "
             "that has ended. Catch it, or pass next() a default."

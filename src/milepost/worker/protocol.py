@@ -7,9 +7,12 @@ that cannot be unpickled on the other side never takes the message with it.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 from typing import Any, Literal, NamedTuple
+
+from milepost.errors import RayTaskError, parts_of, rebuilt
 
 Action = Literal["continue", "stop", "pause"]
 
@@ -162,7 +165,7 @@ class Failed(NamedTuple):
     """User code raised, or its result or checkpoint could not be sent.
 
     Attributes:
-        error: the exception, pickled by :func:`dump`; empty when that was impossible.
+        error: the exception, pickled by :func:`dump_error`; empty when that was impossible.
         kind: its type's name; ``message`` its text; ``traceback`` the formatted traceback,
             wrapper frames cut.
         abort: the trial must not be retried (for example ``reset_config`` is not implemented).
@@ -218,6 +221,49 @@ def dump(value: Any) -> bytes:
         data: bytes = cloudpickle.dumps(value)
         return data
     return out.getvalue()
+
+
+def dump_error(error: BaseException) -> bytes:
+    """Pickle an exception so that :func:`load` gives one of the same type.
+
+    Many exceptions can be pickled and not be unpickled, because their constructor takes other
+    arguments than their ``args``, or hold what no other process can have. Those are made again
+    from their ``args`` and attributes, of which the ones that cannot travel become their repr.
+
+    Raises:
+        Exception: whatever the exception's type does when it is pickled or unpickled.
+    """
+    with contextlib.suppress(Exception):
+        data = dump(error)
+        if isinstance(load(data), BaseException):
+            return data
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            if issubclass(type(obj), RayTaskError) or not issubclass(type(obj), BaseException):
+                return super().reducer_override(obj)
+            args, state = parts_of(obj)
+            portable = {name: _portable(value) for name, value in state.items()}
+            return rebuilt, (type(obj), tuple(map(_portable, args)), portable)
+
+    out = io.BytesIO()
+    Pickler(out).dump(error)
+    load(out.getvalue())
+    return out.getvalue()
+
+
+def _portable(value: Any) -> Any:
+    if issubclass(type(value), BaseException):
+        return value  # is made again itself
+    try:
+        load(dump(value))
+    except Exception:  # noqa: BLE001 - pickling runs code of users
+        try:
+            return repr(value)
+        except Exception as error:  # noqa: BLE001 - so does this
+            return f"<{type(value).__name__} whose repr() raised {type(error).__name__}>"
+    return value
 
 
 def load(data: bytes) -> Any:
