@@ -51,6 +51,55 @@ def test_python_dash_m(place: Any) -> None:
     assert_ran_once(place.run("-m", "package.tune_it"))
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_child_of_multiprocessing(place: Any, method: str) -> None:
+    """A fit in a process that multiprocessing has started, which knows its script by another name.
+
+    What the script defines travels to workers and back: function, values of the config, errors.
+    """
+    out = place.script(
+        f"""
+        import multiprocessing
+        from milepost import tune
+
+        class Point:
+            def __init__(self, x):
+                self.x = x
+
+        class OwnError(Exception):
+            pass
+
+        class Stepper(tune.Trainable):
+            def step(self):
+                return {{"a": self.config["n"], "done": True}}
+
+        def train(config):
+            tune.report({{"a": config["point"].x}})
+            if config["n"] == 2:
+                raise OwnError("two")
+
+        def fit():
+            grid = tune.Tuner(
+                train, param_space={{"point": Point(7), "n": tune.grid_search([1, 2])}}
+            ).fit()
+            print("ROWS", [result.metrics["a"] for result in grid])
+            print("ERRORS", [isinstance(error, OwnError) for error in grid.errors])
+            (result,) = tune.Tuner(Stepper, param_space={{"n": 3}}).fit()
+            print("CLASS", result.metrics["a"], result.error)
+
+        if __name__ == "__main__":
+            child = multiprocessing.get_context("{method}").Process(target=fit)
+            child.start()
+            child.join()
+            print("CODE", child.exitcode)
+        """
+    )
+    assert "ROWS [7, 7]" in out
+    assert "ERRORS [True]" in out
+    assert "CLASS 3 None" in out
+    assert "CODE 0" in out
+
+
 def test_a_function_of_an_imported_module(place: Any) -> None:
     """A trainable in a module beside the script is imported by workers from there."""
     place.write(

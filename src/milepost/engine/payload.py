@@ -16,6 +16,7 @@ import sys
 from typing import Any, NamedTuple
 
 from milepost.engine.protocol import Payload
+from milepost.worker.protocol import take_script_by_value
 
 _ALIGNMENT = 64
 _SHARED_FROM_BYTES = 1 << 16  # smaller buffers are cheaper inside the pickle
@@ -31,6 +32,7 @@ def pack(trainable: Any) -> Payload:
     """
     import cloudpickle
 
+    take_script_by_value()
     buffers: list[memoryview] = []
 
     def take(buffer: pickle.PickleBuffer) -> bool:

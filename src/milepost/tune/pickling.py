@@ -42,6 +42,9 @@ def _failure(value: Any) -> Exception | None:
     """What pickling a value raises, or None; buffers of arrays stay where they are."""
     import cloudpickle
 
+    from milepost.worker.protocol import take_script_by_value
+
+    take_script_by_value()
     pickler = cloudpickle.CloudPickler(io.BytesIO(), protocol=5, buffer_callback=_leave_out)
     try:
         pickler.dump(value)

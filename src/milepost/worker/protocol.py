@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
+import sys
 from typing import Any, Literal, NamedTuple
 
 from milepost.errors import RayTaskError, parts_of, rebuilt
@@ -192,6 +193,11 @@ class WorkerOutput(NamedTuple):
         return f"WorkerOutput({self.stream}, {len(self.data)} bytes)"
 
 
+# The user's script; multiprocessing calls it __mp_main__ in processes that it has spawned.
+_SPAWNED_SCRIPT = "__mp_main__"
+_SCRIPTS = frozenset({"__main__", _SPAWNED_SCRIPT})
+
+
 class _ByValueNeeded(Exception):
     """A value refers to code that the other process cannot import."""
 
@@ -201,9 +207,17 @@ class _ByReferencePickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         owner = obj if isinstance(obj, type) or callable(obj) else type(obj)
-        if getattr(owner, "__module__", None) == "__main__":
+        if getattr(owner, "__module__", None) in _SCRIPTS:
             raise _ByValueNeeded
         return NotImplemented
+
+
+def take_script_by_value() -> None:
+    """Have cloudpickle take a spawned process's script by value, as it does with ``__main__``."""
+    if _SPAWNED_SCRIPT in sys.modules:
+        import cloudpickle
+
+        cloudpickle.register_pickle_by_value(sys.modules[_SPAWNED_SCRIPT])
 
 
 def dump(value: Any) -> bytes:
