@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -115,6 +116,54 @@ def test_committed_checkpoint_can_be_reported_again(drive_with_keeper: Any, tmp_
         found = manifest.read(path)
         assert (found.index, [entry.path for entry in found.files]) == (index, ["state"])
         assert (path / "state").read_text() == "x"
+
+
+def test_changed_copy_of_a_committed_checkpoint(drive_with_keeper: Any, tmp_path: Path) -> None:
+    """A copy with its manifest is an ordinary directory, whatever became of its files since."""
+
+    def train(config: dict[str, Any]) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            report({"i": 0}, checkpoint=Checkpoint.from_directory(save(directory, 0)))
+        committed = get_checkpoint()
+        copy = str(tmp_path / "copy")
+        shutil.copytree(committed.path, copy)
+        save(copy, "much longer than before")
+        report({"i": 1}, checkpoint=Checkpoint.from_directory(copy))
+        report({"i": 2, "state": read(get_checkpoint())})
+
+    driver = drive_with_keeper(train)
+    worker = driver.run()
+    assert worker.end == Finished("returned")
+    assert worker.rows[-1]["state"] == "much longer than before"
+
+
+@pytest.mark.parametrize("kind", ["text", "directory", "newer", "lost link"])
+@pytest.mark.parametrize("move", [False, True])
+def test_a_strange_manifest_does_not_matter(
+    drive_with_keeper: Any, tmp_path: Path, kind: str, move: bool
+) -> None:
+    """What is called as a manifest in a source directory is replaced, never read."""
+
+    def train(config: dict[str, Any]) -> None:
+        directory = tempfile.mkdtemp(dir=tmp_path)
+        with open(os.path.join(directory, "weights"), "wb") as file:
+            file.truncate(2 << 20)  # large enough to be moved or linked
+        save(directory, "state")
+        path = os.path.join(directory, ".milepost.json")
+        if kind == "directory":
+            os.makedirs(os.path.join(path, "with"))
+        elif kind == "lost link":
+            os.symlink("/nowhere/at/all", path)
+        else:
+            with open(path, "w") as file:
+                file.write("no JSON" if kind == "text" else '{"format": 99}')
+        report({"i": 0}, checkpoint=Checkpoint.from_directory(directory, move=move))
+        report({"state": read(get_checkpoint())})
+
+    driver = drive_with_keeper(train)
+    worker = driver.run()
+    assert worker.end == Finished("returned"), worker.end
+    assert worker.rows[-1]["state"] == "state"
 
 
 def test_directory_that_is_handed_over(drive_with_keeper: Any) -> None:

@@ -36,15 +36,32 @@ def reading(directory: str) -> Iterator[Manifest | None]:
         FileNotFoundError: there is no such directory (any more).
         CorruptCheckpointError: its files are not those of the manifest.
     """
-    fd = _lock_shared(directory)
-    if fd is None:
-        yield None
-        return
-    owner = os.getpid()
-    try:
+    with holding(directory) as committed:
+        if not committed:
+            yield None
+            return
         manifest = manifests.read(directory)
         verify.require_good(directory, manifest)
         yield manifest
+
+
+@contextlib.contextmanager
+def holding(directory: str) -> Iterator[bool]:
+    """Keep a checkpoint from being collected, without a look at what is in it.
+
+    Yields:
+        Whether it has a manifest; a directory without one is never collected.
+
+    Raises:
+        FileNotFoundError: there is no such directory (any more).
+    """
+    fd = _lock_shared(directory)
+    if fd is None:
+        yield False
+        return
+    owner = os.getpid()
+    try:
+        yield True
     finally:
         # A process that was forked meanwhile (a data loader) shares the lock: it must neither
         # release it when it ends, nor keep it when we do.

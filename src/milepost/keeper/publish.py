@@ -14,7 +14,13 @@ from typing import NamedTuple
 
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint.commit import Prepared, commit
-from milepost.checkpoint.manifest import Manifest, Times, checkpoint_id, checkpoint_name
+from milepost.checkpoint.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Times,
+    checkpoint_id,
+    checkpoint_name,
+)
 from milepost.checkpoint.share import share_unchanged
 from milepost.checkpoint.tree import Tree, describe, new_hasher, walk
 from milepost.errors import CaptureError, CheckpointError, LeaseLostError, MilepostError
@@ -205,6 +211,8 @@ class Publisher:
     def _finish_in_place(self, staged: Staged) -> Tree:
         """Make the captured tree itself ready to become the checkpoint."""
         assert staged.captured is not None
+        # A source that was moved may have had something of this name, even a directory.
+        posix.remove_tree(os.path.join(staged.tree, MANIFEST_NAME))
         digests = {}
         for file in staged.captured.files:
             path = os.path.join(staged.tree, file.path)

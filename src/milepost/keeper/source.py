@@ -94,12 +94,12 @@ def _scan(source: Source, directory: str, prefix: str, above: tuple[tuple[int, i
     with os.scandir(directory) as entries:
         for entry in entries:
             path = prefix + entry.name
+            if _is_ours(path):
+                continue
             if entry.is_symlink():
                 _take_link(source, entry.path, path, above)
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if _is_ours(path):
-                    continue
                 _require_utf8(source, path)
                 source.directories.append(path)
                 _scan(source, entry.path, path + "/", above)
@@ -114,8 +114,6 @@ def _take_file(source: Source, where: str, path: str, info: os.stat_result) -> N
             f"{where} is {kind}; a checkpoint can hold regular files, directories and symbolic "
             "links only. Nothing was captured; keep it out of the checkpoint directory"
         )
-    if _is_ours(path):
-        return
     _require_utf8(source, path)
     source.files.append(SourceFile(path, where, info))
     source.nbytes += info.st_size

@@ -168,9 +168,13 @@ class TrialSession:
             raise checks.unpicklable(metrics, error) from error
         if checkpoint is None or index is None:
             return Reported(data)
-        with checkpoint.as_directory() as directory:
+        from milepost.checkpoint.read import holding
+
+        # Nothing is verified: a copy of a committed checkpoint is the user's to change, manifest
+        # and all; what is captured gets a manifest of its own.
+        with holding(checkpoint.path):
             capture = self._captures.capture(
-                os.path.abspath(directory), index, row, owned=checkpoint._move
+                os.path.abspath(checkpoint.path), index, row, owned=checkpoint._move
             )
         self._unsettled = index, type(checkpoint)
         return Reported(data, index, capture.nbytes, capture.waited_s)
