@@ -318,6 +318,38 @@ def test_driver_is_killed(place, other_driver):
     assert not os.path.exists(os.path.dirname(address))
 
 
+def test_drain_is_bounded(place, monkeypatch):
+    """A keeper whose time is up exits although it is not done; the next one commits the rest."""
+    monkeypatch.setenv("MILEPOST_DRAIN_S", "0")
+    # Commits wait for a file system that does not answer.
+    site = place.path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import sys, threading\n"
+        "if 'milepost.keeper' in sys.orig_argv:\n"
+        "    from milepost.storage import posix\n"
+        "    posix.fsync_file = lambda path: threading.Event().wait()\n"
+    )
+    with monkeypatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(site))
+        driver = place.driver()
+        driver.own()
+        capturer = place.capturer(driver)
+        capturer.capture(place.source(model=BIG), 0, b"{}")
+        pid = driver.do(lambda link: link.keeper_pid)
+        capturer.close()
+        driver.close()
+    place.wait_until_gone(pid)
+    assert indices(place) == []
+    assert not os.path.exists(os.path.join(place.node_root, "keepers"))
+    following = place.driver()
+    following.own(epoch=2)
+    following.do(lambda link: link.release())
+    following.wait_for(Released)
+    assert indices(place) == [0]
+    assert os.listdir(place.node_root) == ["keepers"]
+
+
 def test_next_driver_waits_for_the_old_keeper(place, other_driver):
     """Taking over waits until the old keeper has drained; the new one finds it all done."""
     own, child, address = other_driver

@@ -8,11 +8,11 @@ next group, so the cost of a flush is shared by as many as wait for it.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
+from milepost.keeper.process import yield_to_training
 from milepost.keeper.publish import Job, Outcome
 
 log = logging.getLogger("milepost.keeper")
@@ -83,8 +83,7 @@ class Pipeline:
             thread.join()
 
     def _work(self) -> None:
-        # Commits take what training leaves: when they wake up, they push nobody off a processor.
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # of this thread
+        yield_to_training()
         while True:
             with self._changed:
                 while not (group := self._next_group()):

@@ -22,7 +22,7 @@ from milepost.keeper.loop import Loop
 from milepost.keeper.owner import OwnerLock, try_lock
 from milepost.keeper.peer import Peer
 from milepost.keeper.place import prune, staging_places
-from milepost.keeper.process import end_sessions
+from milepost.keeper.process import end_sessions, yield_to_training
 from milepost.keeper.protocol import (
     Delete,
     Deleted,
@@ -45,7 +45,6 @@ log = logging.getLogger("milepost.keeper")
 
 _OWN_RETRY_S = 0.05
 _KILL_WAIT_S = 5.0
-_DELETE_NICENESS = 5
 
 
 class Settings(NamedTuple):
@@ -105,7 +104,9 @@ class Keeper:
             failed=self._fail,
         )
         self._searcher = ThreadPoolExecutor(1, thread_name_prefix="search")
-        self._deleter = ThreadPoolExecutor(1, thread_name_prefix="delete", initializer=_be_nice)
+        self._deleter = ThreadPoolExecutor(
+            1, thread_name_prefix="delete", initializer=yield_to_training
+        )
 
     def run(self) -> bool:
         """Serve until the driver has ended and its captures are settled, or the time is up.
@@ -405,8 +406,3 @@ class Keeper:
         self._captures.stop()
         for lock in self._locks.values():
             lock.release()
-
-
-def _be_nice() -> None:
-    """Deletions yield to commits."""
-    os.nice(_DELETE_NICENESS)  # of this thread alone, on Linux
