@@ -31,6 +31,11 @@ _ROOMS = ("exceptions", "train", "tune")
 
 #: Names of Ray's core that have no counterpart, and what to do instead.
 _WITHOUT_COUNTERPART = {
+    "air": "Configs and Checkpoint are in milepost.tune.",
+    "available_resources": (
+        "milepost.cluster_resources() tells what trials may use together, and the progress of a "
+        "run what they hold."
+    ),
     "get": "Values are passed to trials as they are; there is no object store.",
     "put": "Pass large values to trials with milepost.tune.with_parameters, which shares them.",
     "remote": "Trials are the only remote work here; call the function, or use multiprocessing.",
@@ -45,8 +50,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module("milepost.api.session"), name)
         globals()[name] = value
         return value
-    advice = _WITHOUT_COUNTERPART.get(name, "")
-    raise AttributeError(f"module 'milepost' has no attribute {name!r}. {advice}".rstrip())
+    from milepost.api.available import missing
+
+    raise missing(__name__, name, __all__, _WITHOUT_COUNTERPART)
 
 
 def __dir__() -> list[str]:

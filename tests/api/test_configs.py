@@ -107,8 +107,7 @@ def test_verbose_of_the_older_display(monkeypatch: pytest.MonkeyPatch) -> None:
         ("~/results", "{home}/results"),
         ("/srv/results", "/srv/results"),
         (Path("results"), "{cwd}/results"),
-        ("s3://bucket/results", "s3://bucket/results"),
-        ("file:///srv/results", "file:///srv/results"),
+        ("file:///srv/results", "/srv/results"),
     ],
 )
 def test_storage_path_is_resolved_at_construction(
@@ -119,6 +118,38 @@ def test_storage_path_is_resolved_at_construction(
     config = RunConfig(storage_path=given)
     monkeypatch.chdir("/")
     assert config.storage_path == resolved.format(cwd=tmp_path, home=os.path.expanduser("~"))
+
+
+def test_object_stores_are_refused_where_they_are_written() -> None:
+    """Storage that this version cannot use is an error of the line that names it."""
+    with pytest.raises(ValueError, match="'s3://bucket/x' names an object store"):
+        RunConfig(storage_path="s3://bucket/x")
+    config = RunConfig()
+    with pytest.raises(ValueError, match="gs://"):
+        config.storage_path = "gs://bucket/x"
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "says"),
+    [
+        ("scheduler", "asha", r"no scheduler 'asha' in this version .0\.1.*Available are: fifo"),
+        ("scheduler", "fif", "Did you mean 'fifo'"),
+        ("search_alg", "optuna", r"no search algorithm 'optuna' in this .*are: random"),
+        ("search_alg", "randm", "Did you mean 'random'"),
+    ],
+)
+def test_names_that_are_not_there_are_refused_where_they_are_written(
+    field: str, name: str, says: str
+) -> None:
+    """A scheduler or search algorithm of a later version, or misspelt, fails at once."""
+    with pytest.raises(ValueError, match=says):
+        TuneConfig(**{field: name})
+
+
+def test_names_of_schedulers_and_searchers_may_be_in_any_case() -> None:
+    """As in Ray; whatever a config accepts can be made."""
+    config = TuneConfig(scheduler="FIFO", search_alg="Random")
+    assert (config.scheduler, config.search_alg) == ("FIFO", "Random")
 
 
 def test_storage_path_assigned_later_is_resolved_too(

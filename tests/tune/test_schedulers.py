@@ -83,5 +83,5 @@ def test_create_scheduler(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("name", ["asha", "pbt", "async_hyperband", ""])
 def test_schedulers_that_are_not_here(name: str) -> None:
     """The error says what this version has, and what else can be passed."""
-    with pytest.raises(ValueError, match=r"must be one of: fifo.*TrialScheduler"):
+    with pytest.raises(ValueError, match=r"Available are: fifo.*TrialScheduler"):
         create_scheduler(name)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from milepost.api import checks
+from milepost.api import checks, uri
 from milepost.api.callback import Callback
 from milepost.api.checkpoint_config import CheckpointConfig
 from milepost.api.config import Config, FieldCheck, checked
@@ -19,8 +18,6 @@ from milepost.api.sync_config import SyncConfig
 
 #: Where experiments go when no storage path is given.
 DEFAULT_STORAGE_PATH = "~/milepost_results"
-
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 
 
 def _name(owner: str, name: str, value: Any) -> str:
@@ -84,16 +81,16 @@ def check_log_to_file(owner: str, name: str, value: Any) -> bool | str | tuple[s
 
 
 def resolve_storage_path(path: str | os.PathLike[str] | None) -> str:
-    """Return where experiments go: URIs as they are, anything else as an absolute path.
+    """Return where experiments go, as an absolute path.
 
     Args:
-        path: a URI, or a path that may start with ``~`` or be relative to the current directory.
-            None means ``~/milepost_results``.
+        path: a ``file://`` URI, or a path that may start with ``~`` or be relative to the current
+            directory. None means ``~/milepost_results``.
+
+    Raises:
+        ValueError: it is a URI of storage that this version cannot use.
     """
-    text = os.fspath(DEFAULT_STORAGE_PATH if path is None else path)
-    if _URI.match(text):
-        return text
-    return os.path.abspath(os.path.expanduser(text))
+    return uri.resolve(DEFAULT_STORAGE_PATH if path is None else path)
 
 
 @checked
@@ -107,7 +104,8 @@ class RunConfig(Config):
     Args:
         name: the experiment's directory below ``storage_path``; the default is the trainable's
             name and the time.
-        storage_path: where experiments go: a path or a URI; default ``~/milepost_results``.
+        storage_path: where experiments go: a path or a ``file://`` URI; default
+            ``~/milepost_results``.
         storage_filesystem: a file system object on which ``storage_path`` is used verbatim.
         failure_config: see :class:`FailureConfig`.
         checkpoint_config: see :class:`CheckpointConfig`.
@@ -123,7 +121,8 @@ class RunConfig(Config):
 
     Raises:
         TypeError: a field is misspelt or has the wrong type.
-        ValueError: a value is out of range, or no stop condition.
+        ValueError: a value is out of range, no stop condition, or a storage path that this version
+            cannot use.
         DeprecationWarning: ``local_dir`` is set.
 
     Example:

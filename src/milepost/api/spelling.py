@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -22,3 +28,25 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     if close:
         return f" Did you mean {close[0]!r}?"
     return f" It must be one of: {', '.join(names)}." if names else ""
+
+
+def spelled(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function name the close match of an argument that it does not have.
+
+    Raises:
+        TypeError: by the returned function, for an unknown keyword.
+    """
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    shown = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(
+                    f"{shown}() got an unexpected keyword argument {name!r}."
+                    + did_you_mean(name, known)
+                )
+        return function(*args, **kwargs)
+
+    return call

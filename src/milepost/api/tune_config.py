@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from milepost.api import checks
+from milepost.api.available import require_scheduler_name, require_searcher_name
 from milepost.api.config import Config, FieldCheck, checked
 from milepost.api.scheduler import TrialScheduler
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def _searcher(owner: str, name: str, value: Any) -> Any:
-    if isinstance(value, str) or (
-        not isinstance(value, type) and (hasattr(value, "suggest") or hasattr(value, "next_trial"))
-    ):
+    if isinstance(value, str):
+        require_searcher_name(value)
+        return value
+    if not isinstance(value, type) and (hasattr(value, "suggest") or hasattr(value, "next_trial")):
         return value
     hint = f": write {value.__name__}(...)" if isinstance(value, type) else ""
     raise TypeError(
@@ -30,6 +32,7 @@ def _searcher(owner: str, name: str, value: Any) -> Any:
 
 def _scheduler(owner: str, name: str, value: Any) -> Any:
     if isinstance(value, str):
+        require_scheduler_name(value)
         return value
     return checks.instance_of(TrialScheduler)(owner, name, value)
 
@@ -57,7 +60,8 @@ class TuneConfig(Config):
 
     Raises:
         TypeError: a field is misspelt or has the wrong type.
-        ValueError: a value is out of range.
+        ValueError: a value is out of range, or this version has no scheduler or search algorithm of
+            that name.
         DeprecationWarning: ``chdir_to_trial_dir`` is set.
     """
 

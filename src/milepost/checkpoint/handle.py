@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from milepost.storage import uri
+from milepost.api import uri
 from milepost.storage.filesystem import LocalFileSystem, local_filesystem, require_local
 
 _MIGRATION = (

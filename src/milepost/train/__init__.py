@@ -22,6 +22,9 @@ _ORIGIN = {
     "SyncConfig": "milepost.api.configs",
 }
 
+_DISTRIBUTED = ("DataConfig", "ScalingConfig", "TorchTrainer", "torch", "lightning", "v2")
+_NOT_YET = "Training with several workers comes in a later version."
+
 __all__ = [
     "Checkpoint",
     "CheckpointConfig",
@@ -78,7 +81,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_ORIGIN[name]), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from milepost.api.available import missing
+
+    raise missing(__name__, name, __all__, dict.fromkeys(_DISTRIBUTED, _NOT_YET))
 
 
 def __dir__() -> list[str]:

@@ -183,14 +183,9 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _PARTS:
         return import_module(f"{__name__}.{name}")
-    if name.startswith("__"):  # asked for by the import system and by copy and pickle
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from milepost.api.spelling import did_you_mean
+    from milepost.api.available import missing
 
-    hint = did_you_mean(name, [*__all__, *_PARTS])
-    raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}." + (hint if "Did you" in hint else "")
-    )
+    raise missing(__name__, name, __dir__())
 
 
 def __dir__() -> list[str]:

@@ -112,5 +112,5 @@ def _warn(old: str, new: str) -> None:
         f"tune.run({old}=...) is deprecated: use "
         f"tune.run(checkpoint_config=CheckpointConfig({new}=...)).",
         DeprecationWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -7,8 +7,9 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from milepost.api import uri
 from milepost.errors import ExperimentExistsError, StorageError
-from milepost.storage import names, posix, uri
+from milepost.storage import names, posix
 
 if TYPE_CHECKING:
     from milepost.journal.experiment import Experiment

@@ -16,6 +16,7 @@ from milepost.api.progress import ProgressReporter
 from milepost.api.resume_config import ResumeConfig
 from milepost.api.run_config import RunConfig
 from milepost.api.scheduler import TrialScheduler
+from milepost.api.spelling import spelled
 from milepost.api.stopper import Stopper
 from milepost.api.sync_config import SyncConfig
 from milepost.api.tune_config import TuneConfig
@@ -32,6 +33,7 @@ log = logging.getLogger("milepost.tune")
 _VERBOSE = 2
 
 
+@spelled
 def run(
     run_or_experiment: str | Callable[..., Any] | type | Experiment,
     *,
@@ -167,6 +169,7 @@ def run(
     return _carry_out(experiment, raise_on_failed_trial)
 
 
+@spelled
 def run_experiments(
     experiments: Experiment | Mapping[str, Mapping[str, Any]] | Sequence[Experiment],
     scheduler: TrialScheduler | str | None = None,

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
+from milepost import __version__
 from milepost.api.run_config import RunConfig
+from milepost.api.spelling import spelled
 from milepost.api.tune_config import TuneConfig
 from milepost.tune.experiment.experiment import Experiment
 from milepost.tune.naming import automatic_name
 from milepost.tune.result_grid import ResultGrid
 
+_NOT_YET = (
+    "going on with an earlier run is not in this version ({version}) of Milepost. What it needs is "
+    "recorded already; results of an earlier run are opened with "
+    "ResultGrid(ExperimentAnalysis(<experiment directory>))."
+)
 
-class Tuner:
+
+class _TunerType(type):
+    """Explains what is not there yet when it is looked up on the class."""
+
+    def __getattr__(cls, name: str) -> NoReturn:
+        if name in ("restore", "can_restore"):
+            raise AttributeError(f"Tuner.{name}: {_NOT_YET.format(version=__version__)}")
+        raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+
+
+class Tuner(metaclass=_TunerType):
     """Runs a trainable over a search space. Mirrors ``ray.tune.Tuner``.
 
     Everything that can be checked is checked by the constructor, so that errors name the line that
@@ -48,6 +65,7 @@ class Tuner:
         2
     """
 
+    @spelled
     def __init__(
         self,
         trainable: str | Callable[..., Any] | type | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Any
 from milepost.api.checkpoint_config import CheckpointConfig
 from milepost.api.failure_config import FailureConfig
 from milepost.api.run_config import RunConfig
-from milepost.api.spelling import did_you_mean
+from milepost.api.spelling import did_you_mean, spelled
 from milepost.api.stopper import Stopper
 from milepost.api.sync_config import SyncConfig
 from milepost.api.tune_config import TuneConfig
@@ -56,6 +57,7 @@ class Experiment:
         ExperimentExistsError: another experiment has this name.
     """
 
+    @spelled
     def __init__(
         self,
         name: str | None,
@@ -130,7 +132,7 @@ class Experiment:
         options = dict(spec)
         if "run" not in options:
             raise TuneError(f"the spec of experiment {name!r} has no 'run' entry: {spec!r}")
-        known = cls.__init__.__kwdefaults__ or {}
+        known = inspect.signature(cls).parameters.keys() - {"name", "run"}
         for key in options:
             if key != "run" and key not in known:
                 raise TuneError(

@@ -2,3 +2,15 @@
 
 A library is imported when a callback of it is first used.
 """
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from milepost.api.available import missing
+
+_PARTS = ("keras", "lightgbm", "pytorch_lightning", "xgboost")
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise missing(__name__, name, _PARTS)

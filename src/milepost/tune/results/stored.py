@@ -106,8 +106,8 @@ def result_from_path(
     cls: type[R], path: str | os.PathLike[str], storage_filesystem: Any | None
 ) -> R:
     """See :meth:`Result.from_path`."""
+    from milepost.api import uri
     from milepost.checkpoint.handle import Checkpoint
-    from milepost.storage import uri
 
     trial_dir = _local(path, storage_filesystem, uri.resolve)
     if not os.path.isdir(trial_dir):
@@ -144,8 +144,8 @@ def experiment_directory(path: str | os.PathLike[str], storage_filesystem: Any |
     Raises:
         ValueError: there is no experiment.
     """
+    from milepost.api import uri
     from milepost.journal.experiment import is_experiment
-    from milepost.storage import uri
 
     directory = _local(path, storage_filesystem, uri.resolve)
     for candidate in (directory, os.path.dirname(directory)):

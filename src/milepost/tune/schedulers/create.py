@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from milepost.api.available import require_scheduler_name
 from milepost.api.scheduler import TrialScheduler
-from milepost.api.spelling import did_you_mean
 from milepost.tune.named import accepted_arguments
 from milepost.tune.schedulers.fifo import FIFOScheduler
 
@@ -22,12 +22,5 @@ def create_scheduler(scheduler: str, **kwargs: Any) -> TrialScheduler:
     Raises:
         ValueError: this version has no scheduler of that name.
     """
-    kind = _NAMED.get(str(scheduler).lower())
-    if kind is None:
-        raise ValueError(
-            f"There is no scheduler {scheduler!r} in this version of Milepost."
-            + did_you_mean(str(scheduler).lower(), _NAMED)
-            + " Any object that derives from milepost.tune.schedulers.TrialScheduler can be passed "
-            "to TuneConfig(scheduler=...) instead."
-        )
+    kind = _NAMED[require_scheduler_name(scheduler)]
     return kind(**accepted_arguments(kind, kwargs))

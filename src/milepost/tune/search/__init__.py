@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from milepost.api.available import missing
+
 if TYPE_CHECKING:
     from milepost.api.search_algorithm import SearchAlgorithm
     from milepost.api.searcher import Searcher
@@ -55,7 +57,7 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _PARTS:
         return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise missing(__name__, name, __all__)
 
 
 def __dir__() -> list[str]:

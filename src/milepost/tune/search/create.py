@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from milepost.api.spelling import did_you_mean
+from milepost.api.available import require_searcher_name
 from milepost.tune.named import accepted_arguments
 from milepost.tune.search.basic_variant import BasicVariantGenerator
 
@@ -21,12 +21,5 @@ def create_searcher(search_alg: str, **kwargs: Any) -> Any:
     Raises:
         ValueError: this version has no search algorithm of that name.
     """
-    kind = _NAMED.get(str(search_alg).lower())
-    if kind is None:
-        raise ValueError(
-            f"There is no search algorithm {search_alg!r} in this version of Milepost."
-            + did_you_mean(str(search_alg).lower(), _NAMED)
-            + " Any object that derives from milepost.tune.search.Searcher can be passed to "
-            "TuneConfig(search_alg=...) instead."
-        )
+    kind = _NAMED[require_searcher_name(search_alg)]
     return kind(**accepted_arguments(kind, kwargs))

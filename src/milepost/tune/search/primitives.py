@@ -140,4 +140,4 @@ def grid_search(values: Iterable[Any]) -> dict[str, Any]:
     Raises:
         ValueError: it is no list or the like, or it is empty.
     """
-    return {"grid_search": grid_values("tune.grid_search", values)}
+    return {"grid_search": grid_values("A grid", values)}

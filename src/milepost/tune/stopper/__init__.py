@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
+from milepost.api.available import missing
 from milepost.api.stopper import Stopper
 from milepost.tune.stopper.basic import (
     CombinedStopper,
@@ -22,3 +25,7 @@ __all__ = [
     "TimeoutStopper",
     "TrialPlateauStopper",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise missing(__name__, name, __all__)

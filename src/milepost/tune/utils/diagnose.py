@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
+from milepost.errors import summary
+
 
 def diagnose_serialization(trainable: Callable[..., Any]) -> set[str] | Literal[True]:
     """Find out which variables keep a function from being pickled, and print it.
@@ -21,7 +23,7 @@ def diagnose_serialization(trainable: Callable[..., Any]) -> set[str] | Literal[
     if error is None:
         print(f"{trainable} can be sent to trials.")
         return True
-    print(f"{trainable} cannot be sent to trials: {type(error).__name__}: {error}")
+    print(f"{trainable} cannot be sent to trials: {summary(error)}")
     try:
         captured = inspect.getclosurevars(trainable)
     except TypeError:  # a class or an object that is callable
@@ -32,7 +34,7 @@ def diagnose_serialization(trainable: Callable[..., Any]) -> set[str] | Literal[
             reason = _pickling_error(value)
             if reason is not None:
                 failing.add(name)
-                print(f"  {kind} {name} = {value!r}: {type(reason).__name__}: {reason}")
+                print(f"  {kind} {name} = {value!r}: {summary(reason)}")
     if failing:
         print(
             f"Create {', '.join(sorted(failing))} inside the function, or pass what they are made "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from milepost.storage import uri
+from milepost.api import uri
 
 
 @pytest.mark.parametrize(

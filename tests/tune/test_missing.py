@@ -1,0 +1,82 @@
+"""Names that this version does not have say so, however they are asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+import milepost
+from milepost import tune
+from milepost.api.available import SCHEDULERS, SEARCH_ALGORITHMS
+
+MISSING = [
+    ("milepost.tune.schedulers", "ASHAScheduler", "Available are: .*FIFOScheduler"),
+    ("milepost.tune.schedulers", "FIFOSheduler", "Did you mean 'FIFOScheduler'"),
+    ("milepost.tune.search", "OptunaSearch", "Available are: .*Searcher"),
+    ("milepost.tune.search", "optuna", "Available are: .*Searcher"),
+    ("milepost.tune.logger", "UnifiedLogger", "Available are: .*CSVLoggerCallback"),
+    ("milepost.tune.stopper", "MaxIterationStopper", "Did you mean 'MaximumIterationStopper'"),
+    ("milepost.tune.integration", "ray_train", "Available are: keras"),
+    ("milepost.tune", "Tunner", "Did you mean 'Tuner'"),
+    ("milepost.tune", "automl", "of Milepost"),
+    ("milepost.train", "ScalingConfig", "several workers comes in a later version"),
+    ("milepost", "air", "milepost.tune"),
+    ("milepost", "available_resources", "milepost.cluster_resources"),
+    ("milepost", "put", "with_parameters"),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "says"), MISSING)
+def test_names_that_are_not_there(module: str, name: str, says: str) -> None:
+    """An attribute and a ``from`` import both fail with the version and what there is instead."""
+    owner = import_module(module)
+    expected = (
+        f"{module}' has no attribute '{name}' in this version .{milepost.__version__}.*{says}"
+    )
+    with pytest.raises(AttributeError, match=expected):
+        getattr(owner, name)
+    with pytest.raises(ImportError, match=expected):
+        exec(f"from {module} import {name}", {})
+    assert not hasattr(owner, name)
+    assert name not in dir(owner)
+
+
+def test_submodules_that_no_list_names_can_be_imported() -> None:
+    """The error for missing names does not stand in the way of the import system."""
+    namespace: dict[str, Any] = {}
+    exec("from milepost.tune.search import bounds, tags\nfrom milepost import api", namespace)
+    assert namespace["bounds"].__name__ == "milepost.tune.search.bounds"
+
+
+@pytest.mark.parametrize("name", ["restore", "can_restore"])
+def test_restoring_says_that_it_comes_later(name: str) -> None:
+    """It says what can be done now; other names of the class fail as usual."""
+    with pytest.raises(AttributeError, match=r"not in this version .*ResultGrid"):
+        getattr(tune.Tuner, name)
+    with pytest.raises(AttributeError, match="type object 'Tuner' has no attribute 'fits'"):
+        tune.Tuner.fits  # noqa: B018 - reading it is the test
+
+
+def test_everything_that_may_be_chosen_by_name_can_be_made() -> None:
+    """What configs accept as names is what can be created."""
+    for name in SCHEDULERS:
+        assert isinstance(tune.create_scheduler(name), tune.schedulers.TrialScheduler)
+    for name in SEARCH_ALGORITHMS:
+        assert isinstance(tune.create_searcher(name), tune.search.SearchAlgorithm)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: tune.Tuner(print, paramspace={}), "Tuner.. got .* Did you mean 'param_space'"),
+        (lambda: tune.run(print, num_sample=3), "run.. got .* Did you mean 'num_samples'"),
+        (lambda: tune.run_experiments({}, schedular=1), "Did you mean 'scheduler'"),
+        (lambda: tune.Experiment("x", print, num_sample=2), "Did you mean 'num_samples'"),
+    ],
+)
+def test_misspelt_arguments_are_answered_with_the_closest(call: Any, says: str) -> None:
+    """Entry points treat keywords as configs treat fields."""
+    with pytest.raises(TypeError, match=says):
+        call()
