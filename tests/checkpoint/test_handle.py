@@ -397,6 +397,19 @@ def test_as_directory_of_nothing(tmp_path):
         pass
 
 
+def test_a_file_is_no_checkpoint(tmp_path):
+    """The error says that the path is a file and a directory is meant; nothing is created."""
+    file = tmp_path / "model.pt"
+    file.write_text("weights")
+    given = Checkpoint.from_directory(file)
+    with pytest.raises(NotADirectoryError, match="this is a file") as caught, given.as_directory():
+        pass
+    assert caught.value.filename == str(file)
+    with pytest.raises(NotADirectoryError, match="this is a file"):
+        given.to_directory(tmp_path / "copy")
+    assert os.listdir(tmp_path) == ["model.pt"]
+
+
 def test_a_reader_holds_the_checkpoint(trial, save):
     """While it is open, also twice, the checkpoint cannot be collected; afterwards it can."""
     directory = save(trial, 0)

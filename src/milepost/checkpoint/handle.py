@@ -136,6 +136,7 @@ class Checkpoint(metaclass=_CheckpointType):
 
         Raises:
             FileNotFoundError: the checkpoint does not exist; nothing was created.
+            NotADirectoryError: it is a file; nothing was created.
             CorruptCheckpointError: a file's size or content differs from the manifest.
         """
         from milepost.checkpoint.read import copy_out
@@ -161,6 +162,7 @@ class Checkpoint(metaclass=_CheckpointType):
 
         Raises:
             FileNotFoundError: it does not exist (any more).
+            NotADirectoryError: it is a file.
             CorruptCheckpointError: a file's size differs from the manifest.
         """
         from milepost.checkpoint.read import reading

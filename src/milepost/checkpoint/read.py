@@ -34,6 +34,7 @@ def reading(directory: str) -> Iterator[Manifest | None]:
 
     Raises:
         FileNotFoundError: there is no such directory (any more).
+        NotADirectoryError: it is a file.
         CorruptCheckpointError: its files are not those of the manifest.
     """
     with holding(directory) as committed:
@@ -54,6 +55,7 @@ def holding(directory: str) -> Iterator[bool]:
 
     Raises:
         FileNotFoundError: there is no such directory (any more).
+        NotADirectoryError: it is a file.
     """
     fd = _lock_shared(directory)
     if fd is None:
@@ -75,7 +77,7 @@ def _lock_shared(directory: str) -> int | None:
     path = os.path.join(directory, MANIFEST_NAME)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if not os.path.isdir(directory):
             raise _missing(directory) from None
         return None
@@ -95,7 +97,13 @@ def _lock_shared(directory: str) -> int | None:
     return fd
 
 
-def _missing(directory: str) -> FileNotFoundError:
+def _missing(directory: str) -> FileNotFoundError | NotADirectoryError:
+    if os.path.exists(directory):
+        return NotADirectoryError(
+            errno.ENOTDIR,
+            "a checkpoint is a directory, and this is a file; give the directory that holds it",
+            directory,
+        )
     return FileNotFoundError(
         errno.ENOENT, "the checkpoint directory does not exist (any more)", directory
     )
