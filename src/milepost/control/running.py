@@ -8,6 +8,7 @@ from milepost.control import commands, events, failing, settling
 from milepost.control.events import Problem
 from milepost.control.state import ACTIVE, PAUSED, TERMINATED, Halt, Phase, TrialState
 from milepost.control.step import Step
+from milepost.errors import labelled
 from milepost.journal import records
 
 Action = Literal["continue", "stop", "pause"]
@@ -148,7 +149,7 @@ def _attempt_over(step: Step, trial: TrialState, problem: Problem) -> None:
     if obeying:
         step.warn(
             f"Trial {trial.name} was told to {trial.after_save}, and its clean-up failed: "
-            f"{problem.kind}: {problem.message}. Its results and checkpoints are kept."
+            f"{labelled(problem.kind, problem.message)}. Its results and checkpoints are kept."
         )
         pauses = trial.after_save == "pause" and trial.halt not in (Halt.STOP, Halt.END)
         trial.goal = PAUSED if pauses else TERMINATED
