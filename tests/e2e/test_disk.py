@@ -12,7 +12,7 @@ import pytest
 
 from milepost import tune
 from milepost.checkpoint import verify
-from milepost.errors import StorageError
+from milepost.errors import JournalError, StorageError
 
 
 @pytest.fixture
@@ -59,6 +59,45 @@ def test_a_full_disk(small: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert verify.check(path, digests=True) == []
     visible = {p.name for p in Path(result.path).iterdir() if p.name.startswith("checkpoint_")}
     assert visible == {os.path.basename(path) for path in kept}
+
+
+def test_results_that_fill_the_disk(small: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The run ends with an error that says how to open what is there; nothing seems to run."""
+
+    def train(config: dict[str, Any]) -> None:
+        for step in range(10_000):
+            tune.report({"step": step, "pad": "x" * 50_000})
+
+    space = {"n": tune.grid_search([0, 1])}
+    run = tune.RunConfig(storage_path=str(small), name="exp")
+    with pytest.raises(JournalError, match=r"No space left") as failure:
+        tune.Tuner(train, param_space=space, run_config=run).fit()
+    opening = f"tune.ResultGrid(tune.ExperimentAnalysis({str(small / 'exp')!r}))"
+    assert opening in str(failure.value)
+    grid = eval(opening, {"tune": tune})
+    assert len(grid) == 2
+    assert all(result.metrics["step"] > 0 for result in grid)
+    table = capfd.readouterr().out.rpartition("trials ended")[2]
+    assert "2 unfinished" in table
+    assert "running" not in table
+
+
+def test_values_that_fill_the_disk(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that could not be stored leaves no file behind."""
+
+    def train(config: dict[str, Any]) -> None:
+        import numpy
+
+        for step in range(1000):
+            tune.report({"step": step, "array": numpy.full(1 << 17, step)})
+
+    run = tune.RunConfig(storage_path=str(small), name="exp", verbose=0)
+    monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    with pytest.raises(JournalError, match="No space left"):
+        tune.Tuner(train, run_config=run).fit()
+    objects = os.listdir(small / "exp" / ".milepost" / "objects")
+    assert objects
+    assert [name for name in objects if name.startswith(".")] == []
 
 
 def test_scratch_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

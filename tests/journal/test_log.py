@@ -109,6 +109,24 @@ def test_a_failed_flush_ends_the_run(experiment: Experiment, make: Any, kind: An
     Journal.open(experiment).close("finished")
 
 
+def test_a_journal_that_cannot_be_opened(experiment: Experiment, make: Any) -> None:
+    """The error speaks of records only where there are some; the experiment stays free."""
+    with (
+        Interposer(Fault("enospc", 4)),
+        pytest.raises(JournalError, match=r"cannot open .*No space left.*has no records yet"),
+    ):
+        Journal.open(experiment)
+    journal = Journal.open(experiment)
+    journal.append(make.created())
+    journal.close("finished")
+    with (
+        Interposer(Fault("enospc", 4)),
+        pytest.raises(JournalError, match=r"cannot open .*No space left.*records are intact"),
+    ):
+        Journal.open(experiment)
+    Journal.open(experiment).close("finished")
+
+
 def test_a_failure_nobody_was_told_of_is_raised_at_the_end(
     experiment: Experiment, make: Any
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from milepost.errors import JournalCorruptError, JournalError
 from milepost.journal.experiment import Experiment
 from milepost.journal.objects import Objects, digest
+from milepost.storage import names
 from milepost.testing.interposer import EXIT_CODE, Fault, Interposer, run_in_child
 
 
@@ -61,6 +62,12 @@ def test_what_a_power_loss_left_is_written_again(experiment: Experiment) -> None
     assert objects.get(objects.put(b"value")) == b"value"
 
 
+def drafts(experiment: Experiment) -> set[str]:
+    """Files of writes that did not come to their end."""
+    directory = os.path.dirname(path_of(experiment, digest(b"")))
+    return {name for name in os.listdir(directory) if names.is_leftover(name)}
+
+
 def test_a_put_may_fail_at_any_step(experiment: Experiment) -> None:
     """After a death or a full disk at each step, the object is whole or not there."""
     for at in range(1, 5):
@@ -69,9 +76,11 @@ def test_a_put_may_fail_at_any_step(experiment: Experiment) -> None:
             lambda data=data: Objects(experiment.path).put(data), Interposer(Fault("torn", at))
         )
         assert code == EXIT_CODE
+        torn = drafts(experiment)
         if os.path.exists(path_of(experiment, digest(data))):
             assert Objects(experiment.path).get(digest(data)) == data
         with Interposer(Fault("enospc", at)), pytest.raises(JournalError, match="cannot store a"):
             Objects(experiment.path).put(b"full%d" % at)
+        assert not drafts(experiment) - torn, "a failed write leaves no draft behind"
         objects = Objects(experiment.path)
         assert objects.get(objects.put(data)) == data

@@ -14,6 +14,7 @@ import pytest
 from milepost.checkpoint import manifest
 from milepost.checkpoint.handle import Checkpoint
 from milepost.errors import CheckpointFailedError
+from milepost.worker.captures import _joined
 from milepost.worker.protocol import Counters, Finished, Reported, load
 from milepost.worker.session import get_checkpoint, report
 
@@ -292,3 +293,11 @@ def test_child_process_cannot_capture(drive_with_keeper: Any, where: str) -> Non
     worker = drive_with_keeper(train).run()
     assert "child of" in worker.rows[1]["said"]
     assert load(worker.messages[-2].row)["training_iteration"] == 2
+
+
+def test_advice_is_given_once() -> None:
+    """Several failures are told one by one, and what to do about them once."""
+    advice = ". Storage has no room. Free some space"
+    texts = [f"checkpoint_00000{n} could not be committed: full: /{n}{advice}" for n in range(3)]
+    assert _joined(texts) == "; ".join(text.removesuffix(advice) for text in texts) + advice
+    assert _joined(["one. Do this", "two. Do that"]) == "one. Do this; two. Do that"

@@ -256,6 +256,7 @@ class _Controller:
 
     def _say_end(self) -> None:
         """Tell callbacks and the display, whatever ended the run."""
+        self._run.view.over = True
         try:
             self._run.hooks.end()
         finally:

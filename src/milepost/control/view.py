@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, overload
 
@@ -128,6 +128,8 @@ class RunView:
         self._ledger = ledger
         self._tally = tally
         self._began = time.monotonic()
+        #: Whether the run is over, whatever ended it: then nothing runs any more.
+        self.over = False
 
     @property
     def name(self) -> str:
@@ -163,7 +165,7 @@ class RunView:
     @property
     def counts(self) -> dict[str, int]:
         """Number of trials by status."""
-        return {str(status): n for status, n in self._machine.state.counts.items()}
+        return {self._seen(status): n for status, n in self._machine.state.counts.items()}
 
     @property
     def running(self) -> Sequence[TrialView]:
@@ -199,7 +201,7 @@ class RunView:
     @property
     def resources_used(self) -> dict[str, float]:
         """What trials hold now."""
-        return self._machine.state.pool.used
+        return {} if self.over else self._machine.state.pool.used
 
     @property
     def resources_total(self) -> dict[str, float]:
@@ -223,7 +225,15 @@ class RunView:
         state = self._machine.state
         return sum(len(trials[trial_id].inflight) for trial_id in (*state.active, *state.settling))
 
+    def _seen(self, status: str) -> str:
+        """A trial that was running when something ended the run is unfinished."""
+        return "UNFINISHED" if self.over and status == "RUNNING" else str(status)
+
     def _view(self, trial_id: str) -> TrialView:
+        view = self._view_now(trial_id)
+        return replace(view, status=self._seen(view.status)) if self.over else view
+
+    def _view_now(self, trial_id: str) -> TrialView:
         trial = self._ledger.live.get(trial_id)
         if trial is None:
             record = self._ledger.record(trial_id)

@@ -21,6 +21,7 @@ STATUS_WORDS = {
     "PAUSED": "paused",
     "TERMINATED": "ended",
     "ERROR": "failed",
+    "UNFINISHED": "unfinished",
 }
 #: Longest cell of a parameter or metric.
 CELL = 20

@@ -93,8 +93,10 @@ class Journal:
         path = experiment.path
         lease = lease if lease is not None else leases.acquire(path)
         fd = -1
+        has_records = False
         try:
             segment = Segment(epochs.newest_epoch(path) + 1, 1)
+            has_records = segment.epoch > 1
             fd = posix.create_new(os.path.join(epochs.journal_directory(path), segment.name))
             mark, last = _settle(experiment)
             opened = Opened(
@@ -125,9 +127,8 @@ class Journal:
                     f"another driver took {path} over at the same time; nothing was changed"
                 ) from error
             if isinstance(error, OSError):
-                raise JournalError(
-                    f"cannot open the journal of {path}: {error}. Its records are intact."
-                ) from error
+                safe = "Earlier records are intact." if has_records else "It has no records yet."
+                raise JournalError(f"cannot open the journal of {path}: {error}. {safe}") from error
             raise
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import Any, Final
@@ -44,10 +45,7 @@ class Objects:
         path = os.path.join(self._directory, name)
         try:
             if not _has(path, len(data)):
-                draft = names.temporary(self._directory, name)
-                posix.write_new(draft, data)
-                posix.fsync_file(draft)
-                posix.replace(draft, path)
+                self._write(path, name, data)
             # Also when the file was there: its writer may have died before this step.
             posix.fsync_dir(self._directory)
         except OSError as error:
@@ -56,6 +54,17 @@ class Objects:
             ) from error
         self._known.add(name)
         return name
+
+    def _write(self, path: str, name: str, data: bytes) -> None:
+        draft = names.temporary(self._directory, name)
+        try:
+            posix.write_new(draft, data)
+            posix.fsync_file(draft)
+            posix.replace(draft, path)
+        except OSError:
+            with contextlib.suppress(OSError):  # the first failure is the one to report
+                posix.unlink(draft)
+            raise
 
     def discard(self, name: str) -> None:
         """Delete what is stored under a digest that no record will need any more.

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from milepost.errors import JournalError, StorageError
 from milepost.tune.analysis import ExperimentAnalysis
 from milepost.tune.descriptors import fill_standard_descriptors
 from milepost.tune.experiment.experiment import Experiment
@@ -70,8 +71,10 @@ def _run(experiment: Experiment, engine: Engine, save_at_end: bool) -> Finished:
     plan = plan_for(experiment, create, save_at_end=save_at_end)
     try:
         outcome: RunOutcome = run(plan, engine=engine)
-    except BaseException:
-        discard_if_empty(plan.experiment)
+    except BaseException as error:
+        discarded = discard_if_empty(plan.experiment)
+        if isinstance(error, JournalError | StorageError) and not discarded:
+            _say_how_to_open(error, plan.experiment.path)
         raise
     analysis = ExperimentAnalysis(
         outcome.experiment_path,
@@ -80,6 +83,18 @@ def _run(experiment: Experiment, engine: Engine, save_at_end: bool) -> Finished:
         default_mode=experiment.tune_config.mode,
     )
     return Finished(analysis, outcome.interrupted)
+
+
+def _say_how_to_open(error: JournalError | StorageError, path: str) -> None:
+    """Add to an error that has ended a run where its results are."""
+    advice = (
+        f" What was reported and committed until then is in {path}; open it with "
+        f"tune.ResultGrid(tune.ExperimentAnalysis({path!r}))."
+    )
+    if isinstance(error, OSError) and error.strerror:
+        error.strerror += advice
+    else:
+        error.args = (f"{error}{advice}",)
 
 
 def _usual_cpus(experiment: Experiment) -> float:

@@ -112,18 +112,22 @@ def create_experiment(
                 raise
 
 
-def discard_if_empty(experiment: Experiment) -> None:
+def discard_if_empty(experiment: Experiment) -> bool:
     """Take back an experiment whose run failed before its first trial, so that its name is free.
 
     Files that are not ours stay, and so does an experiment that has a trial.
+
+    Returns:
+        Whether it is no experiment any more.
     """
     from milepost.journal import replay
 
     if replay.image(experiment.path).trials:
-        return
+        return False
     posix.remove_tree(experiment.home)
     with contextlib.suppress(OSError):  # it holds files of others
         os.rmdir(experiment.path)
+    return True
 
 
 def _unusable(path: str, what: str, error: OSError) -> StorageError:

@@ -92,7 +92,7 @@ class Captures:
         if len(failures) == 1:
             raise failures[0]
         if failures:
-            raise CheckpointFailedError("; ".join(map(str, failures)))
+            raise CheckpointFailedError(_joined([str(error) for error in failures]))
 
     def close(self) -> None:
         """Leave the keeper; captured checkpoints will be committed without this process."""
@@ -121,3 +121,15 @@ class Captures:
                 parent=run.parent,
             )
         return self._capturer
+
+
+def _joined(texts: list[str]) -> str:
+    """Join messages; the sentences that end all of them are said once."""
+    first, *others = texts
+    at = first.find(". ")
+    while at >= 0:
+        advice = first[at:]
+        if all(text.endswith(advice) for text in others):
+            return "; ".join(text.removesuffix(advice) for text in texts) + advice
+        at = first.find(". ", at + 1)
+    return "; ".join(texts)
