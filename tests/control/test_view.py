@@ -1,0 +1,42 @@
+"""What views say of trials."""
+
+from __future__ import annotations
+
+import pytest
+
+from milepost.control.view import TrialView
+from milepost.errors import task_error
+
+
+class Facts:
+    """A failed trial, as the ledger tells of it."""
+
+    name = "train_1a2b3_00000"
+    status = "ERROR"
+    failures = 1
+
+    def __init__(self, error: Exception | str) -> None:
+        self.error = error
+        self.evaluated: dict[str, float] = {}
+        self.last_row: dict[str, float] = {}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (task_error(ValueError("bad")), "ValueError: bad"),
+        (task_error(KeyboardInterrupt()), "KeyboardInterrupt"),
+        (task_error(KeyError(), "Traceback: ...\nKeyError"), "KeyError"),
+        ("the worker was lost", "the worker was lost"),
+    ],
+)
+def test_errors_are_told_with_their_text_if_they_have_one(
+    error: Exception | str, said: str
+) -> None:
+    """An exception without text is told by its name, without a colon that leads nowhere."""
+    assert TrialView.of(Facts(error), None).error == said  # type: ignore[arg-type]
+
+
+def test_an_error_without_text_or_traceback_is_its_type() -> None:
+    """The same holds for the error that users receive."""
+    assert str(task_error(KeyboardInterrupt())) == "KeyboardInterrupt"
