@@ -21,6 +21,16 @@ def analysis(*rows: dict[str, Any]) -> dict[str, dict[str, float]]:
     return metrics.analysis()
 
 
+def test_integers_that_no_float_holds() -> None:
+    """They count as infinite, so that an average exists; bool and others stay what they are."""
+    told = analysis({"a": 10**400, "b": {"c": -(10**5000)}}, {"a": 1, "b": {"c": True}})
+    assert told["a"] == {
+        "max": math.inf, "min": 1, "avg": math.inf, "last": 1,
+        "last-5-avg": math.inf, "last-10-avg": math.inf,
+    }  # fmt: skip
+    assert (told["b/c"]["min"], told["b/c"]["last"]) == (-math.inf, True)
+
+
 def test_all_scopes() -> None:
     """Max, min, averages over all, the last five and the last ten, and the last."""
     told = analysis(*({"loss": value} for value in range(1, 13)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from milepost import tune
+from milepost.errors import TuneError
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +109,51 @@ def test_numbers_are_results(value: Any, metric: Any) -> None:
     metrics = outcome(lambda config: value).metrics
     assert metrics is not None
     assert metrics["_metric"] == metric
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_huge_integers(digits: int, tmp_path: Path) -> None:
+    """An integer that no float holds is a metric like others, in results, files and tables."""
+
+    def train(config: dict[str, Any]) -> None:
+        for _ in range(3):
+            directory = tempfile.mkdtemp(dir=tmp_path)
+            huge = 10**digits
+            tune.report(
+                {"a": huge, "b": {"c": -huge}, "l": [huge], "timesteps_total": huge},
+                checkpoint=tune.Checkpoint.from_directory(directory),
+            )
+
+    best_of = tune.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="a")
+    grid = tune.Tuner(
+        train,
+        tune_config=tune.TuneConfig(metric="a", mode="max"),
+        run_config=tune.RunConfig(
+            checkpoint_config=best_of, stop=tune.stopper.TrialPlateauStopper("a", num_results=9)
+        ),
+    ).fit()
+    (result,) = grid
+    assert result.error is None
+    assert result.metrics["a"] == 10**digits
+    assert result.metrics["training_iteration"] == 3
+    assert len(result.metrics_dataframe) == 3
+    assert len(grid.get_dataframe()) == 1
+    assert grid.get_best_result().path == result.path
+    assert len(result.best_checkpoints) == 1
+
+
+@pytest.mark.parametrize("value", [None, "high", [1, 2]])
+def test_stop_criteria_of_other_types(value: Any) -> None:
+    """A value that cannot be compared with its criterion ends the run with all that is known."""
+
+    def train(config: dict[str, Any]) -> None:
+        tune.report({"nested": {"a": value}})
+
+    with pytest.raises(TuneError) as failure:
+        tune.Tuner(train, run_config=tune.RunConfig(stop={"nested/a": 1})).fit()
+    for told in ("nested/a", repr(value), type(value).__name__, "'nested/a': 1", "Trial "):
+        assert told in str(failure.value)
+    assert "Traceback" not in str(failure.value)
 
 
 def test_exit_codes_are_errors() -> None:

@@ -12,6 +12,7 @@ from milepost.api.scheduler import TrialScheduler
 from milepost.api.search_algorithm import SearchAlgorithm
 from milepost.api.spelling import did_you_mean
 from milepost.control.metrics import flatten
+from milepost.errors import TuneError, text_of
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
@@ -91,12 +92,23 @@ class Judge:
             return True
         if not criteria:
             return False
-        return any(self._reached(name, threshold, row) for name, threshold in criteria.items())
+        return any(
+            self._reached(trial_id, name, threshold, row) for name, threshold in criteria.items()
+        )
 
-    def _reached(self, name: str, threshold: Any, row: dict[str, Any]) -> bool:
+    def _reached(self, trial_id: str, name: str, threshold: Any, row: dict[str, Any]) -> bool:
         flat = row if name in row else flatten(row)
         if name in flat:
-            return bool(flat[name] >= threshold)
+            try:
+                return bool(flat[name] >= threshold)
+            except Exception as error:
+                raise TuneError(
+                    f"Trial {trial_id} reported {name}={flat[name]!r} "
+                    f"({type(flat[name]).__name__}), which the stop criterion {name!r}: "
+                    f"{threshold!r} cannot be compared with: {text_of(error)}. Report a number in "
+                    "each result, or take the criterion out of `stop`. What was reported and "
+                    "committed is kept."
+                ) from error
         if name not in self._unknown:
             self._unknown.add(name)
             log.warning(

@@ -9,6 +9,7 @@ from typing import Any
 
 from milepost.api.fields import DEBUG_METRICS
 from milepost.api.nested import flatten_dict
+from milepost.api.numbers import bounded
 
 #: Flat metric -> max, min, avg, last, last-5-avg, last-10-avg.
 Analysis = dict[str, dict[str, float]]
@@ -100,6 +101,7 @@ class RunningMetrics:
                 self._add(name, value)
 
     def _add(self, name: str, value: Any) -> None:
+        value = bounded(value)
         known = self._metrics.get(name)
         if known is None:
             self._metrics[name] = _Running(value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from milepost.api.numbers import bounded
 from milepost.checkpoint import retention
 from milepost.control.acts import ACTS
 from milepost.control.deletions import Deletions
@@ -125,7 +126,8 @@ class Run:
         by = self.machine.settings.rank_by
         if by is None:
             return None
-        return row[by] if by in row else flatten(row).get(by)
+        value = row[by] if by in row else flatten(row).get(by)
+        return bounded(value)
 
     @staticmethod
     def now() -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, overload
 
+from milepost.api.numbers import as_float
 from milepost.errors import RayTaskError, summary
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ class Tally:
 
     def offer(self, trial_id: str, value: Any) -> None:
         """Take in a trial's new value of the metric; with one that is not finite it has none."""
-        if isinstance(value, Real) and math.isfinite(value):
-            self.scores[trial_id] = float(value)
+        if isinstance(value, Real) and math.isfinite(score := as_float(value)):
+            self.scores[trial_id] = score
         else:
             self.scores.pop(trial_id, None)
 

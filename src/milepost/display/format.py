@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+_LONG_BITS = 256
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -37,8 +39,10 @@ def value(item: Any) -> str:
     """Return a parameter or metric as text on one line, numbers with four significant digits."""
     if item is None:
         return ""
-    if isinstance(item, bool | str | int):
+    if isinstance(item, bool | str):
         return " ".join(str(item).split())
+    if isinstance(item, int):
+        return str(item) if item.bit_length() < _LONG_BITS else _large(item)
     kind = type(item)
     if kind.__module__ == "numpy" and getattr(item, "ndim", None) == 0:
         return value(item.item())
@@ -47,6 +51,13 @@ def value(item: Any) -> str:
     if callable(item) and hasattr(item, "__name__"):
         return str(item.__name__)
     return " ".join(repr(item).split())
+
+
+def _large(number: int) -> str:
+    """An integer of hundreds of digits, which str() may refuse to write."""
+    exponent = math.log10(abs(number))
+    whole = math.floor(exponent)
+    return f"{'-' if number < 0 else ''}{10 ** (exponent - whole):.4g}e+{whole}"
 
 
 def shorten(text: str, width: int) -> str:

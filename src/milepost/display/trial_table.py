@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.nested import flatten_dict
+from milepost.api.numbers import as_float
 from milepost.display import html, text
 from milepost.display.columns import is_number, metric_names, parameter_names
 from milepost.display.format import duration, first_line, shorten, value
@@ -177,8 +178,8 @@ def _ranked(
     scored: list[tuple[float, Trial]] = []
     for trial in trials:
         score = rows[trial.trial_id].get(metric)
-        if is_number(score) and math.isfinite(score):
-            scored.append((sign * float(score), trial))
+        if is_number(score) and math.isfinite(number := as_float(score)):
+            scored.append((sign * number, trial))
     return [trial for _, trial in sorted(scored, key=lambda pair: pair[0])]
 
 

@@ -20,7 +20,10 @@ from milepost.journal.files.rows import Row
 _PREFIX: Final = "ray/tune/"
 _LEFT_OUT: Final = frozenset({"config", "pid", "timestamp", "time_total_s", "training_iteration"})
 _ODD: Final = re.compile(r"[^-/\w.]")
-_TENSOR_ERRORS: Final = (ValueError, TypeError, AssertionError, ImportError, AttributeError)
+_LAST_STEP: Final = 2**63 - 1
+_TENSOR_ERRORS: Final = (
+    ValueError, OverflowError, TypeError, AssertionError, ImportError, AttributeError,
+)  # fmt: skip
 
 
 class EventFile:
@@ -74,7 +77,8 @@ class EventFile:
             self._records.clear()
 
     def _add_event(self, at: float, step: Any, summary: bytes) -> None:
-        number = int(step) if isinstance(step, int | float) and math.isfinite(step) else 0
+        is_number = isinstance(step, int | float) and abs(step) <= _LAST_STEP  # and no NaN
+        number = int(step) if is_number else 0
         event = protobuf.double(1, at)
         if number:
             event += protobuf.integer(2, number)
@@ -95,7 +99,7 @@ class EventFile:
         except _TENSOR_ERRORS as error:
             if key not in self._odd:
                 self._odd.add(key)
-                self._notice(f"TensorBoard cannot show the metric {key!r}: {error}")
+                self._notice(f"TensorBoard cannot show the metric {key!r}: {str(error)[:200]}")
             return b""
 
     def _new_path(self, first: bytes) -> str:
@@ -124,7 +128,7 @@ def _tag(key: Any) -> str:
 def _single(value: float) -> bytes:
     try:
         return struct.pack("<f", value)
-    except (OverflowError, struct.error):
+    except (OverflowError, struct.error):  # too large for four bytes, or for any float
         return struct.pack("<f", math.inf if value > 0 else -math.inf)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from milepost.api.numbers import as_float
 from milepost.journal.files.protobuf import block, boolean, double, integer, text
 
 _PLUGIN: Final = "hparams"
@@ -43,7 +44,7 @@ def _value(value: Any) -> tuple[int, bytes]:
     if isinstance(value, bool):
         return _BOOL, boolean(4, value)
     if isinstance(value, int | float):
-        return _FLOAT64, double(2, float(value))
+        return _FLOAT64, double(2, as_float(value))
     return 0, b""
 
 

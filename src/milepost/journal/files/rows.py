@@ -21,6 +21,9 @@ _KEYS: Final = (str, int, float, bool, type(None))
 class _Plain(Lifting):
     """Turns stored values into those that result files show, without unpickling anything."""
 
+    def lift_int(self, form: dict[str, Any], path: tuple[object, ...]) -> Any:
+        return form["v"]  # no reader of JSON takes thousands of digits for a number
+
     def lift_numpy(self, form: dict[str, Any], path: tuple[object, ...]) -> Any:
         if "bytes" in form:
             return str(super().lift_numpy(form, path))

@@ -21,7 +21,8 @@ def summary(tag: str, value: Any) -> bytes:
 
     Raises:
         ValueError: it holds something else than finite numbers, or has an odd shape.
-        TypeError: same.
+        OverflowError: it holds an integer that is too large for a float.
+        TypeError: same as ValueError.
         AssertionError: same.
         ImportError: a package that images or videos need is missing.
     """

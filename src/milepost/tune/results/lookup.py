@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from milepost.api import fields
 from milepost.api.nested import unflattened_lookup
+from milepost.api.numbers import as_float
 
 #: The fields that Milepost adds to every row; a user did not report them.
 AUTO_FIELDS = frozenset(
@@ -26,8 +27,8 @@ def score(value: Any) -> float | None:
     if isinstance(value, str | bytes) or value is None:
         return None
     try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
+        return as_float(value)
+    except (TypeError, ValueError):
         return None
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from statistics import fmean
 from typing import Any
 
+from milepost.api.numbers import as_float
 from milepost.api.spelling import did_you_mean
 from milepost.api.stopper import Stopper
 from milepost.tune.utils.dicts import flatten_dict, unflattened_lookup
@@ -30,7 +31,8 @@ def metric_value(result: dict[str, Any], metric: str) -> Any:
 
 def standard_deviation(values: list[float]) -> float:
     """Return the standard deviation of a population; NaN when a value is not finite."""
-    if not all(math.isfinite(value) for value in values):
+    values = [as_float(value) for value in values]
+    if not all(map(math.isfinite, values)):
         return math.nan
     mean = fmean(values)
     return math.sqrt(fmean((value - mean) ** 2 for value in values))
