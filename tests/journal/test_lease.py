@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -171,6 +172,22 @@ def test_a_holder_elsewhere_that_ends_meanwhile_is_replaced(experiment: Experime
     time = FakeTime(lambda now: now < 1003 or write_holder(experiment, released=True))
     leases.acquire(experiment.path, clock=time.clock, sleep=time.sleep, local=False).release()
     assert time.now == 1003.0
+
+
+def test_who_looks_whether_it_is_held_disturbs_nobody(experiment: Experiment) -> None:
+    """A live holder is seen, one that ended or whose process id is another's by now is not."""
+    path = experiment.path
+    assert not leases.is_held(path)
+    assert not leases.is_held(path + "-nowhere")
+    ours = leases.acquire(path)
+    assert leases.is_held(path)
+    ours.release()
+    assert not leases.is_held(path)
+    with subprocess.Popen(["sleep", "600"]) as child:
+        earlier = msgspec.structs.replace(ours.holder, pid=child.pid, since=time.time() - 600)
+        Path(path, ".milepost", "lock").write_bytes(msgspec.json.encode(earlier))
+        assert not leases.is_held(path)
+        child.kill()
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\0" * 512])

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from milepost.checkpoint.verify import committed
+from milepost.journal import lease as leases
 from milepost.journal.objects import Objects, digest
 from milepost.keeper import intent as intents
 from milepost.keeper import recovery
@@ -173,6 +174,24 @@ def test_captures_of_other_experiments_are_reported_and_stay(place):
     assert os.path.exists(target + intents.CAPTURED_SUFFIX)
     (notice,) = (event for event in driver.events if isinstance(event, Notice))
     assert "of experiment /elsewhere/other that was never committed: 10 bytes, 0 min" in notice.text
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_captures_of_live_runs_are_their_own_business(place, held):
+    """What another driver on this machine is committing right now is not called forgotten."""
+    mine, place.experiment = place.experiment, str(place.path / "storage" / "other")
+    other, place.experiment = place.driver(), mine
+    lease = leases.acquire(other.reference.path)
+    base = stage(other, 0)
+    if not held:
+        lease.release()
+    driver = place.driver()
+    stage(driver, 0)  # for which a keeper is started
+    assert settle(driver) == [0]
+    notices = [event.text for event in driver.events if isinstance(event, Notice)]
+    assert len(notices) == (0 if held else 1)
+    assert os.path.exists(base + intents.CAPTURED_SUFFIX)
+    lease.release()
 
 
 def test_every_place_is_looked_at(place):

@@ -211,6 +211,29 @@ def test_reflink(place, driver, mount, kind):
     assert place.contents(place.checkpoint(0)) == before
 
 
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_unchanged_files_are_stored_once(place, mount, kind):
+    """What did not change since the checkpoint before takes no room again; each is whole."""
+    disk = mount(kind, 400 << 20)
+    place.experiment = str(disk / "storage" / "experiment")
+    place.trial = os.path.join(place.experiment, "trial")
+    driver = place.driver()
+    driver.own()
+    capturer = place.capturer(driver)
+    source = place.source(frozen=32 << 20, head=BIG)
+    used = []
+    for index in range(3):
+        (source / "head").write_bytes(os.urandom(BIG))
+        before = place.contents(source)
+        capturer.capture(source, index, b"{}")
+        capturer.settled(index)
+        assert place.contents(place.checkpoint(index)) == before
+        posix.syncfs(str(disk))
+        info = os.statvfs(disk)
+        used.append((info.f_blocks - info.f_bfree) * info.f_frsize)
+    assert used[2] - used[0] < 32 << 20
+
+
 def test_handed_over_directory_is_moved(place, capturer):
     """A directory that we handed out is renamed: its files are the checkpoint's, by inode."""
     directory = capturer.new_directory()

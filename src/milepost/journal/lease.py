@@ -33,6 +33,7 @@ LOCK_NAME: Final = "lock"
 HEARTBEAT_S: Final = 5.0
 SILENCE_S: Final = 30.0
 _LOOK_EVERY_S: Final = 1.0
+_CLOCK_SLACK_S: Final = 2.0
 _WIDTH: Final = 512
 
 
@@ -168,6 +169,27 @@ def holder_of(experiment_path: str) -> Holder | None:
         return _read(fd)
     finally:
         os.close(fd)
+
+
+def is_held(experiment_path: str) -> bool:
+    """Whether a live driver on this machine holds the experiment; for notices only.
+
+    The lock itself is not tried: that could make a driver fail that is taking it right now.
+    """
+    try:
+        holder = holder_of(experiment_path)
+    except OSError:
+        return False
+    if holder is None or holder.released or holder.boot != _boot_id():
+        return False
+    try:
+        with open(f"/proc/{holder.pid}/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    # A process that is younger than the lease has only inherited the number.
+    return time.time() - age_s <= holder.since + _CLOCK_SLACK_S
 
 
 def open_lock(path: str) -> int:

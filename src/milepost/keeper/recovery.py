@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from milepost.checkpoint.collect import sweep
+from milepost.journal.lease import is_held
 from milepost.keeper import intent as intents
 from milepost.keeper.intent import ExperimentRef, IntentName, Staged
 from milepost.keeper.place import abandoned_scratch, captures, drafts
@@ -114,13 +115,14 @@ def report_others(places: list[str], mine: str) -> None:
                 staged = intents.read(base)
                 if staged is None or staged.captured is None:
                     continue
-                if is_alive(staged.intent.pid, staged.intent.started):
+                owner = staged.intent.experiment.path
+                if is_alive(staged.intent.pid, staged.intent.started) or is_held(owner):
                     continue  # its own keeper has it
                 log.warning(
                     "%s holds a captured checkpoint of experiment %s that was never committed: %s "
                     "bytes, %.0f minutes old. Restore that experiment to commit it, or delete %s.*",
                     base,
-                    staged.intent.experiment.path,
+                    owner,
                     f"{staged.captured.nbytes:,}",
                     (time.time() - staged.captured.at) / 60,
                     base,
