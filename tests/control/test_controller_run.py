@@ -292,6 +292,13 @@ def test_output_of_workers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
         "", "no end", "to stderr", "to stdout"]  # fmt: skip
 
 
+def test_files_for_output_that_never_came(tmp_path: Path) -> None:
+    """Both files are there when they were asked for, also of a trial that prints nothing."""
+    quiet = run_plan(tmp_path, lambda config: None, log_to_file=("stdout", "stderr")).trials[0]
+    for name in ("stdout", "stderr"):
+        assert Path(quiet.directory, name).read_bytes() == b""
+
+
 class Sink:
     """A display that looks at everything it can."""
 

@@ -32,7 +32,7 @@ def test_an_existing_experiment_is_never_overwritten(tmp_path: Path) -> None:
     """A second creation fails, names the choices and changes nothing."""
     path = str(tmp_path / "exp")
     made = experiments.create(path, name="first", trainable="train")
-    with pytest.raises(ExperimentExistsError, match=r"Tuner\.restore\(.*another name"):
+    with pytest.raises(ExperimentExistsError, match=r"another name.*tune\.ResultGrid\("):
         experiments.create(path, name="second", trainable="other")
     assert experiments.open(path) == made
     with pytest.raises(FileExistsError):

@@ -139,6 +139,41 @@ def test_copy_file(size, way_to_copy, tmp_path, monkeypatch):
         posix.copy_file(str(tmp_path / "a"), str(tmp_path / "b"))
 
 
+@pytest.mark.parametrize("pieces", [[], [0], [5 << 20], [0, 3 << 20, (64 << 20) - 7]])
+@pytest.mark.parametrize("hashed", [False, True])
+def test_holes_stay_holes(pieces, hashed, tmp_path):
+    """A large sparse file takes no more room as a copy; its bytes and its digest are the same."""
+    with open(tmp_path / "a", "wb") as file:
+        file.truncate(64 << 20)
+        for at in pieces:
+            file.seek(at)
+            file.write(b"x" * 7)
+    hasher = hashlib.sha256() if hashed else None
+    assert posix.copy_file(str(tmp_path / "a"), str(tmp_path / "b"), hasher) == 64 << 20
+    data = (tmp_path / "a").read_bytes()
+    assert (tmp_path / "b").read_bytes() == data
+    assert (tmp_path / "b").stat().st_blocks * 512 <= 1 << 20
+    if hasher is not None:
+        assert hasher.digest() == hashlib.sha256(data).digest()
+
+
+def test_a_sparse_file_that_is_cut_meanwhile(tmp_path):
+    """What is copied ends where the file ends by then, and the count says so."""
+
+    class Cutter:
+        def update(self, data: object) -> None:
+            os.truncate(tmp_path / "a", 3 << 20)
+
+    with open(tmp_path / "a", "wb") as file:
+        file.write(b"x" * (4 << 20))
+        file.truncate(64 << 20)
+        file.flush()
+    copied = posix.copy_file(str(tmp_path / "a"), str(tmp_path / "b"), Cutter())
+    assert copied >= 3 << 20
+    assert (tmp_path / "b").stat().st_size == copied
+    assert (tmp_path / "b").read_bytes()[: 3 << 20] == b"x" * (3 << 20)
+
+
 def test_copy_from_proc(tmp_path):
     """Files that have bytes but no size are copied too."""
     copied = posix.copy_file("/proc/self/status", str(tmp_path / "status"))

@@ -31,6 +31,12 @@ class WorkerOutput:
         self._rest: dict[tuple[str, Stream], bytes] = {}
         self._files: dict[str, IO[bytes]] = {}
 
+    def begin(self, directory: str) -> None:
+        """A trial begins in this directory: its files are there even if nothing is written."""
+        for name in self._names.values():
+            if name is not None:
+                self._file(os.path.join(directory, name))
+
     def write(
         self, worker_id: str, *, label: str, directory: str, stream: Stream, data: bytes
     ) -> None:

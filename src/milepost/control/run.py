@@ -139,6 +139,7 @@ class Run:
     def prints(self, worker_id: str, trial: LiveTrial) -> None:
         """From now on the worker's output is the trial's."""
         self._printing[worker_id] = trial
+        self.output.begin(trial.directory)
 
     def pump(self) -> None:
         """Take what the engine has; output is shown at once, the rest waits for its turn."""

@@ -186,7 +186,8 @@ def _experiment(path: str, identity: Identity) -> Experiment:
 
 def _exists(path: str) -> ExperimentExistsError:
     return ExperimentExistsError(
-        f"{path} holds an experiment already, and nothing of it was changed. To go on with it, "
-        f"use Tuner.restore({path!r}, ...); to start a new one, choose another name "
-        "(RunConfig(name=...)) or storage path."
+        f"{path} holds an experiment already, and nothing of it was changed. Choose another name "
+        "(RunConfig(name=...)) or storage path for a new one. Its results are opened with "
+        f"tune.ResultGrid(tune.ExperimentAnalysis({path!r})), and a new trial can start from its "
+        "checkpoints."
     )

@@ -245,7 +245,7 @@ def _held(experiment_path: str, holder: Holder | None) -> LeaseLostError:
     who = holder.describe() if holder is not None else "another process"
     return LeaseLostError(
         f"{experiment_path} is in use by {who}. Nothing was changed. Wait for that run to end, "
-        "or stop it; its experiment can be restored afterwards."
+        "or stop it; what it has reported and committed can be read meanwhile."
     )
 
 

@@ -120,7 +120,8 @@ def report_others(places: list[str], mine: str) -> None:
                     continue  # its own keeper has it
                 log.warning(
                     "%s holds a captured checkpoint of experiment %s that was never committed: %s "
-                    "bytes, %.0f minutes old. Restore that experiment to commit it, or delete %s.*",
+                    "bytes, %.0f minutes old. It stays there until that experiment goes on; delete "
+                    "%s.* if nobody needs it",
                     base,
                     owner,
                     f"{staged.captured.nbytes:,}",

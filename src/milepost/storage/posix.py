@@ -54,6 +54,7 @@ FLUSHES = ("fsync", "fsync_file", "fsync_dir", "syncfs")
 
 BLOCK_BYTES = 256 << 10  # fits into a second-level cache together with what hashing needs
 _COPY_RANGE_BYTES = 1 << 30
+_WORTH_A_HOLE_BYTES = 1 << 20
 _FICLONE = 0x40049409
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -313,7 +314,7 @@ def reflink(src: str, dst: str, mode: int | None = None) -> bool:
 
 
 def copy_file(src: str, dst: str, hasher: Hasher | None = None, mode: int | None = None) -> int:
-    """Copy the bytes of a regular file to a new one. Not durable.
+    """Copy the bytes of a regular file to a new one. Not durable. Large holes stay holes.
 
     Args:
         src: a regular file.
@@ -333,6 +334,8 @@ def copy_file(src: str, dst: str, hasher: Hasher | None = None, mode: int | None
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         target = os.open(dst, flags, _copy_mode(source) if mode is None else mode)
         try:
+            if _has_holes(source):
+                return _copy_sparse(source, target, hasher)
             if hasher is None:
                 return _copy_range(source, target)
             return _copy_blocks(source, target, hasher)
@@ -376,6 +379,50 @@ def _copy_blocks(source: int, target: int, hasher: Hasher | None) -> int:
         _write_all(target, block)
         total += count
     return total
+
+
+def _has_holes(fd: int) -> bool:
+    info = os.fstat(fd)
+    return info.st_size - info.st_blocks * 512 >= _WORTH_A_HOLE_BYTES
+
+
+def _copy_sparse(source: int, target: int, hasher: Hasher | None) -> int:
+    """Copy what is between the holes; the hasher sees zeros in their place."""
+    size = os.fstat(source).st_size
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    zeros = memoryview(bytes(BLOCK_BYTES))
+    at = 0
+    while at < size:
+        data = _next(source, at, os.SEEK_DATA, size)
+        while hasher is not None and at < data:
+            hole = zeros[: data - at]
+            hasher.update(hole)
+            at += len(hole)
+        at, end = data, _next(source, data, os.SEEK_HOLE, size)
+        os.lseek(target, at, os.SEEK_SET)
+        while at < end:
+            count = os.preadv(source, [buffer[: end - at]], at)
+            if count == 0:  # it was cut meanwhile; the caller compares sizes
+                size = end = at
+                break
+            if hasher is not None:
+                hasher.update(buffer[:count])
+            _write_all(target, buffer[:count])
+            at += count
+    os.ftruncate(target, size)
+    return size
+
+
+def _next(fd: int, start: int, what: int, size: int) -> int:
+    """Where the next data or hole begins, at most ``size``."""
+    if start >= size:
+        return size
+    try:
+        return min(os.lseek(fd, start, what), size)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # nothing but a hole follows
+            raise
+        return size
 
 
 # --- sequences of the steps above ---------------------------------------------------------------
