@@ -403,7 +403,7 @@ def test_fenced_keeper_publishes_nothing(place, driver, capturer):
     assert "another driver has taken" in notices[-1].text
     assert notices[-1].level == "error"
     assert indices(place) == [0, 1]
-    assert len(place.staged()) == 1
+    driver.wait_until(lambda: len(place.staged()) == 1)
     driver.close()
     assert indices(place) == [0, 1]
     following = place.driver()

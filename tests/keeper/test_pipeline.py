@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from milepost.keeper.job import Job, Outcome, Part
 from milepost.keeper.pipeline import GROUP, SMALL_BYTES, Pipeline
-from milepost.keeper.publish import Job, Outcome
 
 SMALL, LARGE = 10, SMALL_BYTES + 1
 
@@ -26,7 +26,7 @@ class Bench:
 
     def submit(self, trial: str, index: int, nbytes: int = SMALL, uuid: str = "e") -> None:
         self._gates[trial, index] = threading.Event()
-        self.pipeline.submit(Job(f"{trial}-{index}", uuid, trial, 0, index, 0, nbytes))
+        self.pipeline.submit(Job(uuid, trial, 0, index, (Part(f"{trial}-{index}", 0, nbytes),)))
 
     def next(self) -> list[tuple[str, int]]:
         return [(job.trial_id, job.index) for job in self.started.get(timeout=10)]

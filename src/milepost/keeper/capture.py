@@ -75,7 +75,9 @@ class Capturer:
         trial_dir: its directory, absolute or relative to the experiment.
         attempt: how often the trial had been started before.
         attempt_id: a random id of this attempt.
-        rank: which worker of the trial this is, of ``world_size``.
+        rank: which worker of the trial this is, of ``world_size``. A checkpoint is committed when
+            each of them has captured its part, which may be an empty directory. The row is that
+            of rank 0.
         parent: id of the checkpoint that this attempt started from, or None.
     """
 
@@ -127,6 +129,7 @@ class Capturer:
                 attempt=attempt,
                 attempt_id=attempt_id,
                 rank=rank,
+                world_size=world_size,
             ),
             unsettled=lambda: list(self._unsettled.values()),
         )

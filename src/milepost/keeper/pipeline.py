@@ -12,8 +12,8 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
+from milepost.keeper.job import Job, Outcome
 from milepost.keeper.process import yield_to_training
-from milepost.keeper.publish import Job, Outcome
 
 log = logging.getLogger("milepost.keeper")
 

@@ -53,7 +53,10 @@ class Release(Message, frozen=True, kw_only=True):
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """First message of a worker's connection: which attempt of which trial it captures for."""
+    """First message of a worker's connection: which attempt of which trial it captures for.
+
+    Each checkpoint of the attempt is made up of the captures of ``world_size`` workers.
+    """
 
     experiment: ExperimentRef
     trial_id: str
@@ -61,6 +64,7 @@ class Hello(Message, frozen=True, kw_only=True):
     attempt: int
     attempt_id: str
     rank: int = 0
+    world_size: int = 1
 
 
 class Reserve(Message, frozen=True, kw_only=True):

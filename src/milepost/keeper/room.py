@@ -22,6 +22,7 @@ class Room:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._taken: dict[RoomKey, int] = {}
+        self._reserved: set[RoomKey] = set()
         self._waiting: OrderedDict[RoomKey, tuple[int, float, Callable[[float], None]]] = (
             OrderedDict()
         )
@@ -39,19 +40,21 @@ class Room:
         return key not in self._waiting
 
     def take(self, key: RoomKey, nbytes: int) -> None:
-        """Count bytes that are there already."""
+        """Count bytes that are there already; what was reserved for them is used by that."""
+        self._reserved.discard(key)
         self.nbytes += nbytes - self._taken.get(key, 0)
         self._taken[key] = nbytes
 
     def release(self, key: RoomKey) -> None:
         """Give room back; nothing happens for a key that has none."""
         self._waiting.pop(key, None)
+        self._reserved.discard(key)
         self.nbytes -= self._taken.pop(key, 0)
         self._admit()
 
-    def taken(self) -> list[RoomKey]:
-        """The captures that have room or wait for it."""
-        return [*self._taken, *self._waiting]
+    def reserved(self) -> list[RoomKey]:
+        """The captures that wait for room, or have it and have not used it yet."""
+        return [*self._reserved, *self._waiting]
 
     def _admit(self, asking: RoomKey | None = None) -> None:
         while self._waiting:
@@ -60,4 +63,5 @@ class Room:
                 return
             del self._waiting[key]
             self.take(key, nbytes)
+            self._reserved.add(key)
             granted(0.0 if key == asking else time.monotonic() - since)

@@ -16,7 +16,9 @@ import msgspec
 from milepost.checkpoint.collect import retire
 from milepost.errors import MilepostError
 from milepost.keeper import recovery
+from milepost.keeper.assemble import Assembler
 from milepost.keeper.captures import Captures
+from milepost.keeper.job import Owner
 from milepost.keeper.lease import Leases
 from milepost.keeper.loop import Loop
 from milepost.keeper.owner import OwnerLock, try_lock
@@ -37,9 +39,10 @@ from milepost.keeper.protocol import (
     decode_driver_request,
     encode,
 )
-from milepost.keeper.publish import Owner, Publisher
+from milepost.keeper.publish import Publisher
 from milepost.keeper.recovery import Found
 from milepost.keeper.room import Room
+from milepost.keeper.workers import Workers
 
 log = logging.getLogger("milepost.keeper")
 
@@ -93,12 +96,14 @@ class Keeper:
         leases = Leases()
         self._leases = leases
         room = Room(settings.staging_bytes)
+        self._workers = Workers(leases, room, lambda: self._captures)
         self._captures = Captures(
             self._loop,
-            Publisher(leases, self._owners.__getitem__, settings.umask),
+            Publisher(Assembler(leases, settings.umask), self._owners.__getitem__),
             leases,
             room,
             tell=self._tell,
+            answer=self._workers.answer,
             settled=self._review,
             fenced=self._let_go,
             failed=self._fail,
@@ -119,7 +124,7 @@ class Keeper:
             BaseException: what a thread failed with that must not; nothing captured is lost.
         """
         loop = self._loop
-        loop.on_signal(signal.SIGIO, self._captures.save_leased)
+        loop.on_signal(signal.SIGIO, self._workers.save_leased)
         loop.on_signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         assert self._driver is not None
@@ -173,9 +178,10 @@ class Keeper:
             if isinstance(message, Own):
                 self._claim(message)
             elif isinstance(message, Drain):
-                self._search(message.uuid, message.trial_id, partial(self._drains.append, message))
+                answer_later = partial(self._drains.append, message)
+                self._search(message.uuid, message.trial_id, message.attempt, then=answer_later)
             elif isinstance(message, Release):
-                self._search(message.uuid, None, partial(self._releases.append, message))
+                self._search(message.uuid, then=partial(self._releases.append, message))
             else:
                 self._deleter.submit(self._delete, message)
         if driver.wire.ended:
@@ -189,7 +195,7 @@ class Keeper:
         driver.close()
         if self._owners:
             log.info("the driver has ended; what was captured is committed now")
-        pids = [pid for pid in self._captures.worker_pids() if pid != self._settings.driver_pid]
+        pids = [pid for pid in self._workers.process_ids() if pid != self._settings.driver_pid]
         self._in_search(lambda: end_sessions(pids, _KILL_WAIT_S))
         self._end()
 
@@ -198,6 +204,8 @@ class Keeper:
     def _claim(self, message: Own) -> None:
         """Take the lock on an experiment's staging, then commit what is in it."""
         uuid = message.experiment.uuid
+        if self._ending:
+            return
         if uuid in self._owners:
             self._owners[uuid] = Owner(message.experiment, message.epoch)
             return
@@ -237,13 +245,20 @@ class Keeper:
 
     def _on_recovered(self, uuid: str, found: Found) -> None:
         self._recovering.discard(uuid)
-        for trial_id, index in found.highest.items():
-            self._captures.note_index(uuid, trial_id, index)
-        self._captures.open(uuid, found.complete)
+        self._captures.open(uuid)
+        self._add_found(uuid, found)
+        self._captures.begin(uuid)
         self._review()
 
-    def _search(self, uuid: str, trial_id: str | None, then: Callable[[], None]) -> None:
-        """Find captures that were never announced, then call back and review what is open."""
+    def _search(
+        self,
+        uuid: str,
+        trial_id: str | None = None,
+        attempt: int | None = None,
+        *,
+        then: Callable[[], None],
+    ) -> None:
+        """Find captures of ended workers that were never announced, then call back."""
 
         def search() -> None:
             owner = self._owners.get(uuid)
@@ -251,18 +266,22 @@ class Keeper:
             if owner is not None:
                 places = self._places(owner.experiment.path)
                 found = recovery.find(places, owner.experiment, known=known, trial_id=trial_id)
-            self._loop.post(partial(self._on_searched, uuid, found, then))
+            self._loop.post(partial(finish, found))
+
+        def finish(found: Found) -> None:
+            self._add_found(uuid, found)
+            self._captures.give_up_incomplete(uuid, trial_id, attempt)
+            then()
+            self._review()
 
         known = self._captures.known()
         self._in_search(search)
 
-    def _on_searched(self, uuid: str, found: Found, then: Callable[[], None]) -> None:
+    def _add_found(self, uuid: str, found: Found) -> None:
         for trial_id, index in found.highest.items():
             self._captures.note_index(uuid, trial_id, index)
         for staged in found.complete:
             self._captures.add_found(staged)
-        then()
-        self._review()
 
     def _review(self) -> None:
         """Answer what has become true, and end when nothing is left to do."""
@@ -282,7 +301,7 @@ class Keeper:
                 self._releases.remove(release)
                 self._let_go(release.uuid)
                 self._tell(Released(uuid=release.uuid))
-        if self._ending and not self._searching and not self._recovering and not self._claims:
+        if self._ending and not self._searching and not self._recovering:
             for uuid in list(self._owners):
                 if not self._captures.pending(uuid):
                     self._let_go(uuid)
@@ -343,9 +362,9 @@ class Keeper:
         try:
             for frame in peer.wire.receive_available():
                 if hello:
-                    self._captures.request(peer, hello[0], frame)
+                    self._workers.request(peer, hello[0], frame)
                 else:
-                    hello.append(self._captures.greet(peer, frame))
+                    hello.append(self._workers.greet(peer, frame))
         except msgspec.DecodeError as error:
             log.warning("process %d is no worker of ours: %s", peer.process_id(), error)
             self._part(peer, hello)
@@ -357,7 +376,7 @@ class Keeper:
         self._loop.forget(peer)
         peer.close()
         if hello:
-            self._captures.part(peer, hello[0])
+            self._workers.part(peer, hello[0])
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -367,8 +386,9 @@ class Keeper:
             return
         self._ending = True
         self._loop.call_later(self._settings.drain_s, self._out_of_time)
+        self._claims.clear()
         for uuid in self._owners:
-            self._search(uuid, None, lambda: None)
+            self._search(uuid, then=lambda: None)
         self._review()
 
     def _out_of_time(self) -> None:
@@ -403,6 +423,7 @@ class Keeper:
     def _finish(self) -> None:
         self._searcher.shutdown()
         self._deleter.shutdown()
+        self._workers.stop()
         self._captures.stop()
         for lock in self._locks.values():
             lock.release()

@@ -1,0 +1,169 @@
+"""The workers that are connected to the keeper, and what they ask of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import msgspec
+
+from milepost.checkpoint.manifest import checkpoint_id, checkpoint_name
+from milepost.keeper.captures import Captures, CheckpointKey
+from milepost.keeper.intent import CAPTURED_SUFFIX
+from milepost.keeper.job import Part
+from milepost.keeper.lease import Leases
+from milepost.keeper.peer import Peer
+from milepost.keeper.protocol import (
+    Abandoned,
+    Captured,
+    Hello,
+    Lease,
+    Leased,
+    Queued,
+    Reserve,
+    Reserved,
+    Settled,
+    WorkerReply,
+    decode_worker_request,
+    encode,
+)
+from milepost.keeper.publish import published
+from milepost.keeper.room import Room, RoomKey
+
+_RESCUERS = 8
+
+
+class _WorkerKey(NamedTuple):
+    uuid: str
+    trial_id: str
+    attempt: int
+    rank: int
+
+
+class Workers:
+    """Serves the requests of workers; its methods belong to the loop's thread.
+
+    Args:
+        leases: the leases on staged files.
+        room: the bound on bytes in staging.
+        captures: returns the book of captures.
+    """
+
+    def __init__(self, leases: Leases, room: Room, captures: Callable[[], Captures]) -> None:
+        self._leases = leases
+        self._room = room
+        self._captures = captures
+        self._rescuers = ThreadPoolExecutor(_RESCUERS, thread_name_prefix="rescue")
+        self._peers: dict[_WorkerKey, Peer] = {}
+        self._leased: dict[Peer, set[str]] = {}
+
+    def process_ids(self) -> list[int]:
+        """Processes of the workers that are connected."""
+        return [peer.process_id() for peer in self._peers.values()]
+
+    def greet(self, peer: Peer, first: bytes) -> Hello:
+        """Take a connection's first frame.
+
+        Raises:
+            DecodeError: it is no greeting.
+        """
+        hello = msgspec.json.decode(first, type=Hello)
+        self._peers[_key(hello)] = peer
+        return hello
+
+    def part(self, peer: Peer, hello: Hello) -> None:
+        """A worker's connection has ended: give back the room and leases that it did not use."""
+        key = _key(hello)
+        if self._peers.get(key) is peer:
+            del self._peers[key]
+            for each in self._room.reserved():
+                if each[:4] == key:
+                    self._room.release(each)
+        for base in self._leased.pop(peer, ()):
+            if not (self._captures().is_under_way(base) or os.path.exists(base + CAPTURED_SUFFIX)):
+                self._leases.release(base)
+
+    def request(self, peer: Peer, hello: Hello, frame: bytes) -> None:
+        """Serve one request of a worker.
+
+        Raises:
+            DecodeError: it is none.
+        """
+        message = decode_worker_request(frame)
+        key = _key(hello)
+        if isinstance(message, Reserve):
+            self._reserve(
+                peer, (*key, message.index), message.nbytes,
+                lambda waited_s: Reserved(waited_s=waited_s),
+            )  # fmt: skip
+        elif isinstance(message, Lease):
+            safe = self._leases.take(message.base, message.hold, message.check)
+            self._leased.setdefault(peer, set()).add(message.base)
+            self._reserve(
+                peer, (*key, message.index), message.nbytes,
+                lambda waited_s: Leased(safe=safe, waited_s=waited_s),
+            )  # fmt: skip
+        elif isinstance(message, Captured):
+            self._leased.get(peer, set()).discard(message.base)
+            self._captured(peer, hello, message)
+        elif isinstance(message, Abandoned):
+            self._room.release((*key, message.index))
+            self._leases.release(message.base)
+            self._leased.get(peer, set()).discard(message.base)
+
+    def answer(self, key: CheckpointKey, rank: int, settled: Settled) -> None:
+        """Tell the worker of a capture what became of it, if it is connected."""
+        peer = self._peers.get(_WorkerKey(key.uuid, key.trial_id, key.attempt, rank))
+        if peer is not None:
+            peer.send(encode(settled))
+
+    def save_leased(self) -> None:
+        """A lease is being broken: save the bytes, in threads, and let the writer go on."""
+        for rescue in self._leases.breaking():
+            self._rescuers.submit(rescue)
+
+    def stop(self) -> None:
+        """End the threads after what they are doing now."""
+        self._rescuers.shutdown()
+
+    def _reserve(
+        self, peer: Peer, key: RoomKey, nbytes: int, answer: Callable[[float], WorkerReply]
+    ) -> None:
+        """Answer when there is room, and say so at once if there is none."""
+
+        def granted(waited_s: float) -> None:
+            peer.send(encode(answer(waited_s)))
+
+        if not self._room.reserve(key, nbytes, granted):
+            peer.send(encode(Queued(staged_bytes=self._room.nbytes)))
+
+    def _captured(self, peer: Peer, hello: Hello, message: Captured) -> None:
+        captures = self._captures()
+        uuid = hello.experiment.uuid
+        captures.note_index(uuid, hello.trial_id, message.index)
+        answer = captures.earlier_answer(message.base)
+        if answer is not None:
+            peer.send(encode(answer))
+        elif captures.is_under_way(message.base):
+            return
+        elif os.path.exists(message.base + CAPTURED_SUFFIX):
+            key = CheckpointKey(uuid, hello.trial_id, hello.attempt, message.index)
+            part = Part(message.base, hello.rank, message.nbytes)
+            captures.add(key, hello.world_size, part)
+        else:
+            peer.send(encode(_answer_gone(hello, message)))
+
+
+def _answer_gone(hello: Hello, message: Captured) -> Settled:
+    """An earlier keeper settled it and could not say so: its manifest tells how."""
+    trial = os.path.join(hello.experiment.path, hello.trial_dir)
+    path = os.path.join(trial, checkpoint_name(message.index))
+    found = published(path, checkpoint_id(hello.attempt_id, message.index))
+    error = None if found else "it is neither in staging nor committed; its keeper was killed"
+    return Settled(index=message.index, path=path, error=error)
+
+
+def _key(hello: Hello) -> _WorkerKey:
+    return _WorkerKey(hello.experiment.uuid, hello.trial_id, hello.attempt, hello.rank)
