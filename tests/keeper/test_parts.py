@@ -10,7 +10,6 @@ import pytest
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint.verify import committed
 from milepost.errors import CheckpointFailedError
-from milepost.keeper.connection import KeeperConnection
 from milepost.keeper.protocol import CommitFailed, Committed, Drained, Released
 
 BIG = (1 << 20) + 1
@@ -111,7 +110,7 @@ def test_keeper_dies_between_the_parts(place, driver):
     assert len(manifests.read(place.checkpoint(0)).files) == 3
 
 
-def test_parts_of_a_checkpoint_that_is_committed(place, driver, monkeypatch):
+def test_parts_of_a_checkpoint_that_is_committed(place, driver):
     """A keeper that died while it cleared staging leaves some parts: no failure is told."""
     workers = ranks(place, driver, 2)
     sources = [place.source(f"rank{rank}", **{f"shard{rank}": BIG}) for rank in range(2)]
@@ -120,16 +119,23 @@ def test_parts_of_a_checkpoint_that_is_committed(place, driver, monkeypatch):
     workers[0].settled(0)
     driver.do(lambda link: link.release())
     driver.wait_for(Released)
-    again = place.capturer(driver, rank=1, world_size=2)
-    with monkeypatch.context() as patched:
-        patched.setattr(KeeperConnection, "announce", lambda self, capture: None)
-        again.capture(sources[1], 0, b"{}")
+    worker = place.worker(
+        driver,
+        f"""
+        from milepost.keeper.connection import KeeperConnection
+        KeeperConnection.announce = lambda self, capture: None
+        capturer.capture({str(sources[1])!r}, 0, b"{{}}")
+        """,
+        rank=1,
+        world_size=2,
+    )
+    assert worker.wait() == 0
     driver.own()
     driver.do(lambda link: link.drain("t1", 0))
     driver.wait_for(Drained)
     assert [event.index for event in driver.wait_for(Committed, 2)] == [0, 0]
     assert not [event for event in driver.events if isinstance(event, CommitFailed)]
-    assert place.staged() == []
+    driver.wait_until(lambda: not place.staged())
 
 
 def test_parts_from_other_file_systems(place, driver, mount):
