@@ -202,7 +202,8 @@ class RunView:
     @property
     def resources_used(self) -> dict[str, float]:
         """What trials hold now."""
-        return {} if self.over else self._machine.state.pool.used
+        pool = self._machine.state.pool
+        return dict.fromkeys(pool.total, 0.0) if self.over else pool.used
 
     @property
     def resources_total(self) -> dict[str, float]:
