@@ -7,6 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -66,12 +67,12 @@ class Place:
         token: in the environment of every process that a script starts.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, scratch: Path | None = None) -> None:
         self.path = root / "work"
         self.home = root / "home"
-        self.scratch = root / "tmp"
+        self.scratch = scratch or root / "tmp"
         for directory in (self.path, self.home, self.scratch):
-            directory.mkdir(parents=True)
+            directory.mkdir(parents=True, exist_ok=True)
         self.token = secrets.token_hex(8)
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("TUNE_", "RAY_"))},
@@ -135,8 +136,14 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """A place for scripts; at the end no process of theirs may live."""
-    made = Place(tmp_path)
-    yield made
+    # A short path: multiprocessing puts sockets there, whose paths have at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="mp-") as scratch:
+        made = Place(tmp_path, Path(scratch))
+        yield made
+        _end(made)
+
+
+def _end(made: Place) -> None:
     left = gone(made.token)
     for pid in left:
         os.kill(pid, signal.SIGKILL)

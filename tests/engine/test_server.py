@@ -429,15 +429,28 @@ def test_fork_of_the_driver_leaves_the_server_alone(drive: Any) -> None:
     assert driver.run().rows[0]["x"] == 1
 
 
-def test_open_gpu_forbids_forking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_gpu_forbids_forking(tmp_path: Path) -> None:
     """A process that has a GPU open, or a thread, must not fork workers."""
-    device = tmp_path / "nvidia0"
-    device.write_text("")
-    monkeypatch.setattr(preload, "_GPU_DEVICES", str(tmp_path / "nvidia"))
-    assert preload.unsafe_to_fork() is None
-    with device.open():
-        assert "CUDA" in str(preload.unsafe_to_fork())
-    assert preload.unsafe_to_fork() is None
+    program = f"""
+import threading
+from milepost.engine import preload
+preload._GPU_DEVICES = {str(tmp_path / "nvidia")!r}
+print(preload.unsafe_to_fork())
+with open({str(tmp_path / "nvidia0")!r}, "w"):
+    print(preload.unsafe_to_fork())
+done = threading.Event()
+threading.Thread(target=done.wait).start()
+print(preload.unsafe_to_fork())
+done.set()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines() == [
+        "None",
+        "it opens a CUDA context",
+        "it starts a thread",
+    ]
 
 
 def inherited(config: dict[str, Any]) -> dict[str, Any]:
