@@ -52,7 +52,7 @@ def stage(driver, index: int, *, complete: bool = True, place: str | None = None
     if complete:
         file = CapturedFile(path="model", size=len(data), way="copied")
         captured = FileList(files=(file,), at=time.time(), packed=True)
-        intents.write_packed(base, intent, captured, [data])
+        intents.write_packed(base, intent, captured, data)
     else:
         intents.write(base, intent)
         os.mkdir(base + intents.FILES_SUFFIX)

@@ -214,10 +214,17 @@ def complete(base: str, captured: FileList) -> None:
     posix.rename(base + INTENT_SUFFIX, base + CAPTURED_SUFFIX)
 
 
-def write_packed(base: str, intent: Intent, captured: FileList, contents: list[bytes]) -> None:
-    """Write the record of a capture together with its files, complete."""
-    lines = [msgspec.json.encode(intent), b"\n", msgspec.json.encode(captured), b"\n"]
-    posix.write_new(base + INTENT_SUFFIX, b"".join(lines + contents), _MODE)
+def write_packed(
+    base: str, intent: Intent, captured: FileList, contents: bytes | memoryview
+) -> None:
+    """Write the record of a capture together with the bytes of its files, complete."""
+    fd = posix.create_new(base + INTENT_SUFFIX, _MODE)
+    try:
+        lines = (msgspec.json.encode(intent), msgspec.json.encode(captured), b"")
+        posix.append(fd, b"\n".join(lines))
+        posix.append(fd, contents)
+    finally:
+        os.close(fd)
     posix.rename(base + INTENT_SUFFIX, base + CAPTURED_SUFFIX)
 
 

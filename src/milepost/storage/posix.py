@@ -106,7 +106,7 @@ def create_new(path: str, mode: int = 0o666) -> int:
     return os.open(path, flags, mode)
 
 
-def append(fd: int, data: bytes) -> None:
+def append(fd: int, data: bytes | memoryview) -> None:
     """Write all of ``data`` at the descriptor's position (its end, if opened to append)."""
     _write_all(fd, data)
 
