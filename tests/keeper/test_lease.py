@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import queue
 import signal
 import threading
 
@@ -18,9 +20,9 @@ DATA = bytes(range(256)) * 4096
 
 @pytest.fixture
 def broken():
-    """Semaphore that is released when a lease of this process is being broken."""
-    told = threading.Semaphore(0)
-    before = signal.signal(signal.SIGIO, lambda *_: told.release())
+    """A queue that gets an item when a lease of this process is being broken."""
+    told = queue.SimpleQueue()  # which a signal handler may use
+    before = signal.signal(signal.SIGIO, lambda *_: told.put(None))
     yield told
     signal.signal(signal.SIGIO, before)
 
@@ -41,10 +43,11 @@ def staged(base: str, name: str) -> str:
     return os.path.join(base + FILES_SUFFIX, name)
 
 
-def wait_for(told: threading.Semaphore) -> None:
+def wait_for(told: queue.SimpleQueue) -> None:
     """Wait for the signal in the main thread, where Python runs its handler."""
-    while not told.acquire(timeout=0.01):
-        pass
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return told.get(timeout=0.01)
 
 
 class Writer(threading.Thread):
