@@ -219,12 +219,17 @@ class Projections:
         self._start(again=True)
 
     def _reap(self, timeout_s: float) -> None:
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+        if self._process.poll() is not None:
+            return
+        # Not Popen.wait() with a timeout, which sleeps up to 50 ms at a time.
+        ended = os.pidfd_open(self._process.pid)
+        ending = select.poll()
+        ending.register(ended, select.POLLIN)
+        if not ending.poll(timeout_s * 1000):
             log.warning("the writer of result files did not end within %g s; killing it", timeout_s)
             self._process.kill()
-            self._process.wait()
+        os.close(ended)
+        self._process.wait()
 
 
 def _environment() -> dict[str, str]:
