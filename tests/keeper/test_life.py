@@ -331,7 +331,7 @@ def test_drain_is_bounded(place, monkeypatch):
         "    posix.fsync_file = lambda path: threading.Event().wait()\n"
     )
     with monkeypatch.context() as patched:
-        patched.setenv("PYTHONPATH", str(site))
+        patched.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
         driver = place.driver()
         driver.own()
         capturer = place.capturer(driver)
