@@ -180,7 +180,8 @@ class Run:
             )
 
     def _label(self, worker_id: str, trial: LiveTrial) -> str:
-        return f"{trial.name} pid={self.workers.pid(worker_id)}"
+        pid = self.workers.pid(worker_id) or trial.where.get("pid")  # the latter once it has ended
+        return f"{trial.name} pid={pid}" if pid else trial.name
 
 
 def _settings(plan: RunPlan) -> Settings:

@@ -85,8 +85,11 @@ class Wire:
 
         After the other end has gone, the frames it sent are still returned; :attr:`ended` tells.
         """
+        before = len(self._buffer)
         while self._fill(socket.MSG_DONTWAIT):
-            pass
+            if len(self._buffer) - before < _CHUNK:
+                break  # that was all; if not, a selector says so
+            before = len(self._buffer)
         frames = []
         while (frame := self._take()) is not None:
             frames.append(frame)
