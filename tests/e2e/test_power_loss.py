@@ -104,6 +104,8 @@ def problems(root: Path, steps: Sequence[Step]) -> list[str]:
 def trace(place: Any) -> list[Step]:
     """All changes of all processes of a run without faults, from an empty disk."""
     root = place.path.parent
+    (root / "tmp").mkdir()  # what is recorded is what happens below the root
+    place.env["TMPDIR"] = str(root / "tmp")
     shutil.copytree(root, f"{root}.before", symlinks=True)
     script = place.write(SCRIPT)
     file = root.with_name(f"{root.name}.trace")
