@@ -394,7 +394,7 @@ def train(config):
         open(os.path.join(os.environ["HOME"], "reporting"), "w").close()
 
 grid = tune.Tuner(train, param_space={"x": tune.grid_search([1, 2])}).fit()
-print("GRID", len(grid), grid.num_errors, [r.metrics["number"] >= 0 for r in grid][:1])
+print("GRID", len(grid), grid.num_errors, any("number" in r.metrics for r in grid))
 """
 
 
@@ -407,7 +407,7 @@ def test_control_c_once_gives_what_there_is(place: Any) -> None:
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, f"{out}\n{err}"
-    assert "GRID 2 0 [True]" in out
+    assert "GRID 2 0 True" in out
 
 
 STUBBORN = """
