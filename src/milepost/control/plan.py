@@ -10,6 +10,7 @@ from milepost.api.callback import Callback
 from milepost.api.checkpoint_config import CheckpointConfig
 from milepost.api.failure_config import FailureConfig
 from milepost.api.resources import PlacementGroupFactory
+from milepost.api.resume_config import ResumeConfig
 from milepost.api.scheduler import TrialScheduler
 from milepost.api.search_algorithm import SearchAlgorithm
 from milepost.api.session import ClusterResources
@@ -74,6 +75,10 @@ class RunPlan:
         chdir: whether workers change into the trial's directory.
         setup: goes into the journal as the run's description; JSON values only.
         seed: base of the workers' random seeds; None draws one.
+        resume: what becomes of the trials that the experiment has already; None when the
+            experiment is new. Otherwise ``experiment`` is the existing one, and ``search``,
+            ``scheduler``, ``stopper`` and ``callbacks`` are new objects that get back their
+            recorded states.
     """
 
     experiment: Experiment
@@ -104,3 +109,4 @@ class RunPlan:
     chdir: bool = True
     setup: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    resume: ResumeConfig | None = None
