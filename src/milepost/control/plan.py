@@ -79,6 +79,10 @@ class RunPlan:
             experiment is new. Otherwise ``experiment`` is the existing one, and ``search``,
             ``scheduler``, ``stopper`` and ``callbacks`` are new objects that get back their
             recorded states.
+        anew: those of ``"search"``, ``"scheduler"``, ``"stopper"`` and ``"callbacks"`` that the
+            user has replaced: they start without the recorded state.
+        supply: ``(trial id, place in the config such as "a/b", repr, error) -> value``: gives a
+            stored value of a trial's config that cannot be loaded; None where that is an error.
     """
 
     experiment: Experiment
@@ -110,3 +114,5 @@ class RunPlan:
     setup: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
     resume: ResumeConfig | None = None
+    anew: frozenset[str] = frozenset()
+    supply: Callable[[str, str, str, Exception], Any] | None = None
