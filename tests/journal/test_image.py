@@ -130,8 +130,8 @@ def test_the_run_knows_its_last_driver_and_its_time(make: Any) -> None:
     state = fold(
         opened(at=100.0),
         rec.Planned(at=101.0, setup=make.raw({"a": 1})),
-        rec.Searched(at=110.0, state="s1"),
-        rec.Searched(at=105.0, state="s2"),
+        rec.Searched(at=110.0, state="s1", took_s=0.25),
+        rec.Searched(at=105.0, state="s2", took_s=0.5),
         rec.Closed(at=106.0, outcome="interrupted"),
         opened(epoch=2, at=500.0),
         rec.Searched(at=504.0, state="s3"),
@@ -139,6 +139,22 @@ def test_the_run_knows_its_last_driver_and_its_time(make: Any) -> None:
     assert state.elapsed_s == 1 + 9 + 1 + 4
     assert (state.epoch, state.opened, state.closed, state.searched) == (2, 500.0, None, "s3")
     assert (state.host, state.pid, state.seq) == ("h", 7, 7)
+    assert (state.searched_seq, state.saves, state.saving_s) == (7, 3, 0.75)
+
+
+def test_a_trial_knows_which_one_restarts_it(make: Any) -> None:
+    """The old one stays as it was but for that; the new one begins from nothing."""
+    again = msgspec.structs.replace(make.created("t2", lr=0.1), restarts="t1")
+    state = fold(opened(), make.created(lr=0.1), make.launched(), make.reported(), again)
+    assert state.trials["t1"].restarted_by == "t2"
+    assert state.trials["t1"].rows == 1
+    assert (state.trials["t2"].rows, state.trials["t2"].restarted_by) == (0, None)
+
+
+def test_a_restart_of_an_unknown_trial_is_refused(make: Any) -> None:
+    """It would hide nothing."""
+    with pytest.raises(InconsistentRecordError, match="record 2 is about the trial 't0'"):
+        fold(opened(), msgspec.structs.replace(make.created(), restarts="t0"))
 
 
 def test_a_record_of_an_unknown_trial_is_refused(make: Any) -> None:

@@ -47,8 +47,9 @@ class Memory:
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
         self._cadence = Cadence.from_environment()
-        self._saved: list[str] = []
+        self._saved: list[tuple[int, str]] = []  # number of the record and digest, oldest first
         self._unsaved: set[str] = set()
+        self._unrecorded_s = 0.0
 
     def save_if_due(self, run: Run) -> None:
         """Save, if it is time to.
@@ -60,7 +61,9 @@ class Memory:
             self.save(run)
 
     def save(self, run: Run) -> None:
-        """Save now, unless nothing has changed. The last two states are kept.
+        """Save now, unless nothing has changed.
+
+        The last two states are kept, and all that a power loss could make the last one.
 
         Raises:
             JournalError: the experiment cannot be written.
@@ -69,13 +72,22 @@ class Memory:
 
         began = time.monotonic()
         digest = run.objects.put(pickle.dumps(self._states(), protocol=pickle.HIGHEST_PROTOCOL))
-        if digest not in self._saved[-1:]:
-            run.seq = run.journal.append(Searched(at=run.now(), state=digest))
-            self._saved.append(digest)
-            while len(self._saved) > 2:
-                run.objects.discard(self._saved.pop(0))
+        if not self._saved or digest != self._saved[-1][1]:
+            took_s = self._unrecorded_s + time.monotonic() - began
+            run.seq = run.journal.append(Searched(at=run.now(), state=digest, took_s=took_s))
+            self._saved.append((run.seq, digest))
+            self._unrecorded_s = 0.0
+            self._discard_old(run)
+        else:
+            self._unrecorded_s += time.monotonic() - began
         ended = time.monotonic()
         self._cadence.saved(ended, ended - began)
+
+    def _discard_old(self, run: Run) -> None:
+        while len(self._saved) > 2 and self._saved[1][0] <= run.journal.synced:
+            _, old = self._saved.pop(0)
+            if all(digest != old for _, digest in self._saved):
+                run.objects.discard(old)
 
     def _states(self) -> dict[str, Any]:
         plan = self._plan

@@ -63,6 +63,7 @@ class TrialImage(msgspec.Struct, kw_only=True):
         start_from: what the last attempt started from.
         first_launched: when it first started, seconds since the epoch; 0 before.
         changed: time of its last record.
+        restarted_by: the trial that does it once more; results show that one instead.
     """
 
     trial: str
@@ -89,6 +90,7 @@ class TrialImage(msgspec.Struct, kw_only=True):
     start_from: str | None = None
     first_launched: float = 0.0
     changed: float = 0.0
+    restarted_by: str | None = None
 
     @property
     def row(self) -> msgspec.Raw | None:
@@ -111,6 +113,10 @@ class RunImage(msgspec.Struct, kw_only=True):
         stored_setup: see :attr:`setup`; :data:`NOTHING` for None.
         trials: by id, in the order in which they were created.
         searched: digest of the last saved searcher and scheduler state.
+        searched_seq: number of the record that says so; what happened since then is in the
+            journal's records after it. 0 if nothing was saved.
+        saves: how often it was saved.
+        saving_s: how long drivers were busy with that, in seconds.
         closed: how the last epoch ended, or None if it did not end in order.
         elapsed_s: seconds that drivers have spent on it, by the times of their records.
         changed: time of the last record.
@@ -125,6 +131,9 @@ class RunImage(msgspec.Struct, kw_only=True):
     stored_setup: msgspec.Raw = NOTHING
     trials: dict[str, TrialImage] = {}
     searched: str | None = None
+    searched_seq: int = 0
+    saves: int = 0
+    saving_s: float = 0.0
     closed: str | None = None
     elapsed_s: float = 0.0
     changed: float = 0.0
@@ -159,13 +168,18 @@ def apply(image: RunImage, seq: int, record: rec.AnyRecord) -> None:
     elif type(record) is rec.Created:
         _created(image, record)
     else:
-        trial = image.trials.get(trial_id)
-        if trial is None:
-            raise InconsistentRecordError(
-                f"record {seq} is about the trial {trial_id!r}, which was never created"
-            )
+        trial = _trial(image, trial_id)
         trial.changed = record.at
         _OF_TRIAL[type(record)](trial, record)
+
+
+def _trial(image: RunImage, trial_id: str) -> TrialImage:
+    trial = image.trials.get(trial_id)
+    if trial is None:
+        raise InconsistentRecordError(
+            f"record {image.seq} is about the trial {trial_id!r}, which was never created"
+        )
+    return trial
 
 
 def _opened(image: RunImage, record: rec.Opened) -> None:
@@ -184,6 +198,9 @@ def _planned(image: RunImage, record: rec.Planned) -> None:
 
 def _searched(image: RunImage, record: rec.Searched) -> None:
     image.searched = record.state
+    image.searched_seq = image.seq
+    image.saves += 1
+    image.saving_s += record.took_s
 
 
 def _closed(image: RunImage, record: rec.Closed) -> None:
@@ -191,6 +208,8 @@ def _closed(image: RunImage, record: rec.Closed) -> None:
 
 
 def _created(image: RunImage, record: rec.Created) -> None:
+    if record.restarts is not None:
+        _trial(image, record.restarts).restarted_by = record.trial
     image.trials[record.trial] = TrialImage(
         trial=record.trial,
         name=record.name,

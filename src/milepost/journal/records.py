@@ -70,7 +70,8 @@ class Planned(Record, frozen=True, kw_only=True):
 class Created(Record, frozen=True, kw_only=True):
     """A trial exists.
 
-    ``order`` is its position; ``evaluated`` the searched variables; ``resources`` its bundles.
+    ``order`` is its position; ``evaluated`` the searched variables; ``resources`` its bundles;
+    ``restarts`` the trial that it does once more from the beginning and that no longer counts.
     """
 
     trial: str
@@ -81,6 +82,7 @@ class Created(Record, frozen=True, kw_only=True):
     config: msgspec.Raw
     evaluated: msgspec.Raw
     resources: msgspec.Raw
+    restarts: str | None = None
 
 
 class Launched(Record, frozen=True, kw_only=True):
@@ -180,9 +182,13 @@ class Reconfigured(Record, frozen=True, kw_only=True):
 
 
 class Searched(Record, frozen=True, kw_only=True):
-    """The searcher and scheduler states were saved, as a digest in objects/."""
+    """The searcher and scheduler states were saved, as a digest in objects/.
+
+    ``took_s`` is how long the driver was busy with that since the record before.
+    """
 
     state: str
+    took_s: float = 0.0
 
 
 class Closed(Record, frozen=True, kw_only=True):

@@ -158,7 +158,9 @@ def experiment_directory(path: str | os.PathLike[str], storage_filesystem: Any |
 
 
 def stored_records(experiment_path: str) -> Sequence[StoredTrial]:
-    """Return all trials of an experiment as its journal tells them, in order of creation.
+    """Return the trials of an experiment as its journal tells them, in order of creation.
+
+    Trials that were restarted as others are not among them.
 
     Raises:
         JournalError: the journal cannot be read.
@@ -170,7 +172,11 @@ def stored_records(experiment_path: str) -> Sequence[StoredTrial]:
     setup = codec.preview(image.setup) if image.setup is not None else {}
     keeping = (setup.get("run_config") or {}).get("checkpoint_config") or {}
     name = str(setup.get("trainable", ""))
-    return [StoredTrial(experiment_path, trial, keeping, name) for trial in image.trials.values()]
+    return [
+        StoredTrial(experiment_path, trial, keeping, name)
+        for trial in image.trials.values()
+        if trial.restarted_by is None
+    ]
 
 
 class StoredTrial:
