@@ -17,6 +17,7 @@ Nothing is flushed here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -27,7 +28,12 @@ from dataclasses import dataclass
 import msgspec
 
 from milepost.checkpoint.manifest import checkpoint_id, checkpoint_name
-from milepost.errors import CaptureError, CheckpointFailedError, MilepostError
+from milepost.errors import (
+    CaptureError,
+    ChannelClosedError,
+    CheckpointFailedError,
+    MilepostError,
+)
 from milepost.keeper.connection import KeeperConnection
 from milepost.keeper.intent import ExperimentRef, FileList, Intent
 from milepost.keeper.place import Places
@@ -116,6 +122,7 @@ class Capturer:
             boot=boot_id(),
         )
         self._unsettled: dict[int, Captured] = {}
+        self._unannounced: list[int] = []
         self._outcomes: dict[int, str | CheckpointFailedError] = {}
         self._raised: set[int] = set()
         self._has_waited = False
@@ -153,6 +160,7 @@ class Capturer:
         objects: dict[str, bytes] | None = None,
         iteration: int = 0,
         owned: bool = False,
+        announce: bool = True,
     ) -> Capture:
         """Capture a directory as the checkpoint with this number.
 
@@ -168,6 +176,7 @@ class Capturer:
             objects: pickled values that the row refers to, by digest.
             iteration: ``training_iteration`` of the row.
             owned: whether the directory is handed over; it is gone afterwards.
+            announce: whether the keeper is told at once, or by :meth:`announce`.
 
         Raises:
             FileNotFoundError: there is no such directory.
@@ -194,12 +203,13 @@ class Capturer:
                 if isinstance(error, OSError) and not isinstance(error, MilepostError):
                     raise _failed(source.directory, error) from error
                 raise
-            announcement = Captured(base=taking.base, index=index, nbytes=captured.nbytes)
-            self._unsettled[index] = announcement
+            self._unsettled[index] = Captured(base=taking.base, index=index, nbytes=captured.nbytes)
+            self._unannounced.append(index)
             self._template = msgspec.structs.replace(
                 self._template, parent=checkpoint_id(intent.attempt_id, index)
             )
-            self._keeper.announce(announcement)
+            if announce:
+                self.announce()
             if owned and not taking.moved:
                 _remove_handed_over(source.directory)
             return Capture(
@@ -210,6 +220,20 @@ class Capturer:
                 ways=_ways(captured),
             )
 
+    def announce(self) -> None:
+        """Have the keeper commit what was captured since the last call.
+
+        It is apart from :meth:`capture` so that a report can be answered first: the keeper's work
+        would take the processor from whoever answers. What is never announced, because this
+        process dies before, the keeper finds in staging.
+
+        Raises:
+            ChannelClosedError: there is no keeper, and no driver to start one.
+        """
+        with self._lock:
+            while self._unannounced:
+                self._keeper.announce(self._unsettled[self._unannounced.pop(0)])
+
     def settled(self, index: int) -> str:
         """Wait for the commit of a captured checkpoint and return its directory.
 
@@ -219,6 +243,7 @@ class Capturer:
         """
         with self._lock:
             self._require_own_process()
+            self.announce()
             self._note_settled()
             if index not in self._outcomes and index not in self._unsettled:
                 raise KeyError(index)
@@ -256,6 +281,9 @@ class Capturer:
 
     def close(self) -> None:
         """Close the connection to the keeper, which commits what was captured all the same."""
+        if os.getpid() == self._template.pid:
+            with contextlib.suppress(ChannelClosedError):  # it is found in staging
+                self.announce()
         self._keeper.close()
         _open.discard(self)
 

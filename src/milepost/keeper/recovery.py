@@ -109,25 +109,34 @@ def report_others(places: list[str], mine: str) -> None:
         if not os.path.isdir(place):
             continue
         for uuid in sorted(os.listdir(place)):
-            if uuid == mine:
-                continue
-            for base, _name in captures([place], uuid):
-                staged = intents.read(base)
-                if staged is None or staged.captured is None:
-                    continue
-                owner = staged.intent.experiment.path
-                if is_alive(staged.intent.pid, staged.intent.started) or is_held(owner):
-                    continue  # its own keeper has it
-                log.warning(
-                    "%s holds a captured checkpoint of experiment %s that was never committed: %s "
-                    "bytes, %.0f minutes old. It stays there until that experiment goes on; delete "
-                    "%s.* if nobody needs it",
-                    base,
-                    owner,
-                    f"{staged.captured.nbytes:,}",
-                    (time.time() - staged.captured.at) / 60,
-                    base,
-                )
+            if uuid != mine:
+                _report_other(place, uuid)
+
+
+def _report_other(place: str, uuid: str) -> None:
+    """Say in one line what of an experiment waits in a place, unless its own keeper has it."""
+    waiting = []
+    for base, _name in captures([place], uuid):
+        staged = intents.read(base)
+        if staged is None or staged.captured is None:
+            continue
+        owner = staged.intent.experiment.path
+        if is_alive(staged.intent.pid, staged.intent.started) or is_held(owner):
+            return
+        waiting.append((owner, staged.captured))
+    if not waiting:
+        return
+    owner, oldest = min(waiting, key=lambda each: each[1].at)
+    log.warning(
+        "%s holds what was captured of experiment %s and never committed: checkpoints: %d, bytes: "
+        "%s, the oldest %.0f minutes old. It stays there until that experiment goes on; delete the "
+        "directory if nobody needs it",
+        os.path.join(place, uuid),
+        owner,
+        len(waiting),
+        f"{sum(captured.nbytes for _, captured in waiting):,}",
+        (time.time() - oldest.at) / 60,
+    )
 
 
 def _examine(base: str, name: IntentName, experiment: ExperimentRef) -> Staged | None:

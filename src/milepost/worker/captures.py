@@ -39,6 +39,8 @@ class Captures:
     def capture(self, directory: str, index: int, row: dict[str, Any], *, owned: bool) -> Capture:
         """Capture a directory as checkpoint ``index``; returns before it is durable.
 
+        It is committed once it is announced (:meth:`announce`), or this process has ended.
+
         Args:
             directory: what to capture; it stays as it was unless ``owned``.
             index: from :meth:`take_index`.
@@ -66,7 +68,17 @@ class Captures:
             objects,
             iteration=row.get("training_iteration", 0),
             owned=owned,
+            announce=False,
         )
+
+    def announce(self) -> None:
+        """Have what was captured committed; call it once the report has been answered.
+
+        Raises:
+            ChannelClosedError: the driver is gone; what was captured is found in staging.
+        """
+        if self._capturer is not None:
+            self._capturer.announce()
 
     def new_directory(self) -> str:
         """Create an empty directory to fill and capture with ``owned=True``."""

@@ -156,3 +156,4 @@ class ClassRunner:
             if os.path.isdir(directory):  # it failed, or the files had to be copied
                 shutil.rmtree(directory, ignore_errors=True)
         self._channel.send(Saved(capture.index, capture.nbytes))
+        captures.announce()

@@ -186,6 +186,7 @@ class TrialSession:
             while True:
                 answer = self._channel.receive()
                 if isinstance(answer, Reply):
+                    self._captures.announce()
                     return answer
                 if isinstance(answer, Shutdown):
                     self.shutdown = True
