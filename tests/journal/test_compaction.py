@@ -11,6 +11,7 @@ import pytest
 
 from milepost.errors import JournalCorruptError, JournalError
 from milepost.journal import compaction, epochs, replay
+from milepost.journal import records as rec
 from milepost.journal.epochs import Segment
 from milepost.journal.experiment import Experiment
 from milepost.journal.log import Journal
@@ -93,6 +94,54 @@ def test_the_snapshot_before_the_last_keeps_its_files(run: Run, experiment: Expe
     assert state.trials["t1"].rows == 9
     first = next(replay.records(experiment.path))
     assert type(first[1]).__name__ == "Continued"
+
+
+def test_what_happened_since_the_search_was_saved_stays(run: Run, experiment: Experiment) -> None:
+    """Files with records after the last saved search are kept, the others go when it is saved."""
+    saved = run.journal.append(rec.Searched(at=5.0, state="s"))
+    for _ in range(3):
+        run.report()
+        run.compact()
+    assert journal_files(experiment)[0] == "00000001.jsonl"
+    since = list(replay.records(experiment.path, after=replay.image(experiment.path).searched_seq))
+    assert [seq for seq, _ in since] == list(range(saved + 1, run.journal.seq + 1))
+    run.journal.append(rec.Searched(at=6.0, state="s2"))
+    run.compact()
+    run.compact()
+    assert journal_files(experiment) == [
+        "00000001-000004.jsonl",
+        "00000001-000005.jsonl",
+        "00000001-000006.jsonl",
+    ]
+    state = replay.image(experiment.path)
+    since = list(replay.records(experiment.path, after=state.searched_seq))
+    assert [type(record).__name__ for _, record in since] == ["Continued", "Continued"]
+
+
+def test_records_that_are_gone_are_missed(run: Run, experiment: Experiment) -> None:
+    """Asking for what followed a record that has left the journal is an error, not a gap."""
+    for _ in range(3):
+        run.report()
+        run.compact()
+    first = next(replay.records(experiment.path))[0]
+    assert next(replay.records(experiment.path, after=first - 1))[0] == first
+    with pytest.raises(JournalCorruptError, match=f"no record before number {first}"):
+        list(replay.records(experiment.path, after=first - 2))
+
+
+def test_files_before_the_wanted_records_are_not_opened(run: Run, experiment: Experiment) -> None:
+    """Damage there does not matter, and they take no time."""
+    for _ in range(3):
+        run.report()
+        run.rotate()
+    after = run.journal.seq - 1
+    run.report()
+    for name in journal_files(experiment)[:-1]:
+        Path(epochs.journal_directory(experiment.path), name).write_bytes(b"rubbish\n")
+    seqs = [seq for seq, _ in replay.records(experiment.path, after=after)]
+    assert seqs == list(range(after + 1, run.journal.seq + 1))
+    bounded = replay.records(experiment.path, after=after, up_to=after + 2)
+    assert [seq for seq, _ in bounded] == [after + 1, after + 2]
 
 
 def test_a_damaged_snapshot_costs_only_time(

@@ -23,6 +23,7 @@ from milepost.storage import posix
 
 RAW = msgspec.Raw(b"{}")
 TRIALS = ("a", "b")
+HEADERS = (rec.Opened, rec.Continued, rec.Closed)
 
 
 class Event(NamedTuple):
@@ -46,6 +47,8 @@ class State(NamedTuple):
 def expected(events: list[Event]) -> State:
     state = State({}, {}, {})
     for event in events:
+        if event.kind == "searched":
+            continue
         if event.kind == "created":
             state.rows[event.trial] = 0
             state.committed[event.trial] = set()
@@ -136,6 +139,11 @@ class JournalMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.journal is not None)
     @rule()
+    def save_search(self) -> None:
+        self._append("searched", "", -1, rec.Searched(at=5.0, state=str(len(self.events))))
+
+    @precondition(lambda self: self.journal is not None)
+    @rule()
     def sync(self) -> None:
         assert self.journal is not None
         self.journal.sync()
@@ -214,6 +222,23 @@ class JournalMachine(RuleBasedStateMachine):
         if self.journal is not None:
             assert state.epoch == self.journal.epoch
             assert state.seq == self.journal.seq >= self.journal.synced
+
+    @invariant()
+    def what_follows_the_last_saved_search_is_there(self) -> None:
+        if not self.events:
+            return
+        state = replay.image(self.experiment.path)
+        kinds = [event.kind for event in self.events]
+        assert state.saves == kinds.count("searched")
+        if not state.saves:
+            return
+        last = len(kinds) - kinds[::-1].index("searched")
+        since = [
+            (type(record).__name__.lower(), record.trial)
+            for _, record in replay.records(self.experiment.path, after=state.searched_seq)
+            if not isinstance(record, HEADERS)
+        ]
+        assert since == [(event.kind, event.trial) for event in self.events[last:]]
 
 
 TestJournal = JournalMachine.TestCase

@@ -26,6 +26,7 @@ log = logging.getLogger("milepost.control")
 
 _SESSION = "run"
 _SCHEDULER = "scheduler.pkl"
+_REHEARSED_AT_MOST = 10_000
 
 
 class Memory:
@@ -63,7 +64,9 @@ class Memory:
     def save(self, run: Run) -> None:
         """Save now, unless nothing has changed.
 
-        The last two states are kept, and all that a power loss could make the last one.
+        The last two states are kept, and all that a power loss could make the last one. Many
+        records later, a state that has not changed is recorded again: a restore goes through all
+        records since then, and the journal has to keep them.
 
         Raises:
             JournalError: the experiment cannot be written.
@@ -72,7 +75,7 @@ class Memory:
 
         began = time.monotonic()
         digest = run.objects.put(pickle.dumps(self._states(), protocol=pickle.HIGHEST_PROTOCOL))
-        if not self._saved or digest != self._saved[-1][1]:
+        if self._is_news(run, digest):
             took_s = self._unrecorded_s + time.monotonic() - began
             run.seq = run.journal.append(Searched(at=run.now(), state=digest, took_s=took_s))
             self._saved.append((run.seq, digest))
@@ -82,6 +85,12 @@ class Memory:
             self._unrecorded_s += time.monotonic() - began
         ended = time.monotonic()
         self._cadence.saved(ended, ended - began)
+
+    def _is_news(self, run: Run, digest: str) -> bool:
+        if not self._saved:
+            return True
+        recorded, last = self._saved[-1]
+        return digest != last or run.journal.seq - recorded > _REHEARSED_AT_MOST
 
     def _discard_old(self, run: Run) -> None:
         while len(self._saved) > 2 and self._saved[1][0] <= run.journal.synced:

@@ -8,7 +8,7 @@ that a taker began but never got to write to, are not part of the chain.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -85,10 +85,29 @@ def newest(experiment_path: str, up_to: Segment | None = None) -> Span | None:
     return None
 
 
-def back_to(
-    experiment_path: str, tip: Span, stop: Callable[[Mark], bool] = lambda mark: False
-) -> tuple[list[Span], Mark]:
-    """Follow the chain from ``tip`` backwards.
+def backwards(experiment_path: str, tip: Span) -> Iterator[Span]:
+    """Follow the chain from ``tip`` back to its first file; each file is looked at when it is due.
+
+    Raises:
+        JournalCorruptError: a file of the chain is missing or its first line is damaged.
+    """
+    span = tip
+    while True:
+        yield span
+        mark = predecessor(span.head)
+        if mark == START:
+            return
+        before = _span(experiment_path, mark.segment, mark)
+        if before is None:
+            raise JournalCorruptError(
+                f"{mark.segment.name} is missing or empty, but {span.path} continues it "
+                f"from byte {mark.length}. Nothing was changed; checkpoints are not affected."
+            )
+        span = before
+
+
+def back_to(experiment_path: str, tip: Span, stop: Callable[[Mark], bool]) -> list[Span]:
+    """Follow the chain from ``tip`` backwards to its beginning, or to where ``stop`` holds.
 
     Args:
         experiment_path: the experiment's directory.
@@ -96,23 +115,30 @@ def back_to(
         stop: whether what ends at this mark need not be read.
 
     Returns:
-        The spans, oldest first, and the mark before them: :data:`START`, or where ``stop`` held.
+        The spans, oldest first.
 
     Raises:
         JournalCorruptError: a file of the chain is missing or its first line is damaged.
     """
-    spans = [tip]
-    while True:
-        mark = predecessor(spans[-1].head)
+    spans: list[Span] = []
+    for span in backwards(experiment_path, tip):
+        spans.append(span)
+        mark = predecessor(span.head)
         if mark == START or stop(mark):
-            return spans[::-1], mark
-        before = _span(experiment_path, mark.segment, mark)
-        if before is None:
-            raise JournalCorruptError(
-                f"{mark.segment.name} is missing or empty, but {spans[-1].path} continues it "
-                f"from byte {mark.length}. Nothing was changed; checkpoints are not affected."
-            )
-        spans.append(before)
+            break
+    return spans[::-1]
+
+
+def first_number(experiment_path: str, segment: Segment) -> int | None:
+    """The number of a file's first record; None if nothing whole was ever written to it.
+
+    Raises:
+        JournalCorruptError: its first line is damaged.
+        OSError: it cannot be read.
+    """
+    path = os.path.join(epochs.journal_directory(experiment_path), segment.name)
+    first = next(iter(Reader(path)), None)
+    return None if first is None else first[0]
 
 
 def _span(experiment_path: str, segment: Segment, mark: Mark | None = None) -> Span | None:

@@ -24,7 +24,8 @@ def compact(experiment_path: str, segment: Segment, *, keep_rows: bool) -> list[
         keep_rows: leave old journal files where they are, because rows have no other place.
 
     Returns:
-        Paths of files that were removed: those covered by the snapshot before this one.
+        Paths of files that were removed: those covered by the snapshot before this one, but for
+        what was recorded since the search was saved last.
 
     Raises:
         JournalCorruptError: the journal is damaged.
@@ -46,7 +47,9 @@ def compact(experiment_path: str, segment: Segment, *, keep_rows: bool) -> list[
             f"the snapshot of {experiment_path} up to {mark.segment.name} does not read back as "
             "it was written; no journal file was removed"
         )
-    return [] if keep_rows else snapshot.prune(experiment_path)
+    if keep_rows:
+        return []
+    return snapshot.prune(experiment_path, needed_from=state.searched_seq or state.seq)
 
 
 def is_worthwhile(

@@ -15,23 +15,57 @@ from milepost.journal.records import AnyRecord
 __all__ = ["RunImage", "image", "image_before", "records", "settled"]
 
 
-def records(experiment_path: str) -> Iterator[tuple[int, AnyRecord]]:
-    """Yield (number, record) for every record that the journal still holds, oldest first.
+def records(
+    experiment_path: str, *, after: int = 0, up_to: int | None = None
+) -> Iterator[tuple[int, AnyRecord]]:
+    """Yield (number, record) for the records that the journal still holds, oldest first.
 
-    Records that a snapshot covers may be gone. It needs neither the lease nor the user's code,
-    and a run that goes on meanwhile does no harm.
+    Those that a snapshot covers may be gone, but never one after the last record of a saved
+    search (:attr:`RunImage.searched_seq`): what happened since then can be gone through once more.
+    Neither the lease nor the user's code is needed, and a run that goes on meanwhile does no harm.
+
+    Args:
+        experiment_path: the experiment's directory.
+        after: leave out records up to this number; files that hold only such are not opened.
+        up_to: leave out records after this number.
 
     Raises:
-        JournalCorruptError: a record that is not the torn end of the newest file is damaged.
+        JournalCorruptError: a record that is not the torn end of the newest file is damaged, or
+            ``after`` is given and the record that follows it is gone.
         JournalError: a newer version wrote the journal.
     """
     tip = chain.newest(experiment_path)
     if tip is None:
         return
-    held, _ = chain.back_to(experiment_path, tip, lambda mark: not _is_there(experiment_path, mark))
-    for span in held:
+    spans = _back_to_record(experiment_path, tip, after)
+    if after and spans[0].first_seq > after + 1:
+        raise JournalCorruptError(
+            f"the journal of {experiment_path} holds no record before number "
+            f"{spans[0].first_seq}, but those after number {after} were asked for"
+        )
+    for span in spans:
         for seq, line in span.reader():
-            yield seq, span.decode(line)
+            if up_to is not None and seq > up_to:
+                return
+            if seq > after:
+                yield seq, span.decode(line)
+
+
+def _back_to_record(experiment_path: str, tip: Span, after: int) -> list[Span]:
+    """The files that hold the records after a number, as far as they are there."""
+
+    def stop(mark: Mark) -> bool:
+        return not _is_there(experiment_path, mark)
+
+    if not after:
+        return chain.back_to(experiment_path, tip, stop)
+    spans: list[Span] = []
+    for span in chain.backwards(experiment_path, tip):
+        spans.append(span)
+        mark = chain.predecessor(span.head)
+        if span.first_seq <= after + 1 or mark == chain.START or stop(mark):
+            break
+    return spans[::-1]
 
 
 def image(experiment_path: str, up_to: Segment | None = None) -> RunImage:
@@ -92,7 +126,7 @@ def _since_snapshot(experiment_path: str, tip: Span) -> tuple[RunImage, list[Spa
             found.append(state)
         return state is not None
 
-    spans, _ = chain.back_to(experiment_path, tip, stop)
+    spans = chain.back_to(experiment_path, tip, stop)
     return (found[0] if found else RunImage()), spans
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from milepost.journal import epochs, lines
+from milepost.journal import chain, epochs, lines
 from milepost.journal import experiment as experiments
 from milepost.journal.chain import Mark
 from milepost.journal.epochs import Segment
@@ -105,8 +105,12 @@ def load(experiment_path: str, mark: Mark) -> RunImage | None:
     return snapshot.image
 
 
-def prune(experiment_path: str) -> list[str]:
+def prune(experiment_path: str, needed_from: int) -> list[str]:
     """Remove snapshots but for the newest two, and the journal files that the older one covers.
+
+    Args:
+        experiment_path: the experiment's directory.
+        needed_from: keep files that hold this record or a later one.
 
     Returns:
         The removed paths.
@@ -114,15 +118,26 @@ def prune(experiment_path: str) -> list[str]:
     kept = epochs.snapshots(experiment_path)[-_KEPT:]
     if len(kept) < _KEPT:
         return []
-    removed = []
-    for covered in epochs.segments(experiment_path):
-        if covered <= kept[0]:
-            removed.append(os.path.join(epochs.journal_directory(experiment_path), covered.name))
+    removed = [
+        os.path.join(epochs.journal_directory(experiment_path), segment.name)
+        for segment in _ended_before(experiment_path, needed_from)
+        if segment <= kept[0]
+    ]
     for old in epochs.snapshots(experiment_path)[:-_KEPT]:
         removed.append(_path(experiment_path, old))
     for path in removed:
         posix.unlink(path)
     return removed
+
+
+def _ended_before(experiment_path: str, number: int) -> list[Segment]:
+    """The journal files whose records all have lower numbers, oldest first."""
+    segments = epochs.segments(experiment_path)
+    for position in reversed(range(len(segments))):
+        first = chain.first_number(experiment_path, segments[position])
+        if first is not None and first <= number:
+            return segments[:position]
+    return []
 
 
 def _path(experiment_path: str, segment: Segment) -> str:
