@@ -29,6 +29,10 @@ class SearchAlgorithm:
 
     The run calls :meth:`add_configurations` once, then :meth:`next_trial` whenever it can take
     one more, and tells about results until :meth:`is_finished`.
+
+    A restored run makes a new object of it, gives it the last saved state with
+    :meth:`restore_from_dir`, and then goes through what was recorded since: the same calls in the
+    same order, in which :meth:`next_trial` gets the ids that the trials have already.
     """
 
     _finished = False
@@ -70,8 +74,14 @@ class SearchAlgorithm:
         """Take the search space: an ``Experiment``, or a list of them."""
         raise NotImplementedError
 
-    def next_trial(self) -> TrialSpec | None:
-        """Return the next trial, or None when there is none now (see :meth:`is_finished`)."""
+    def next_trial(self, trial_id: str | None = None) -> TrialSpec | None:
+        """Return the next trial, or None when there is none now (see :meth:`is_finished`).
+
+        Args:
+            trial_id: the id of a trial that exists already and was the next one when it was
+                made: propose it once more, under this id and whatever the limits are now. None
+                for a new one.
+        """
         raise NotImplementedError
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

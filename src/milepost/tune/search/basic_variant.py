@@ -107,20 +107,24 @@ class BasicVariantGenerator(SearchAlgorithm):
             self._experiments.append((space, samples))
         self._finished = False
 
-    def next_trial(self) -> TrialSpec | None:
+    def next_trial(self, trial_id: str | None = None) -> TrialSpec | None:
         """Return the next trial; None when too many are out, or when there are no more.
+
+        Args:
+            trial_id: of a trial that exists already; then limits do not count.
 
         Raises:
             RecursiveDependencyError: expressions depend on each other in a circle.
             ValueError: an expression fails.
         """
-        if self._finished or (self.max_concurrent and len(self._live) >= self.max_concurrent):
+        if trial_id is None and (self._finished or self._is_full()):
             return None
         variant = self._next_variant()
         if variant is None:
             self.set_finished()
             return None
-        trial_id = f"{self._prefix}_{self._counter:05d}"
+        if trial_id is None:
+            trial_id = f"{self._prefix}_{self._counter:05d}"
         trial = TrialSpec(
             trial_id=trial_id,
             config=finished(variant.config),
@@ -137,10 +141,16 @@ class BasicVariantGenerator(SearchAlgorithm):
         """Make room for another trial."""
         self._live.discard(trial_id)
 
+    def _is_full(self) -> bool:
+        return 0 < self.max_concurrent <= len(self._live)
+
     # --- going on after an interruption -------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
-        """Return where the search is; :meth:`set_state` goes on from there with the same draws."""
+        """Return where the search is; :meth:`set_state` goes on from there with the same draws.
+
+        That it has ended is not part of it: it may go on with more samples.
+        """
         return {
             "prefix": self._prefix,
             "counter": self._counter,
@@ -148,17 +158,18 @@ class BasicVariantGenerator(SearchAlgorithm):
             "taken": self._taken,
             "random": self._source.state_at_mark(),
             "live": sorted(self._live),
-            "finished": self._finished,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`get_state` returned, over the same spaces."""
+        """Go on from what :meth:`get_state` returned.
+
+        Where the spaces have changed, new trials come from the new ones.
+        """
         self._prefix = state["prefix"]
         self._counter = state["counter"]
         self._at = tuple(state["at"])
         self._taken = state["taken"]
         self._live = set(state["live"])
-        self._finished = state["finished"]
         self._current = None
         if state["random"] is not None:
             self._source = RandomSource.at(state["random"])
@@ -214,13 +225,15 @@ class BasicVariantGenerator(SearchAlgorithm):
 
     def _space_of_sample(self) -> Any:
         """The space of the sample that is due, with its preset; None when all are done."""
-        while self._at[0] < len(self._experiments):
+        while self._experiments:
             experiment, sample = self._at
             space, samples = self._experiments[experiment]
             if sample < len(self._points):
                 return with_preset(space, self._points[sample])
             if sample < _unlimited(samples):
                 return space
+            if experiment + 1 == len(self._experiments):
+                break  # and it stays there, because a restored search may get more samples
             self._at = (experiment + 1, 0)
         return None
 

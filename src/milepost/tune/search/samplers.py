@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -57,15 +58,16 @@ class RandomSource:
     def state_at_mark(self) -> Any:
         """Return where the generator was at the last :meth:`mark`.
 
-        None when that is nowhere in particular: NumPy's global generator, before anybody has
-        imported NumPy and thus could have seeded it.
+        When that is nowhere in particular (NumPy's global generator, before anybody has imported
+        NumPy and thus could have seeded it), a seed is drawn, and draws begin with it.
         """
         if self._state_at_mark is not None:
             return self._state_at_mark
         if self._rng is None and isinstance(self._given, int):
             return "seed", self._given
         if self._rng is None and self._given is None and "numpy" not in sys.modules:
-            return None
+            self._given = int.from_bytes(os.urandom(4))
+            return "seed", self._given
         return _state_of(self.rng)
 
     @classmethod

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
 import os
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from milepost.api.checks import ArgumentError
 from milepost.api.search_algorithm import SearchAlgorithm, TrialSpec
 from milepost.api.searcher import Searcher
+from milepost.tune.search.concurrency_limiter import ConcurrencyLimiter
 from milepost.tune.search.domains import Domain
 from milepost.tune.search.space import Path, filled, variable_of, without
 from milepost.tune.search.tags import format_suggestion
@@ -98,16 +100,23 @@ class SearchGenerator(SearchAlgorithm):
         self._config = spec.get("config") or {}
         self._num_samples = sys.maxsize if samples == -1 else samples
 
-    def next_trial(self) -> TrialSpec | None:
+    def next_trial(self, trial_id: str | None = None) -> TrialSpec | None:
         """Ask the searcher for a configuration; None when it has none now, or no more.
+
+        Args:
+            trial_id: of a trial that exists already; then limits do not count.
 
         Raises:
             ValueError: the suggestion is no dict.
         """
-        if self.is_finished():
-            return None
-        trial_id = os.urandom(4).hex()
-        suggested = self.searcher.suggest(trial_id)
+        if trial_id is None:
+            if self.is_finished():
+                return None
+            trial_id = os.urandom(4).hex()
+            suggested = self.searcher.suggest(trial_id)
+        else:
+            with self._unlimited():
+                suggested = self.searcher.suggest(trial_id)
         if isinstance(suggested, str) and suggested == Searcher.FINISHED:
             self.set_finished()
             logger.info("%s has no more suggestions.", type(self.searcher).__name__)
@@ -144,14 +153,52 @@ class SearchGenerator(SearchAlgorithm):
         """Whether ``num_samples`` trials were made, or the searcher has no more suggestions."""
         return self._counter >= self._num_samples or self._finished
 
+    @contextlib.contextmanager
+    def _unlimited(self) -> Iterator[None]:
+        """Let limiters around the searcher let everything through."""
+        limiters = [each for each in self._wrappers() if isinstance(each, ConcurrencyLimiter)]
+        limits = [limiter.max_concurrent for limiter in limiters]
+        try:
+            for limiter in limiters:
+                limiter.max_concurrent = sys.maxsize
+            yield
+        finally:
+            for limiter, limit in zip(limiters, limits, strict=True):
+                limiter.max_concurrent = limit
+
+    def _wrappers(self) -> Iterator[Any]:
+        """The searchers around the innermost one that have a state, from outside."""
+        searcher: Any = self.searcher
+        while (inner := getattr(searcher, "searcher", None)) is not None:
+            if type(searcher).get_state is not Searcher.get_state:
+                yield searcher
+            searcher = inner
+
     def get_state(self) -> dict[str, Any]:
-        """Return how many trials were made; the searcher's own state is a file beside it."""
-        return {"counter": self._counter, "finished": self._finished}
+        """Return how many trials were made, and what wrappers around the searcher know.
+
+        The innermost searcher's own state is a file beside it. That the search has ended is not
+        part of it: it may go on with more samples.
+        """
+        wrappers = [(type(each).__name__, each.get_state()) for each in self._wrappers()]
+        return {"counter": self._counter, "wrappers": wrappers}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`get_state` returned."""
+        """Take back what :meth:`get_state` returned; limits stay as they are."""
         self._counter = state["counter"]
-        self._finished = state["finished"]
+        known = [(type(each).__name__, each) for each in self._wrappers()]
+        if [name for name, _ in known] != [name for name, _ in state["wrappers"]]:
+            logger.warning(
+                "The searcher was wrapped in %s, now it is in %s: what the wrappers knew is lost.",
+                [name for name, _ in state["wrappers"]],
+                [name for name, _ in known],
+            )
+            return
+        for (_, wrapper), (_, saved) in zip(known, state["wrappers"], strict=True):
+            limit = getattr(wrapper, "max_concurrent", None)
+            wrapper.set_state(saved)
+            if limit is not None:
+                wrapper.set_max_concurrency(limit)
 
     def has_checkpoint(self, dirpath: str) -> bool:
         """Whether a directory holds a state of the searcher."""
