@@ -52,6 +52,8 @@ class TrialImage(msgspec.Struct, kw_only=True):
         stored_row: see :attr:`row`; :data:`NOTHING` for None.
         rows: how many rows were reported in all attempts.
         iteration: ``training_iteration`` of the last row.
+        action: what was decided about the last row, as long as the attempt that reported it goes
+            on; "" before.
         attempts: how often it was started.
         next_index: above every checkpoint number that the journal knows.
         failures: how many attempts failed.
@@ -78,6 +80,7 @@ class TrialImage(msgspec.Struct, kw_only=True):
     stored_row: msgspec.Raw = NOTHING
     rows: int = 0
     iteration: int = 0
+    action: str = ""
     attempts: int = 0
     attempt_id: str = ""
     next_index: int = 0
@@ -229,6 +232,7 @@ def _launched(trial: TrialImage, record: rec.Launched) -> None:
     trial.attempt_id = record.attempt_id
     trial.next_index = max(trial.next_index, record.first_index)
     trial.start_from = record.checkpoint
+    trial.action = ""
     if not trial.first_launched:
         trial.first_launched = record.at
 
@@ -237,6 +241,7 @@ def _reported(trial: TrialImage, record: rec.Reported) -> None:
     trial.stored_row = record.row.copy()
     trial.rows += 1
     trial.iteration = record.iteration
+    trial.action = record.action
     if record.checkpoint is not None:
         _capture(trial, record.checkpoint, record.attempt)
 
@@ -284,6 +289,7 @@ def _deleted(trial: TrialImage, record: rec.Deleted) -> None:
 def _failure(trial: TrialImage, record: rec.Failure) -> None:
     trial.failures = record.failures
     trial.failure = record
+    trial.action = ""
 
 
 def _changed(trial: TrialImage, record: rec.Changed) -> None:
