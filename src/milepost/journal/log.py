@@ -151,8 +151,13 @@ class Journal:
         """Number of the last record that a power loss keeps."""
         return self._syncer.synced
 
-    def append(self, record: AnyRecord) -> int:
+    def append(self, record: AnyRecord, *, wake: bool = True) -> int:
         """Write a record to the file, without waiting for the device.
+
+        Args:
+            record: what to append.
+            wake: whether the thread that flushes is woken at once, or by :meth:`wake`. Two threads
+                of one interpreter that wake at the same time hold each other up.
 
         Returns:
             Its number; it is durable once :attr:`synced` has reached it.
@@ -169,7 +174,13 @@ class Journal:
         if self._length >= self._segment_bytes and self._may_rotate():
             self.rotate()
         self._write(_ENCODE(record))
+        if wake:
+            self._syncer.wake()
         return self._seq
+
+    def wake(self) -> None:
+        """Have what was appended flushed soon."""
+        self._syncer.wake()
 
     def fileno(self) -> int:
         """A descriptor that is readable after :attr:`synced` advanced or a flush failed."""
@@ -238,6 +249,7 @@ class Journal:
             except OSError as error:
                 raise self._break(error) from error
         self._write(_ENCODE(continued))
+        self._syncer.wake()
 
     def close(self, outcome: str | None) -> None:
         """Make everything durable, end the epoch in order and give the experiment free.

@@ -57,9 +57,12 @@ class Syncer:
         return self._failure
 
     def appended(self) -> None:
-        """Say that there is something to flush. Costs next to nothing when that is known."""
-        if not self._dirty:
-            self._dirty = True
+        """Say that there is something to flush; :meth:`wake` has it done."""
+        self._dirty = True
+
+    def wake(self) -> None:
+        """Have what was appended flushed soon. Costs next to nothing when that is known."""
+        if self._dirty and not self._wake.is_set():
             self._wake.set()
 
     def subscribe(self, listener: Callable[[], None]) -> None:
@@ -84,6 +87,7 @@ class Syncer:
         deadline = time.monotonic() + timeout_s
         self._urgent.set()
         self.appended()
+        self._wake.set()
         with self._progress:
             while self.synced < seq and self._failure is None:
                 remaining = deadline - time.monotonic()
