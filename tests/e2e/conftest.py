@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # the modules beside the tests
+
 TOKEN = "MILEPOST_TEST_TOKEN"
 
 

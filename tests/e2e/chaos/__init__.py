@@ -1,0 +1,1 @@
+"""An experiment that is killed at counted moments, and the books by which it is audited."""
