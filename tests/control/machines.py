@@ -141,6 +141,15 @@ class Driven:
     def drained(self, trial_id: str, attempt: int = 0, highest: int = -1) -> list[str]:
         return self(events.Drained(at=0, trial_id=trial_id, attempt=attempt, highest_index=highest))
 
+    def judged(
+        self, trial_id: str, index: int, action: Any = "continue", *, iteration: int = 1
+    ) -> list[str]:
+        return self(
+            events.ReportJudged(
+                at=0, trial_id=trial_id, index=index, iteration=iteration, row=RAW, action=action
+            )
+        )
+
     def deleted(self, trial_id: str, index: int, outcome: str = "deleted") -> list[str]:
         return self(events.Deleted(at=0, trial_id=trial_id, index=index, outcome=outcome))
 
@@ -202,6 +211,8 @@ def describe(command: AnyCommand) -> str:
             return f"delete {t}/{i}"
         case commands.Verify(trial_id=t, candidates=c, contents=contents):
             return f"verify {t} {[x.index for x in c]}{' contents' if contents else ''}"
+        case commands.Judge(trial_id=t, index=i):
+            return f"judge {t}/{i}"
         case commands.CheckpointKept(trial_id=t, checkpoint=c):
             return f"kept {t}/{c.index}"
         case commands.TrialFailed(trial_id=t, failures=n, retried=r):

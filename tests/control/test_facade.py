@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from milepost.api.resources import placement_group_of
+from milepost.control.checkpoints import Checkpoint
 from milepost.control.facade import Trial
 from milepost.control.ledger import Ledger, LiveTrial
 from milepost.control.outcome import Ended, RunFacts, TrialRecord, pack
 from milepost.control.resources import request_of
-from milepost.control.state import Checkpoint, TrialState
+from milepost.control.state import TrialState
 from milepost.journal import experiment
 from milepost.journal.objects import Objects
 from milepost.storage import codec

@@ -122,7 +122,8 @@ def test_a_retry_drains_then_verifies_then_starts_above_everything_known() -> No
     assert m.place() == [], "its start is not known yet"
     assert m.committed("t", 1) == ["record committed t/1", "kept t/1"]
     # Index 2 was captured but never announced; index 4 was an incomplete intent.
-    assert m.committed("t", 2) == ["record committed t/2", "kept t/2"]
+    assert m.committed("t", 2) == ["judge t/2"], "nobody has seen its result"
+    assert m.judged("t", 2) == ["record reported t continue", "record committed t/2", "kept t/2"]
     assert m.drained("t", highest=4) == ["verify t [2, 1, 0] contents"]
     assert m.verified("t", 2) == ["recovered t"]
     assert m.place() == [
@@ -274,12 +275,11 @@ def test_fail_fast_ends_the_run_at_the_first_failure() -> None:
         "record failure t",
         "failed t 1",
         "drain t.0",
-        "record v TERMINATED",
-        "ended v",
+        "ended v",  # on record it is unfinished, so that it can be gone on with
     ]
     assert m.drained("t") == ["record t ERROR", "errored t", "ended t"]
     assert m.reported(1) == ["record reported u stop", "answer worker-1 stop"]
-    assert m.finished(1, "stop") == ["end worker-1", "record u TERMINATED", "ended u"]
+    assert m.finished(1, "stop") == ["end worker-1", "ended u"]
     assert m.machine.is_over
 
 

@@ -65,6 +65,9 @@ class World:
                 self.drains.append((trial, int(attempt)))
             elif verb == "delete":
                 self._delete(rest[0])
+            elif verb == "judge":
+                trial, _, index = rest[0].partition("/")
+                self.act(self.m.judged(trial, int(index)))
             elif verb == "verify":
                 indices = command[command.index("[") + 1 : command.index("]")]
                 self.verifying[rest[0]] = [int(i) for i in indices.split(",")]

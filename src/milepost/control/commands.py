@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from milepost.control.checkpoints import Checkpoint
 from milepost.control.events import Problem
-from milepost.control.state import Checkpoint
 from milepost.journal.records import AnyRecord
 
 
@@ -107,6 +107,18 @@ class Verify(Command, frozen=True, kw_only=True):
 # --- for stoppers, schedulers, searchers, callbacks and the user -----------------------------
 
 
+class Judge(Command, frozen=True, kw_only=True):
+    """A checkpoint was committed whose report never came: judge its row like any other.
+
+    :class:`milepost.control.events.ReportJudged` answers.
+    """
+
+    trial_id: str
+    index: int
+    iteration: int
+    row: msgspec.Raw
+
+
 class CheckpointKept(Command, frozen=True, kw_only=True):
     """A checkpoint of the trial is committed."""
 
@@ -142,9 +154,10 @@ class TrialCompleted(Command, frozen=True, kw_only=True):
 
 
 class TrialErrored(Command, frozen=True):
-    """A trial has failed for good."""
+    """A trial has failed for good; ``absolved`` if that must not end the run."""
 
     trial_id: str
+    absolved: bool = False
 
 
 class TrialEnded(Command, frozen=True):
@@ -176,6 +189,7 @@ AnyCommand = (
     | Drain
     | Delete
     | Verify
+    | Judge
     | CheckpointKept
     | TrialFailed
     | TrialRecovered

@@ -12,7 +12,7 @@ from milepost.journal import records
 def retain(step: Step, trial: TrialState) -> None:
     """Delete what is no longer worth keeping, and try again what a reader held."""
     policy = step.settings.retention
-    if policy is not None:
+    if policy is not None and not trial.unverified:
         by = step.settings.rank_by
         plan = retention.plan(
             [
@@ -37,6 +37,12 @@ def _delete(step: Step, trial: TrialState, index: int, reason: str) -> None:
     step.record(records.Deleting(at=step.at, trial=trial.trial_id, index=index, reason=reason))
     step.state.deletions[trial.trial_id, index] = Deletion(path)
     step.do(commands.Delete(trial_id=trial.trial_id, index=index, path=path))
+
+
+def left(step: Step, event: events.DeletionLeft) -> None:
+    """Go on with a deletion of an earlier run."""
+    step.state.deletions[event.trial_id, event.index] = Deletion(event.path)
+    step.do(commands.Delete(trial_id=event.trial_id, index=event.index, path=event.path))
 
 
 def _ask_again(step: Step, trial_id: str, index: int, deletion: Deletion) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.resources import Request
 
 
@@ -25,6 +26,7 @@ class TrialAdded(Event, frozen=True, kw_only=True):
     """The searcher proposed a trial.
 
     Fields as in :class:`milepost.journal.records.Created`; ``size`` is its number of workers.
+    Or a trial of an earlier run begins once more as this one, which ``restarts`` it.
     """
 
     trial_id: str
@@ -36,6 +38,65 @@ class TrialAdded(Event, frozen=True, kw_only=True):
     evaluated: msgspec.Raw
     resources: msgspec.Raw
     size: int = 1
+    restarts: str | None = None
+
+
+class RunRestored(Event, frozen=True, kw_only=True):
+    """An earlier run of the experiment goes on.
+
+    Attributes:
+        ended: number of trials that have ended and stay as they are, by status.
+        next_order: place of the next new trial among all trials.
+    """
+
+    ended: dict[Literal["TERMINATED", "ERROR"], int]
+    next_order: int
+
+
+class TrialRestored(Event, frozen=True, kw_only=True):
+    """A trial of an earlier run is back, as the journal and its manifests tell it.
+
+    Attributes:
+        name, directory, request, size: as for :class:`TrialAdded`.
+        order: its place among all trials.
+        status: on record.
+        goal: what becomes of it once everything that it captured is settled.
+        attempt: number of the last attempt, -1 before the first.
+        next_index: above every checkpoint number that the journal knows.
+        failures: how often an attempt failed.
+        iteration, row, score: of the last report on record.
+        checkpoints: on record and with a manifest, oldest first.
+        inflight: captured, and on record as neither committed nor lost, by number.
+        missing: on record as committed, but without a good manifest: number and why.
+        unclean: whether contents are compared before a checkpoint is used.
+    """
+
+    trial_id: str
+    name: str
+    directory: str
+    request: Request
+    order: int
+    size: int = 1
+    status: Literal["PENDING", "RUNNING", "PAUSED", "TERMINATED", "ERROR"] = "PENDING"
+    goal: Literal["PENDING", "PAUSED", "TERMINATED", "ERROR"] = "PENDING"
+    attempt: int = -1
+    next_index: int = 0
+    failures: int = 0
+    iteration: int = 0
+    row: msgspec.Raw = msgspec.Raw(b"{}")
+    score: object = None
+    checkpoints: tuple[Checkpoint, ...] = ()
+    inflight: dict[int, Capture] = {}
+    missing: tuple[tuple[int, str], ...] = ()
+    unclean: bool = False
+
+
+class DeletionLeft(Event, frozen=True, kw_only=True):
+    """An earlier run recorded that a checkpoint may go, and not that it is gone."""
+
+    trial_id: str
+    index: int
+    path: str
 
 
 class SearchEnded(Event, frozen=True, kw_only=True):
@@ -212,6 +273,20 @@ class Verified(Event, frozen=True, kw_only=True):
     id: str | None = None
 
 
+class ReportJudged(Event, frozen=True, kw_only=True):
+    """The row of a committed checkpoint was judged, whose report never came.
+
+    Fields as in :class:`Reported`; ``index`` is the checkpoint's.
+    """
+
+    trial_id: str
+    index: int
+    iteration: int
+    row: msgspec.Raw
+    score: object = None
+    action: Literal["continue", "stop", "pause"] = "continue"
+
+
 # --- the run --------------------------------------------------------------------------------
 
 
@@ -235,6 +310,10 @@ class GraceOver(Event, frozen=True, kw_only=True):
 
 AnyEvent = (
     TrialAdded
+    | RunRestored
+    | TrialRestored
+    | DeletionLeft
+    | ReportJudged
     | SearchEnded
     | Place
     | PauseAsked

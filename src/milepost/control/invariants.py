@@ -23,7 +23,7 @@ _STATUS = {
     Phase.SAVING: {RUNNING},
     Phase.STOPPING: {RUNNING},
     Phase.DYING: {PENDING, RUNNING},
-    Phase.SETTLING: {PENDING, RUNNING},
+    Phase.SETTLING: {PENDING, RUNNING, PAUSED},  # PAUSED when it was restored
     Phase.PAUSED: {PAUSED},
 }
 
@@ -53,6 +53,11 @@ def check(state: RunState, settings: Settings) -> None:
         assert state.counts[status] == live[status], (status, state.counts, live)
     assert sum(state.counts.values()) == state.created
 
+    for trial_id in state.returning:
+        assert state.trials[trial_id].phase in (Phase.SETTLING, Phase.PREPARING)
+    assert state.returning or not state.held
+    assert state.created <= state.next_order
+
     for worker_id, worker in state.workers.items():
         assert worker.worker_id == worker_id
         if worker.trial_id is not None:
@@ -75,11 +80,12 @@ def _check_trial(state: RunState, trial: TrialState) -> None:
         assert not trial.workers
     if trial.phase is Phase.SETTLING:
         assert trial.goal is not None
-        assert trial.inflight or trial.draining
+        assert trial.inflight or trial.draining or trial.unjudged
     elif trial.phase not in ACTIVE:
         assert not trial.draining
         assert not trial.inflight
         assert not trial.early
+        assert not trial.unjudged
     for index in (*trial.inflight, *trial.checkpoints):
         assert index < trial.next_index
     assert not trial.inflight.keys() & trial.checkpoints.keys()

@@ -11,9 +11,10 @@ import msgspec
 
 from milepost.api.resources import PlacementGroupFactory, resources_of
 from milepost.checkpoint.manifest import checkpoint_name
+from milepost.control.checkpoints import Checkpoint
 from milepost.control.metrics import Analysis, RunningMetrics
 from milepost.control.outcome import Ended, Kept, RunFacts, TrialRecord, pack
-from milepost.control.state import Checkpoint, TrialState
+from milepost.control.state import TrialState
 from milepost.errors import text_of
 from milepost.storage import codec
 from milepost.worker.protocol import dump_error

@@ -16,6 +16,7 @@ from milepost.control import (
     events,
     failing,
     invariants,
+    reviving,
     running,
     settling,
     starting,
@@ -33,6 +34,10 @@ def _search_ended(step: Step, event: events.SearchEnded) -> None:
 
 _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.TrialAdded: starting.add,
+    events.RunRestored: reviving.begin,
+    events.TrialRestored: reviving.revive,
+    events.DeletionLeft: deleting.left,
+    events.ReportJudged: settling.judged,
     events.SearchEnded: _search_ended,
     events.Place: starting.place,
     events.PauseAsked: asking.pause,
@@ -74,6 +79,8 @@ class Machine:
         """Take in what happened; return what is to be done, in order."""
         step = Step(self.state, self.settings, event.at)
         _HANDLERS[type(event)](step, event)
+        if self.state.returning:
+            reviving.release(step)
         if self.state.failed_fast:
             asking.stop_all(step)
         if self.state.deletions and not self.state.swept and self._is_settled():
@@ -127,7 +134,8 @@ class Machine:
         if queued is not None or not state.counts[PAUSED]:
             return queued
         paused = (t for t in state.trials.values() if t.phase is Phase.PAUSED)
-        return min(paused, key=lambda trial: trial.order).trial_id
+        first = min(paused, key=lambda trial: trial.order, default=None)
+        return None if first is None else first.trial_id
 
     @property
     def is_stuck(self) -> bool:

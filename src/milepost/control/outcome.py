@@ -15,8 +15,8 @@ import msgspec
 from milepost.api.resources import PlacementGroupFactory
 from milepost.checkpoint import retention
 from milepost.checkpoint.manifest import checkpoint_name
+from milepost.control.checkpoints import Checkpoint
 from milepost.control.metrics import Analysis, unpacked
-from milepost.control.state import Checkpoint
 from milepost.journal.objects import Objects
 from milepost.storage import codec
 

@@ -7,16 +7,8 @@ checkpoint that it captured is committed or has failed.
 from __future__ import annotations
 
 from milepost.control import commands, deleting, events
-from milepost.control.state import (
-    ERROR,
-    PAUSED,
-    PENDING,
-    TERMINATED,
-    Capture,
-    Checkpoint,
-    Phase,
-    TrialState,
-)
+from milepost.control.checkpoints import Capture, Checkpoint
+from milepost.control.state import ERROR, PAUSED, PENDING, TERMINATED, Phase, TrialState
 from milepost.control.step import Step
 from milepost.journal import records
 
@@ -29,7 +21,7 @@ def captured(step: Step, trial: TrialState, index: int) -> None:
     trial.inflight[index] = Capture(trial.iteration, trial.row, trial.score)
     early = trial.early.pop(index, None)
     if early is not None:
-        _register(step, trial, early)
+        _register(step, trial, early, trial.inflight.pop(index))
 
 
 def committed(step: Step, event: events.Committed) -> None:
@@ -44,19 +36,71 @@ def committed(step: Step, event: events.Committed) -> None:
         # The keeper was faster than the worker's message, which comes next: results first.
         trial.early[event.index] = event
         return
-    _register(step, trial, event)
+    if told:
+        _register(step, trial, event, trial.inflight.pop(event.index))
+    else:
+        _adopt(step, trial, event)
     if trial.phase is Phase.SETTLING:
         settle(step, trial)
 
 
-def _register(step: Step, trial: TrialState, event: events.Committed) -> None:
-    capture = trial.inflight.pop(event.index, None)
+def _adopt(step: Step, trial: TrialState, event: events.Committed) -> None:
+    """A checkpoint is there whose report never came: its worker or the driver died in between."""
+    trial.next_index = max(trial.next_index, event.index + 1)
+    if step.settings.kind == "class" and _is_of_last_row(trial, event):
+        step.record(
+            records.Saving(
+                at=step.at, trial=trial.trial_id, attempt=event.attempt, index=event.index
+            )
+        )
+        capture = Capture(trial.iteration, trial.row, trial.score)
+        _register(step, trial, event, capture)
+        return
+    trial.unjudged[event.index] = event
+    step.do(
+        commands.Judge(
+            trial_id=trial.trial_id, index=event.index, iteration=event.iteration, row=event.row
+        )
+    )
+
+
+def _is_of_last_row(trial: TrialState, event: events.Committed) -> bool:
+    """Whether a class was told to save after the last report, and that is what it saved."""
+    return event.attempt == trial.attempt and event.iteration == trial.iteration
+
+
+def judged(step: Step, event: events.ReportJudged) -> None:
+    """The row of an adopted checkpoint was judged: now it is a report like any other."""
+    trial = step.state.trials.get(event.trial_id)
+    commit = None if trial is None else trial.unjudged.pop(event.index, None)
+    if trial is None or commit is None:
+        return
+    trial.iteration, trial.row, trial.score = event.iteration, event.row, event.score
+    step.record(
+        records.Reported(
+            at=event.at,
+            trial=trial.trial_id,
+            attempt=commit.attempt,
+            iteration=event.iteration,
+            row=event.row,
+            action=event.action,
+            checkpoint=event.index,
+        )
+    )
+    _register(step, trial, commit, Capture(event.iteration, event.row, event.score))
+    if event.action != "continue" and trial.goal in (PENDING, PAUSED):
+        trial.goal = TERMINATED if event.action == "stop" else PAUSED
+    if trial.phase is Phase.SETTLING:
+        settle(step, trial)
+
+
+def _register(step: Step, trial: TrialState, event: events.Committed, capture: Capture) -> None:
     checkpoint = Checkpoint(
         index=event.index,
         path=event.path,
-        iteration=capture.iteration if capture else event.iteration,
-        row=capture.row if capture else event.row,
-        score=capture.score if capture else event.score,
+        iteration=capture.iteration,
+        row=capture.row,
+        score=capture.score,
     )
     trial.next_index = max(trial.next_index, event.index + 1)
     trial.checkpoints[event.index] = checkpoint
@@ -83,7 +127,7 @@ def drain(step: Step, trial: TrialState) -> None:
     """Have every capture of a failed or killed attempt settled, also those never told of."""
     trial.draining = True
     for index in sorted(trial.early):
-        _register(step, trial, trial.early.pop(index))
+        _adopt(step, trial, trial.early.pop(index))
     step.move(trial, Phase.SETTLING)
     step.do(commands.Drain(trial_id=trial.trial_id, attempt=trial.attempt))
 
@@ -116,7 +160,7 @@ def settle(step: Step, trial: TrialState) -> None:
     """Go on to the trial's goal if nothing is awaited any more."""
     if trial.phase is not Phase.SETTLING:
         step.move(trial, Phase.SETTLING)
-    if trial.inflight or trial.draining:
+    if trial.inflight or trial.draining or trial.unjudged:
         return
     assert trial.goal is not None
     if trial.goal == PENDING:
@@ -136,11 +180,13 @@ def _pause(step: Step, trial: TrialState) -> None:
 def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
     """The trial leaves the state with its goal as its last status."""
     assert trial.goal in (TERMINATED, ERROR)
-    unfinished = trial.quiet and step.state.interrupted and trial.goal == TERMINATED
+    # What the user or somebody else's failure has cut short can be gone on with later.
+    cut_short = step.state.interrupted or step.state.failed_fast
+    unfinished = trial.quiet and cut_short and trial.goal == TERMINATED
     step.move(trial, Phase.ENDED)
     step.set_status(trial, trial.goal, recorded=not unfinished)
     if trial.goal == ERROR:
-        step.do(commands.TrialErrored(trial.trial_id))
+        step.do(commands.TrialErrored(trial.trial_id, trial.absolved))
     elif not trial.quiet:
         step.do(commands.TrialCompleted(trial_id=trial.trial_id, ran=ran))
     step.do(commands.TrialEnded(trial.trial_id))
@@ -155,6 +201,8 @@ def prepare(step: Step, trial: TrialState, *, in_front: bool = False) -> None:
     trial.halt, trial.goal, trial.in_front = None, None, in_front
     step.set_status(trial, PENDING)
     candidates = tuple(reversed(trial.checkpoints.values()))
+    if not candidates:
+        trial.unverified = False
     if not candidates or step.state.interrupted:
         trial.start = trial.start_id = None
         _ready(step, trial)
@@ -183,7 +231,8 @@ def verified(step: Step, event: events.Verified) -> None:
         )
     trial.start = trial.checkpoints[event.index] if event.index is not None else None
     trial.start_id = event.id
-    trial.unclean = False
+    trial.unclean = trial.unverified = False
+    deleting.retain(step, trial)
     if trial.start is None:
         step.warn(
             f"Trial {trial.name}: none of its checkpoints passed verification, so it starts from "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from milepost.control import commands, events, settling
+from milepost.control import commands, events, reviving, settling
 from milepost.control.resources import Grant, Request
 from milepost.control.state import (
     PENDING,
@@ -33,13 +33,14 @@ def add(step: Step, event: events.TrialAdded) -> None:
         return
     trial = TrialState(
         trial_id=event.trial_id,
-        order=state.created,
+        order=state.next_order,
         name=event.name,
         directory=event.directory,
         request=event.request,
         size=event.size,
     )
     state.created += 1
+    state.next_order += 1
     state.trials[event.trial_id] = trial
     state.counts[PENDING] += 1
     step.asks_for(trial.request, +1)
@@ -55,8 +56,11 @@ def add(step: Step, event: events.TrialAdded) -> None:
             config=event.config,
             evaluated=event.evaluated,
             resources=event.resources,
+            restarts=event.restarts,
         )
     )
+    if state.returning:
+        reviving.hold(step, trial)
 
 
 def place(step: Step, event: events.Place) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from milepost.checkpoint.retention import Policy
+from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.events import Committed, Problem
 from milepost.control.queue import StartQueue
 from milepost.control.resources import Grant, Pool, Request
@@ -56,32 +57,6 @@ class Halt(StrEnum):
     INTERRUPT = "interrupt"  # the user interrupts: it stays unfinished in the journal
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A committed checkpoint.
-
-    Attributes:
-        index: its number within the trial.
-        path: its directory, absolute.
-        iteration: ``training_iteration`` of its row.
-        row: the whole result row without config, encoded.
-        score: what the row has under the metric that ranks checkpoints.
-    """
-
-    index: int
-    path: str
-    iteration: int
-    row: msgspec.Raw
-    score: object = None
-
-
-class Capture(msgspec.Struct, frozen=True):
-    """A checkpoint that was captured and is not yet committed."""
-
-    iteration: int
-    row: msgspec.Raw
-    score: object
-
-
 class TrialState(msgspec.Struct):
     """A trial that has not ended.
 
@@ -100,9 +75,12 @@ class TrialState(msgspec.Struct):
         iteration, row, score: of the last report of this attempt.
         inflight: captured checkpoints that are neither committed nor failed.
         early: commits that were told before their capture.
+        unjudged: commits whose report never came, until it has been judged.
         checkpoints: committed ones that are kept, oldest first.
         start: the checkpoint that the next attempt starts from; ``start_id`` its id.
         unclean: the last attempt failed, so contents are compared before one is used.
+        unverified: it was restored, and nothing of it is deleted until its start is chosen.
+        absolved: its failure has ended an earlier run, and does not end this one too.
         recovering: it is tried again, and nobody has been told yet.
         draining: the keeper was asked to settle all captures of the last attempt.
         goal: the status that ``SETTLING`` leads to.
@@ -138,10 +116,13 @@ class TrialState(msgspec.Struct):
     score: object = None
     inflight: dict[int, Capture] = {}
     early: dict[int, Committed] = {}
+    unjudged: dict[int, Committed] = {}
     checkpoints: dict[int, Checkpoint] = {}
     start: Checkpoint | None = None
     start_id: str | None = None
     unclean: bool = False
+    unverified: bool = False
+    absolved: bool = False
     recovering: bool = False
     draining: bool = False
     goal: Status | None = None
@@ -228,7 +209,11 @@ class RunState(msgspec.Struct):
         settling: ids of trials that wait for captured checkpoints.
         counts: number of trials by status, ended ones included.
         deletions: checkpoints being deleted, by (trial, index).
-        created, launched, workers_started: how many so far.
+        returning: ids of restored trials that had been started and cannot yet start again.
+        held: ids of trials that were never started; they wait until none is returning.
+        created: number of trials; ``next_order`` is the place of the next one, which is higher
+            when trials of an earlier run were restarted as others.
+        launched, workers_started: how many so far.
         search_ended: there will be no more trials.
         stopping: the whole run stops.
         interrupted: the user asked to end the run early.
@@ -247,7 +232,10 @@ class RunState(msgspec.Struct):
         default_factory=lambda: dict.fromkeys((PENDING, RUNNING, PAUSED, TERMINATED, ERROR), 0)
     )
     deletions: dict[tuple[str, int], Deletion] = {}
+    returning: set[str] = set()
+    held: list[str] = []
     created: int = 0
+    next_order: int = 0
     launched: int = 0
     workers_started: int = 0
     search_ended: bool = False
