@@ -19,7 +19,8 @@
     └── RayError                       errors of workers, under the names scripts know
         ├── RayTaskError               user code raised; also an instance of the user's own type
         └── RayActorError              the worker process died
-            └── ActorDiedError
+            ├── ActorDiedError
+            └── TrialTimeoutError  it was silent for too long (also a TimeoutError)
 
 Each class says when it is raised; each is also the built-in that fits, so that ``except OSError``
 and ``except ValueError`` in scripts keep working.
@@ -195,11 +196,29 @@ def _native(kind: type) -> Any:
 
 
 class RayActorError(RayError):
-    """A worker process died. Mirrors ``ray.exceptions.RayActorError``."""
+    """A worker process died. Mirrors ``ray.exceptions.RayActorError``.
+
+    Attributes:
+        message: how it died.
+        traceback_str: where it was then, as far as it could still tell; else the last lines that
+            it wrote to standard error, or nothing.
+    """
+
+    def __init__(self, message: str = "", traceback_str: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.traceback_str = traceback_str
+
+    def __str__(self) -> str:
+        return "\n\n".join(filter(None, (self.message, self.traceback_str)))
 
 
 class ActorDiedError(RayActorError):
     """A worker process died; the text says by which signal or exit code."""
+
+
+class TrialTimeoutError(RayActorError, TimeoutError):
+    """A trial was silent for longer than ``FailureConfig.trial_timeout_s``; it was killed."""
 
 
 def summary(error: BaseException) -> str:

@@ -6,6 +6,6 @@
 
 from __future__ import annotations
 
-from milepost.errors import ActorDiedError, RayActorError, RayError, RayTaskError
+from milepost.errors import ActorDiedError, RayActorError, RayError, RayTaskError, TrialTimeoutError
 
-__all__ = ["ActorDiedError", "RayActorError", "RayError", "RayTaskError"]
+__all__ = ["ActorDiedError", "RayActorError", "RayError", "RayTaskError", "TrialTimeoutError"]

@@ -60,7 +60,7 @@ FIELDS = {
         "_checkpoint_keep_all_ranks": "DEPRECATED",
         "_checkpoint_upload_from_workers": "DEPRECATED",
     },
-    FailureConfig: {"max_failures": 0, "fail_fast": False},
+    FailureConfig: {"max_failures": 0, "fail_fast": False, "trial_timeout_s": None},
     SyncConfig: {
         "sync_period": 300,
         "sync_timeout": 1800,
@@ -77,7 +77,7 @@ FIELDS = {
 
 @pytest.mark.parametrize(("kind", "fields"), FIELDS.items())
 def test_signature(kind: type, fields: dict[str, object]) -> None:
-    """Constructors take Ray's fields, in its order, with its defaults."""
+    """Constructors take Ray's fields, in its order, with its defaults; then those of ours."""
     parameters = inspect.signature(kind).parameters
     assert {name: p.default for name, p in parameters.items()} == fields
     assert list(parameters) == list(fields)
@@ -174,7 +174,7 @@ WRONG = [
     (RunConfig, {"nmae": "x"}, TypeError, "'nmae'.*Did you mean 'name'"),
     (CheckpointConfig, {"num_to_kep": 1}, TypeError, "Did you mean 'num_to_keep'"),
     (TuneConfig, {"num_sample": 2}, TypeError, "Did you mean 'num_samples'"),
-    (FailureConfig, {"retries": 2}, TypeError, "It must be one of: fail_fast, max_failures"),
+    (FailureConfig, {"retries": 2}, TypeError, "one of: fail_fast, max_failures, trial_time"),
     (RunConfig, {"name": ""}, ValueError, "name must be a usable path, got ''"),
     (RunConfig, {"name": "/tmp/x"}, ValueError, "got '/tmp/x'.*storage_path"),
     (RunConfig, {"name": "../x"}, ValueError, "got '../x'"),
@@ -207,6 +207,8 @@ WRONG = [
     (FailureConfig, {"fail_fast": 2}, ValueError, "got 2"),
     (FailureConfig, {"fail_fast": True, "max_failures": 1}, ValueError, "max_failures=1"),
     (FailureConfig, {"fail_fast": "raise", "max_failures": -1}, ValueError, "'raise'"),
+    (FailureConfig, {"trial_timeout_s": 0}, ValueError, "got 0"),
+    (FailureConfig, {"trial_timeout_s": "60"}, TypeError, "got '60'"),
     (SyncConfig, {"sync_period": -1}, ValueError, "got -1"),
     (SyncConfig, {"sync_artifacts": "x"}, TypeError, "got 'x'"),
     (TuneConfig, {"mode": "maximize"}, ValueError, "got 'maximize'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from milepost.api import checks
@@ -22,7 +23,7 @@ def _fail_fast(owner: str, name: str, value: Any) -> bool | str:
 @checked
 @dataclass
 class FailureConfig(Config):
-    """How often a failed trial is tried again, and whether a failure ends the run.
+    """When a trial has failed, how often it is tried again, and whether a failure ends the run.
 
     Mirrors Ray's class of the same name.
 
@@ -31,18 +32,26 @@ class FailureConfig(Config):
             committed checkpoint. 0 (the default) never, -1 without limit.
         fail_fast: True ends the run at the first failure; ``"raise"`` also raises the trial's
             error from ``fit()``. The default is False.
+        trial_timeout_s: seconds (or a ``timedelta``) that a trial may be silent: from its start to
+            its first report, between two reports, and while a class saves. One that is silent for
+            longer hangs: it is killed with everything that it started, and has failed with a
+            ``TrialTimeoutError`` that shows where it hung. Waiting for Milepost itself, as for a
+            checkpoint to be captured, does not count. The default None sets no limit. Not in Ray.
 
     Raises:
-        ValueError: a value is out of range, or both are set: they contradict each other.
-        TypeError: ``max_failures`` is not a whole number, or a field is misspelt.
+        ValueError: a value is out of range, or ``max_failures`` and ``fail_fast`` are both set:
+            they contradict each other.
+        TypeError: a value has the wrong type, or a field is misspelt.
     """
 
     max_failures: int = 0
     fail_fast: bool | str = False
+    trial_timeout_s: float | timedelta | None = None
 
     _checks: ClassVar[Mapping[str, FieldCheck]] = {
         "max_failures": checks.integer(at_least=0, but=-1),
         "fail_fast": _fail_fast,
+        "trial_timeout_s": checks.optional(checks.seconds),
     }
 
     def __post_init__(self) -> None:

@@ -69,8 +69,10 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
             reusable=run.plan.reuse_actors,
             rank=command.rank,
             world_size=command.size,
+            watched=run.silence.limit_s is not None,
         ),
     )
+    run.must_speak(command.worker_id)
 
 
 def _counters(row: dict[str, Any]) -> Counters:
@@ -85,7 +87,9 @@ def _counters(row: dict[str, Any]) -> Counters:
 
 def _answer(run: Run, command: commands.Answer) -> None:
     run.workers.send(command.worker_id, Reply(command.action, command.save))
-    if command.action != "continue" and not command.save:
+    if command.action == "continue" or command.save:
+        run.must_speak(command.worker_id)
+    else:
         trial_id = run.machine.state.workers[command.worker_id].trial_id
         if trial_id is not None:
             run.must_obey(command.worker_id, trial_id)

@@ -218,6 +218,13 @@ class WorkerGone(Event, frozen=True, kw_only=True):
     problem: Problem
 
 
+class Silent(Event, frozen=True, kw_only=True):
+    """A worker has said nothing for longer than it may; ``problem`` is for the trial it runs."""
+
+    worker_id: str
+    problem: Problem
+
+
 # --- checkpoints ----------------------------------------------------------------------------
 
 
@@ -327,6 +334,7 @@ AnyEvent = (
     | Finished
     | WorkerFailed
     | WorkerGone
+    | Silent
     | Committed
     | CommitFailed
     | Drained

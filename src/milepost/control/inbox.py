@@ -13,7 +13,7 @@ from milepost.control.judge import Action
 from milepost.control.state import Halt, Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.keeper import protocol as keeper
-from milepost.worker.protocol import Finished, FromWorker, Reported, Saved, Started, load
+from milepost.worker.protocol import Busy, Finished, FromWorker, Reported, Saved, Started, load
 
 if TYPE_CHECKING:
     from milepost.control.ledger import LiveTrial
@@ -41,6 +41,13 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
         run.dispatch(events.Saved(at=run.now(), worker_id=worker_id, index=message.index))
         if state.phase is Phase.STOPPING:  # saving may take its time; obeying may not
             run.must_obey(worker_id, state.trial_id)
+        else:
+            run.must_speak(worker_id)
+    elif isinstance(message, Busy):
+        if message.busy:
+            run.silence.excuse(worker_id)
+        else:
+            run.must_speak(worker_id)
     elif isinstance(message, Finished):
         if message.reason == "returned":
             _returned(run, state, trial)
@@ -68,6 +75,7 @@ def _started(
             trial.start_time = run.now()
         run.hooks.fire("on_trial_start", trial=run.ledger.facade(trial.trial_id))
     run.dispatch(events.WorkerStarted(at=run.now(), worker_id=worker_id))
+    run.must_speak(worker_id)
 
 
 def _reported(
@@ -146,6 +154,7 @@ def from_engine(run: Run, event: Exited | StartFailed) -> None:
             at=run.now(), worker_id=worker_id, problem=problems.of_death(run, event, trial)
         )
     )
+    run.last_words.forget(worker_id)
 
 
 # --- the keeper -----------------------------------------------------------------------------

@@ -51,6 +51,7 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.Finished: running.finished,
     events.WorkerFailed: running.failed,
     events.WorkerGone: running.gone,
+    events.Silent: running.silent,
     events.Committed: settling.committed,
     events.CommitFailed: failing.commit_failed,
     events.Drained: settling.drained,

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import logging
+import signal
 from typing import TYPE_CHECKING
 
 from milepost.control.events import Problem
+from milepost.control.state import Phase
 from milepost.engine.protocol import Exited, StartFailed
-from milepost.errors import ActorDiedError, WorkerStartError, labelled, task_error
+from milepost.errors import (
+    ActorDiedError,
+    RayActorError,
+    TrialTimeoutError,
+    WorkerStartError,
+    labelled,
+    task_error,
+)
 from milepost.worker.protocol import Failed, dump_error, load
 
 if TYPE_CHECKING:
     from milepost.control.ledger import LiveTrial
     from milepost.control.run import Run
+    from milepost.control.state import TrialState
 
 log = logging.getLogger("milepost.control")
+
+_HINTS: dict[int, str] = {
+    signal.SIGSEGV: " An extension module has accessed memory that it does not own.",
+    signal.SIGBUS: (
+        " A file that it had mapped into memory was cut short, or its file system is full; "
+        "for tensors between data-loader processes that is /dev/shm."
+    ),
+    signal.SIGABRT: " A library gave up.",
+}
 
 
 def of_failure(run: Run, message: Failed) -> Problem:
@@ -40,14 +59,44 @@ def of_death(run: Run, event: Exited | StartFailed, trial: LiveTrial | None) -> 
             error=run.objects.put(dump_error(WorkerStartError(message))),
         )
     pid = trial.where.get("pid")
-    message = (
-        f"The worker process{f' (pid {pid})' if pid is not None else ''} of trial {trial.name} "
-        f"died: {event.describe()}.{_hint(event)}"
+    return _of_worker(
+        run,
+        ActorDiedError(
+            f"The worker process{f' (pid {pid})' if pid is not None else ''} of trial "
+            f"{trial.name} died: {event.describe()}.{_hint(run, event)}",
+            run.last_words.of_crash(event.worker_id),
+        ),
     )
+
+
+def of_silence(run: Run, worker_id: str, trial: TrialState) -> Problem:
+    """A worker hangs."""
+    pid = run.workers.pid(worker_id)
+    if trial.phase is Phase.STARTING:
+        since = "since it was started"
+    else:
+        since = f"since iteration {trial.iteration}" if trial.iteration else "and never reported"
+    stack = run.last_words.stack(worker_id)
+    where = "" if stack else " It could not tell where it hung."
+    return _of_worker(
+        run,
+        TrialTimeoutError(
+            f"Trial {trial.name} was silent for {run.silence.limit_s:g} s (trial_timeout_s), "
+            f"{since}. Its worker process{f' (pid {pid})' if pid is not None else ''} and "
+            f"everything that it had started were killed.{where}",
+            stack,
+        ),
+    )
+
+
+def _of_worker(run: Run, error: RayActorError) -> Problem:
+    kind = type(error).__name__
+    last = labelled(kind, error.message)
     return Problem(
-        kind="ActorDiedError",
-        message=message,
-        error=run.objects.put(dump_error(ActorDiedError(message))),
+        kind=kind,
+        message=error.message,
+        traceback=f"{error.traceback_str}\n\n{last}" if error.traceback_str else "",
+        error=run.objects.put(dump_error(error)),
     )
 
 
@@ -62,9 +111,22 @@ def _raised(message: Failed) -> bytes:
     return dump_error(task_error(cause, message.traceback))
 
 
-def _hint(event: Exited) -> str:
-    if event.signal == 9:
-        return " If nobody killed it, the machine may have run out of memory: see dmesg."
+def _hint(run: Run, event: Exited) -> str:
+    """What may have been the reason, and how to find out."""
+    if event.signal == signal.SIGKILL:
+        killed = run.last_words.oom_kills(event.worker_id)
+        if killed:
+            return (
+                " Memory had run out: while it ran, the kernel's out-of-memory killer ended "
+                f"{killed} process{'es' if killed > 1 else ''} of its control group. Give it more "
+                "memory, or run fewer trials at once (max_concurrent_trials)."
+            )
+        return (
+            " If nobody killed it, the kernel did because memory had run out: "
+            "`dmesg | grep -i 'killed process'` tells."
+        )
+    if event.signal is not None:
+        return _HINTS.get(event.signal, "")
     if event.exit_code == 0:
         return " User code ended the process itself; return from the trainable instead."
     return ""

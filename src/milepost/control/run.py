@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections import deque
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,12 +17,14 @@ from milepost.control.acts import ACTS
 from milepost.control.deletions import Deletions
 from milepost.control.hooks import Hooks
 from milepost.control.judge import Judge
+from milepost.control.last_words import LastWords
 from milepost.control.ledger import Ledger, LiveTrial
 from milepost.control.machine import Machine
 from milepost.control.metrics import flatten
 from milepost.control.outcome import RunFacts
 from milepost.control.resources import Pool
 from milepost.control.run_control import RunControl
+from milepost.control.silence import Silence
 from milepost.control.state import Settings
 from milepost.control.view import RunView, Tally
 from milepost.control.workers import Workers, cleanup_timeout_s
@@ -91,6 +94,8 @@ class Run:
         self.seq = 0
         self.engine_events: deque[Exited | StartFailed] = deque()
         self.obeying: dict[str, tuple[float, str]] = {}
+        self.silence = Silence(_trial_timeout_s(plan))
+        self.last_words = LastWords()
         self._printing: dict[str, LiveTrial] = {}
         self._cleanup_s = cleanup_timeout_s()
         self._commands: deque[AnyCommand] = deque()
@@ -139,6 +144,7 @@ class Run:
     def prints(self, worker_id: str, trial: LiveTrial) -> None:
         """From now on the worker's output is the trial's."""
         self._printing[worker_id] = trial
+        self.last_words.begin(worker_id)
         self.output.begin(trial.directory)
 
     def pump(self) -> None:
@@ -152,6 +158,7 @@ class Run:
     def quiet(self, worker_id: str) -> None:
         """The worker is done with its trial: show everything that it has written until then."""
         self.obeying.pop(worker_id, None)
+        self.silence.excuse(worker_id)
         if self.plan.reuse_actors:
             self.pump()  # before the worker's output becomes another trial's
         trial = self._printing.get(worker_id)
@@ -164,11 +171,18 @@ class Run:
         self.quiet(worker_id)
         self._printing.pop(worker_id, None)
 
+    def must_speak(self, worker_id: str) -> None:
+        """The worker is told to do something; it may be silent for some time."""
+        self.silence.heard(worker_id, time.monotonic())
+
     def must_obey(self, worker_id: str, trial_id: str) -> None:
         """The worker was told to stop or pause; it has some time for it."""
+        self.silence.excuse(worker_id)
         self.obeying[worker_id] = (time.monotonic() + self._cleanup_s, trial_id)
 
     def _show(self, event: Output) -> None:
+        if event.output.stream == "stderr":
+            self.last_words.hear(event.worker_id, event.output.data)
         trial = self._printing.get(event.worker_id)
         if trial is not None:
             self.output.write(
@@ -182,6 +196,11 @@ class Run:
     def _label(self, worker_id: str, trial: LiveTrial) -> str:
         pid = self.workers.pid(worker_id) or trial.where.get("pid")  # the latter once it has ended
         return f"{trial.name} pid={pid}" if pid else trial.name
+
+
+def _trial_timeout_s(plan: RunPlan) -> float | None:
+    limit = plan.failure.trial_timeout_s
+    return limit.total_seconds() if isinstance(limit, timedelta) else limit
 
 
 def _settings(plan: RunPlan) -> Settings:

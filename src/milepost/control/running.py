@@ -143,6 +143,17 @@ def gone(step: Step, event: events.WorkerGone) -> None:
             settling.drain(step, trial)
 
 
+def silent(step: Step, event: events.Silent) -> None:
+    """A worker hangs: kill it; the attempt has failed once all workers of the trial are dead."""
+    trial = step.runner(event.worker_id)
+    if trial is None or trial.phase not in (Phase.STARTING, Phase.TRAINING, Phase.SAVING):
+        return
+    if trial.halt in (Halt.END, Halt.INTERRUPT):
+        return  # it has a deadline already, and what happens to it then is no failure
+    trial.problem = event.problem
+    step.kill_workers(trial)
+
+
 def _attempt_over(step: Step, trial: TrialState, problem: Problem) -> None:
     """An attempt has ended with an error, which counts unless it was told to end anyway."""
     obeying = trial.phase is Phase.STOPPING and trial.lost is None

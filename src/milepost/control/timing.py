@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from milepost.api.stopper import Stopper
-from milepost.control import events
+from milepost.control import events, silence
 from milepost.control.state import ACTIVE, Phase
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Clocks:
             self._budget_end(now),
             self._grace_ends if run.machine.state.active else None,
             run.workers.next_deadline(),
+            run.silence.next_deadline(),
             min((moment for moment, _ in run.obeying.values()), default=None),
         )
         waits += [max(0.0, moment - now) for moment in moments if moment is not None]
@@ -70,6 +71,7 @@ class Clocks:
         if state.stopping and state.active:
             self._lose_patience(now)
         run.workers.kill_overdue(now)
+        silence.check(run, now)
         for worker_id, (moment, trial_id) in list(run.obeying.items()):
             if now >= moment:
                 del run.obeying[worker_id]

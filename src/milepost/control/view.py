@@ -11,7 +11,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, overload
 
 from milepost.api.numbers import as_float
-from milepost.errors import RayTaskError, summary
+from milepost.errors import RayActorError, RayTaskError, labelled, summary
 
 if TYPE_CHECKING:
     from milepost.control.ledger import Ledger
@@ -67,6 +67,8 @@ class TrialView:
 def _in_short(error: Exception | str) -> str:
     if isinstance(error, str):
         return error
+    if isinstance(error, RayActorError):
+        return labelled(type(error).__name__, error.message)
     return summary(error.cause if isinstance(error, RayTaskError) else error)
 
 

@@ -95,6 +95,12 @@ class Workers:
         if worker is not None:
             worker.handle.kill()
 
+    def signal(self, worker_id: str, signum: int) -> None:
+        """Send a signal to a worker process alone."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.handle.signal(signum)
+
     def gone(self, worker_id: str) -> list[FromWorker]:
         """The worker has exited: return what it still said, and forget it."""
         messages = self.receive(worker_id)

@@ -18,7 +18,7 @@ from milepost.engine.payload import MappedPayload
 from milepost.engine.protocol import WorkerSpec
 from milepost.errors import ChannelClosedError
 from milepost.keeper.wire import Wire
-from milepost.worker import main, output, process
+from milepost.worker import main, output, process, stacks
 from milepost.worker.channel import Channel
 
 _ENDED_BY_SERVER = 0
@@ -67,6 +67,7 @@ def _work(orders: socket.socket) -> int:
     order, (channel_fd, stdout_fd, stderr_fd, payload_fd) = received
     orders.close()
     output.redirect(stdout_fd, stderr_fd)
+    stacks.tell_on_crash()
     channel = Channel(Wire(socket.socket(fileno=channel_fd)))
     return main.run(channel, _prepare(order, payload_fd))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from milepost.errors import CheckpointFailedError
-from milepost.worker.protocol import RunTrial
+from milepost.worker.protocol import Busy, RunTrial
 
 if TYPE_CHECKING:
     from milepost.keeper.capture import Capture, Capturer
+    from milepost.worker.dialog import Dialog
 
 
 def directory_name(index: int) -> str:
@@ -23,10 +26,12 @@ class Captures:
 
     Args:
         run: the trial and attempt; its ``first_index`` is the first number handed out.
+        dialog: with the controller, which is told when user code has to wait for us.
     """
 
-    def __init__(self, run: RunTrial) -> None:
+    def __init__(self, run: RunTrial, dialog: Dialog | None = None) -> None:
         self._run = run
+        self._dialog = dialog
         self._capturer: Capturer | None = None
         self.next_index = run.first_index
 
@@ -61,15 +66,17 @@ class Captures:
             objects[name] = data
             return name
 
-        return self._connected().capture(
-            directory,
-            index,
-            codec.encode(row, put),
-            objects,
-            iteration=row.get("training_iteration", 0),
-            owned=owned,
-            announce=False,
-        )
+        data = codec.encode(row, put)
+        with self._busy():
+            return self._connected().capture(
+                directory,
+                index,
+                data,
+                objects,
+                iteration=row.get("training_iteration", 0),
+                owned=owned,
+                announce=False,
+            )
 
     def announce(self) -> None:
         """Have what was captured committed; call it once the report has been answered.
@@ -90,7 +97,8 @@ class Captures:
         Raises:
             CheckpointFailedError: it failed.
         """
-        return self._connected().settled(index)
+        with self._busy():
+            return self._connected().settled(index)
 
     def raise_failed(self) -> None:
         """Raise if an earlier checkpoint could not be committed; each is raised once.
@@ -111,6 +119,18 @@ class Captures:
         if self._capturer is not None:
             self._capturer.close()
             self._capturer = None
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Have this time not counted as the trial's silence."""
+        if self._dialog is None or not self._run.watched:
+            yield
+            return
+        self._dialog.tell(Busy(True))
+        try:
+            yield
+        finally:
+            self._dialog.tell(Busy(False))
 
     def _connected(self) -> Capturer:
         if self._capturer is None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from milepost.errors import ChannelClosedError
-from milepost.worker import node, session
+from milepost.worker import node, session, stacks
 from milepost.worker.channel import Channel
 from milepost.worker.failure import failed
 from milepost.worker.function_runner import run_function
@@ -72,6 +72,8 @@ class _Worker:
             if self._load is not None:
                 self._trainable = self._load()
                 self._load = None
+            if trial.watched:
+                stacks.tell_when_asked()
             config = load(trial.config)
             self._change_directory(trial)
             if trial.kind == "function":

@@ -70,6 +70,8 @@ class RunTrial(NamedTuple):
         reset: True when this worker ran another trial before (``reuse_actors``).
         reusable: True when it may run another one afterwards: a class's ``cleanup`` then waits
             until the worker's end.
+        watched: True when it must not be silent for long: it says when it is :class:`Busy`, and
+            tells where it is when asked (:mod:`milepost.worker.stacks`).
     """
 
     kind: Literal["function", "class"]
@@ -90,6 +92,7 @@ class RunTrial(NamedTuple):
     reusable: bool = False
     rank: int = 0
     world_size: int = 1
+    watched: bool = False
 
 
 class Reply(NamedTuple):
@@ -150,6 +153,12 @@ class Saved(NamedTuple):
     nbytes: int = 0
 
 
+class Busy(NamedTuple):
+    """A watched worker waits for us, or no longer: for a capture or a commit, which take time."""
+
+    busy: bool
+
+
 class Finished(NamedTuple):
     """User code has returned, or acted on a stop or pause; the worker is idle now.
 
@@ -180,7 +189,7 @@ class Failed(NamedTuple):
 
 
 ToWorker = RunTrial | Reply | SaveNow | Shutdown
-FromWorker = Started | Reported | Saved | Finished | Failed
+FromWorker = Started | Reported | Saved | Busy | Finished | Failed
 
 
 class WorkerOutput(NamedTuple):
