@@ -10,7 +10,7 @@ import pytest
 
 from milepost.errors import CheckpointFailedError
 from milepost.worker.context import get_context
-from milepost.worker.protocol import Counters, Finished, Reply, Saved, SaveNow, Shutdown, load
+from milepost.worker.protocol import Counters, Finished, Preempt, Reply, Saved, Shutdown, load
 from milepost.worker.session import in_session, report
 from milepost.worker.trainable import Trainable
 
@@ -120,19 +120,20 @@ def test_pause_saves_first(drive_with_keeper: Any) -> None:
     assert worker.end == Finished("pause")
 
 
-def test_save_now(drive_with_keeper: Any) -> None:
-    """A save can be asked for from outside, before the next answer."""
+def test_an_end_of_the_run_during_a_save(drive_with_keeper: Any) -> None:
+    """What it has just saved is what it will go on from: no further step is begun."""
     driver = drive_with_keeper(Count, kind="class")
 
     def decide(row: dict[str, Any]) -> Reply:
         if row["training_iteration"] == 2:
-            worker.handle.channel.send(SaveNow())
-        return Reply("stop" if row["training_iteration"] == 3 else "continue")
+            worker.handle.channel.send(Preempt("SIGTERM"))
+        return Reply("continue", save=True)
 
     worker = driver.start(decide)
     driver.send_trial(worker)
     driver.wait(lambda: worker.end is not None)
-    assert kinds(worker).count("Saved") == 1
+    assert kinds(worker) == ["Started", *["Reported", "Saved"] * 2, "Finished"]
+    assert worker.end == Finished("stop")
 
 
 def save_files(self: Any, checkpoint_dir: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from milepost.api.preemption import PreemptionInfo
 from milepost.worker.context import TuneContext, get_context
 
-__all__ = ["TuneContext", "get_context"]
+__all__ = ["PreemptionInfo", "TuneContext", "get_context"]

@@ -11,17 +11,14 @@ from typing import Any, Literal
 from milepost.errors import ChannelClosedError
 from milepost.worker import metrics as checks
 from milepost.worker.captures import Captures
-from milepost.worker.channel import Channel
+from milepost.worker.dialog import Dialog
 from milepost.worker.failure import failed, text
 from milepost.worker.protocol import (
     Failed,
     Finished,
-    Reply,
     Reported,
     RunTrial,
     Saved,
-    SaveNow,
-    Shutdown,
     dump,
     load,
 )
@@ -35,41 +32,44 @@ class ClassRunner:
 
     Args:
         cls: the class.
-        channel: to the controller.
-
-    Attributes:
-        shutdown: whether the controller asked the worker to end, or is gone.
     """
 
-    def __init__(self, cls: type[Trainable], channel: Channel) -> None:
+    def __init__(self, cls: type[Trainable]) -> None:
         self._cls = cls
-        self._channel = channel
         self._trainable: Trainable | None = None
-        self.shutdown = False
 
     def run(
-        self, trial: RunTrial, config: dict[str, Any], started: Callable[[], None]
+        self,
+        trial: RunTrial,
+        config: dict[str, Any],
+        dialog: Dialog,
+        started: Callable[[], None],
     ) -> Finished | Failed:
         """Train until told to stop or pause.
 
         Args:
             trial: the trial; with ``reset`` the object of the trial before is asked to change.
             config: its hyper-parameters.
+            dialog: with the controller.
             started: called when the object is ready to train.
         """
-        captures = Captures(trial)
+        captures = Captures(trial, dialog)
         try:
             refusal = self._prepare(trial, config)
             if refusal is not None:
                 return refusal
             started()
-            action = self._train(captures)
+            action = self._train(captures, dialog)
             if not trial.reusable:
                 self.close()
             return Finished(action)
         except ChannelClosedError:
-            self.shutdown = True
+            dialog.shutdown = True
             return Finished("stop")
+        except (KeyboardInterrupt, SystemExit):
+            if dialog.preemption() is None:
+                raise
+            return Finished("stop")  # it has stopped because the run ends
         finally:
             captures.close()
 
@@ -115,7 +115,7 @@ class ClassRunner:
             self._trainable.load_from(trial.start_from)
         return None
 
-    def _train(self, captures: Captures) -> Literal["stop", "pause"]:
+    def _train(self, captures: Captures, dialog: Dialog) -> Literal["stop", "pause"]:
         """Step and report until the answer is not to go on."""
         trainable = self._trainable
         assert trainable is not None
@@ -127,26 +127,16 @@ class ClassRunner:
                 data = dump(row)
             except Exception as error:
                 raise checks.unpicklable(row, error) from error
-            self._channel.send(Reported(data))
-            reply = self._reply()
+            reply = dialog.decision(Reported(data, asks=dialog.asks))
             if reply.save:
-                self._save(trainable, captures, row)
+                dialog.tell(self._saved(trainable, captures, row))
+                captures.announce()
             if reply.action != "continue":
                 return reply.action
+            if reply.save and dialog.preemption() is not None:
+                return "stop"  # it was asked to save while it did
 
-    def _reply(self) -> Reply:
-        save = False
-        while True:
-            answer = self._channel.receive()
-            if isinstance(answer, Reply):
-                return Reply(answer.action, answer.save or save)
-            if isinstance(answer, SaveNow):
-                save = True
-            elif isinstance(answer, Shutdown):
-                self.shutdown = True
-                return Reply("stop")
-
-    def _save(self, trainable: Trainable, captures: Captures, row: dict[str, Any]) -> None:
+    def _saved(self, trainable: Trainable, captures: Captures, row: dict[str, Any]) -> Saved:
         """Have the object save itself into a directory of ours, and capture that."""
         directory = captures.new_directory()
         try:
@@ -155,5 +145,4 @@ class ClassRunner:
         finally:
             if os.path.isdir(directory):  # it failed, or the files had to be copied
                 shutil.rmtree(directory, ignore_errors=True)
-        self._channel.send(Saved(capture.index, capture.nbytes))
-        captures.announce()
+        return Saved(capture.index, capture.nbytes)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from milepost.worker import session
 
 if TYPE_CHECKING:
+    from milepost.api.preemption import PreemptionInfo
     from milepost.worker.storage_context import StorageContext
 
 
 class TuneContext:
     """What a trial can ask about itself. Mirrors ``ray.tune.TuneContext``.
 
-    Outside a trial every method warns once and returns None.
+    Outside a trial every method warns once and returns None, or False.
     """
 
     def get_experiment_name(self) -> str | None:
@@ -57,6 +58,35 @@ class TuneContext:
             trial_path=trial.trial_dir,
             current_checkpoint_index=session.current_index(),
         )
+
+    def should_checkpoint(self) -> bool:
+        """Whether the trial should save now, because its run is about to end.
+
+        It turns True while user code runs: after Ctrl-C, or SIGTERM or SIGUSR1 to the script that
+        called ``fit()``. Report a checkpoint then; that report does not return, and the trial
+        goes on from there when the experiment is restored. It costs some microseconds, so ask as
+        often as you like. False outside a trial.
+
+        Example:
+            >>> def train(config):
+            ...     for step in range(100_000):
+            ...         ...
+            ...         if step % 1000 == 0 or tune.get_context().should_checkpoint():
+            ...             tune.report({"step": step}, checkpoint=save())
+        """
+        return self.get_preemption_info() is not None
+
+    def get_preemption_info(self) -> PreemptionInfo | None:
+        """Why the trial should save and stop, and until when; None while it may go on.
+
+        As cheap as :meth:`should_checkpoint`. None outside a trial. Mirrors
+        ``ray.train.get_preemption_info``, for one process.
+        """
+        dialog = session.current_dialog()
+        if dialog is None:
+            session.warn_outside("get_context().get_preemption_info")
+            return None
+        return dialog.poll()
 
     def get_metadata(self) -> dict[str, Any]:
         """Not part of Tune.

@@ -9,6 +9,7 @@ from numbers import Number
 from types import GeneratorType
 from typing import Any
 
+from milepost.worker.dialog import Dialog
 from milepost.worker.failure import failed, text
 from milepost.worker.protocol import Failed, Finished
 from milepost.worker.trial_session import TrialSession
@@ -19,13 +20,16 @@ DEFAULT_METRIC = "_metric"
 
 
 def run_function(
-    function: Callable[[Any], Any], config: dict[str, Any], session: TrialSession
+    function: Callable[[Any], Any], config: dict[str, Any], session: TrialSession, dialog: Dialog
 ) -> Finished | Failed:
     """Call the function and report what it returns or yields.
 
     Ray's rules: a dict is one more result, a number is the metric ``_metric``, what is false is
     nothing, and anything else is an error. A function that ends by ``sys.exit`` or a stray
     ``StopIteration`` has failed.
+
+    When its run ends early, a function that returns as soon as it is told, or leaves by
+    ``sys.exit`` or ``KeyboardInterrupt``, has stopped.
 
     Returns:
         How it ended.
@@ -40,6 +44,9 @@ def run_function(
             _report_value(result, session)
     except BaseException as error:  # noqa: BLE001 - whatever user code raises ends its trial
         if session.ended is None:
+            leaves = issubclass(type(error), KeyboardInterrupt | SystemExit)
+            if leaves and dialog.preemption() is not None:
+                return Finished("stop")
             return failed(_explained(error))
         if not issubclass(type(error), SystemExit):
             logger.warning(
@@ -50,7 +57,7 @@ def run_function(
             )
     finally:
         session.finish()
-    return Finished(session.ended or "returned")
+    return Finished(session.ended or ("stop" if dialog.told else "returned"))
 
 
 def _report_value(value: Any, session: TrialSession) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from milepost.errors import ChannelClosedError
 from milepost.worker import node, session, stacks
 from milepost.worker.channel import Channel
+from milepost.worker.dialog import Dialog
 from milepost.worker.failure import failed
 from milepost.worker.function_runner import run_function
 from milepost.worker.protocol import Failed, Finished, RunTrial, Shutdown, Started, load
@@ -92,25 +93,27 @@ class _Worker:
             self._runner.close()
 
     def _run_function(self, trial: RunTrial, config: Any) -> Finished | Failed:
-        current = TrialSession(trial, self._channel)
-        session.enter(trial, current)
+        dialog = Dialog(self._channel)
+        current = TrialSession(trial, dialog)
+        session.enter(trial, dialog, current)
         self._started()
         try:
-            return run_function(self._trainable, config, current)
+            return run_function(self._trainable, config, current, dialog)
         finally:
-            self.shutting_down = current.shutdown
+            self.shutting_down = dialog.shutdown
             current.close()
 
     def _run_class(self, trial: RunTrial, config: Any) -> Finished | Failed:
         from milepost.worker.class_runner import ClassRunner
 
         if self._runner is None:
-            self._runner = ClassRunner(self._trainable, self._channel)
-        session.enter(trial)
+            self._runner = ClassRunner(self._trainable)
+        dialog = Dialog(self._channel)
+        session.enter(trial, dialog)
         try:
-            return self._runner.run(trial, config, self._started)
+            return self._runner.run(trial, config, dialog, self._started)
         finally:
-            self.shutting_down = self._runner.shutdown
+            self.shutting_down = dialog.shutdown
 
     def _started(self) -> None:
         self._channel.send(Started(os.getpid(), node.hostname(), node.ip()))

@@ -107,8 +107,18 @@ class Reply(NamedTuple):
     save: bool = False
 
 
-class SaveNow(NamedTuple):
-    """Ask for a checkpoint at the next step boundary (class) or report (function)."""
+class Preempt(NamedTuple):
+    """The run is about to end: the trial should save at its next report, where it will stop.
+
+    It comes while user code runs, and again when the deadline changes.
+
+    Attributes:
+        reason: what ends the run, such as ``"SIGTERM"``.
+        deadline_ms: when the worker is killed, in milliseconds since the epoch; None without one.
+    """
+
+    reason: str
+    deadline_ms: int | None = None
 
 
 class Shutdown(NamedTuple):
@@ -135,12 +145,14 @@ class Reported(NamedTuple):
         checkpoint: index of the checkpoint captured for it, or None.
         nbytes: captured bytes.
         waited_s: seconds that the report waited for room in staging.
+        asks: user code asks :meth:`TuneContext.should_checkpoint`, and so acts on it.
     """
 
     row: bytes
     checkpoint: int | None = None
     nbytes: int = 0
     waited_s: float = 0.0
+    asks: bool = False
 
 
 class Saved(NamedTuple):
@@ -188,7 +200,7 @@ class Failed(NamedTuple):
     abort: bool = False
 
 
-ToWorker = RunTrial | Reply | SaveNow | Shutdown
+ToWorker = RunTrial | Reply | Preempt | Shutdown
 FromWorker = Started | Reported | Saved | Busy | Finished | Failed
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from milepost.checkpoint.handle import Checkpoint
+    from milepost.worker.dialog import Dialog
     from milepost.worker.protocol import RunTrial
     from milepost.worker.trial_session import TrialSession
 
 logger = logging.getLogger("milepost.worker")
 
 _session: TrialSession | None = None
+_dialog: Dialog | None = None
 _trial: RunTrial | None = None
 _warned: set[str] = set()
 _fork_hook_set = False
@@ -87,10 +89,15 @@ def current_index() -> int:
     return -1 if _trial is None else _trial.first_index - 1
 
 
-def enter(trial: RunTrial, session: TrialSession | None = None) -> None:
+def current_dialog() -> Dialog | None:
+    """The talk about that trial, or None."""
+    return _dialog
+
+
+def enter(trial: RunTrial, dialog: Dialog, session: TrialSession | None = None) -> None:
     """Make a trial the current one; class trainables have no session to report to."""
-    global _session, _trial, _fork_hook_set
-    _trial, _session = trial, session
+    global _session, _dialog, _trial, _fork_hook_set
+    _trial, _dialog, _session = trial, dialog, session
     if not _fork_hook_set:
         _fork_hook_set = True
         os.register_at_fork(after_in_child=_after_fork)
@@ -98,8 +105,8 @@ def enter(trial: RunTrial, session: TrialSession | None = None) -> None:
 
 def leave() -> None:
     """End what :func:`enter` began."""
-    global _session, _trial
-    _trial = _session = None
+    global _session, _dialog, _trial
+    _trial = _dialog = _session = None
 
 
 def warn_outside(name: str) -> None:
@@ -114,5 +121,5 @@ def warn_outside(name: str) -> None:
 
 
 def _after_fork() -> None:
-    if _session is not None:
-        _session.detach()
+    if _dialog is not None:
+        _dialog.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from milepost.errors import ChannelClosedError
 from milepost.worker import metrics as checks
 from milepost.worker.captures import Captures, directory_name
-from milepost.worker.channel import Channel
-from milepost.worker.protocol import Reply, Reported, RunTrial, SaveNow, Shutdown, dump
+from milepost.worker.dialog import Dialog
+from milepost.worker.protocol import Reported, RunTrial, dump
 from milepost.worker.row import RowBuilder
 
 if TYPE_CHECKING:
@@ -31,23 +32,21 @@ class TrialSession:
 
     Args:
         run: the trial.
-        channel: to the controller.
+        dialog: with the controller.
 
     Attributes:
         run: the trial.
         ended: "stop" or "pause" once that was decided, else None.
-        shutdown: whether the controller asked the worker itself to end, or is gone.
 
     Concurrency: any thread of the process may report; one at a time gets through.
     """
 
-    def __init__(self, run: RunTrial, channel: Channel) -> None:
+    def __init__(self, run: RunTrial, dialog: Dialog) -> None:
         self.run = run
         self.ended: Literal["stop", "pause"] | None = None
-        self.shutdown = False
-        self._channel = channel
+        self._dialog = dialog
         self._rows = RowBuilder(run.trial_id, run.counters)
-        self._captures = Captures(run)
+        self._captures = Captures(run, dialog)
         self._lock = threading.RLock()
         self._reporting = False
         # Those that an earlier trial of this process has left running.
@@ -111,10 +110,6 @@ class TrialSession:
         """Leave the keeper."""
         self._captures.close()
 
-    def detach(self) -> None:
-        """In a forked child: let go of the channel, so that it ends with the trial's process."""
-        self._channel.close()
-
     def _check_turn(self) -> None:
         """Refuse a report of a thread that has nothing to say in this trial at this time."""
         thread = threading.current_thread()
@@ -144,7 +139,9 @@ class TrialSession:
         except BaseException:
             vars(self._rows).update(before)  # nothing was reported
             raise
-        reply = self._exchange(message)
+        reply = self._dialog.decision(message)
+        with contextlib.suppress(ChannelClosedError):  # what was captured is found in staging
+            self._captures.announce()
         if reply.action != "continue":
             self.ended = reply.action
             raise TrialEnded
@@ -167,7 +164,7 @@ class TrialSession:
         except Exception as error:
             raise checks.unpicklable(metrics, error) from error
         if checkpoint is None or index is None:
-            return Reported(data)
+            return Reported(data, asks=self._dialog.asks)
         from milepost.checkpoint.read import holding
 
         # Nothing is verified: a copy of a committed checkpoint is the user's to change, manifest
@@ -177,21 +174,4 @@ class TrialSession:
                 os.path.abspath(checkpoint.path), index, row, owned=checkpoint._move
             )
         self._unsettled = index, type(checkpoint)
-        return Reported(data, index, capture.nbytes, capture.waited_s)
-
-    def _exchange(self, message: Reported) -> Reply:
-        """Send a row and wait for the decision."""
-        try:
-            self._channel.send(message)
-            while True:
-                answer = self._channel.receive()
-                if isinstance(answer, Reply):
-                    self._captures.announce()
-                    return answer
-                if isinstance(answer, Shutdown):
-                    self.shutdown = True
-                    return Reply("stop")
-                assert isinstance(answer, SaveNow), answer  # functions save when they report
-        except ChannelClosedError:  # the driver is gone, and this process will follow
-            self.shutdown = True
-            return Reply("stop")
+        return Reported(data, index, capture.nbytes, capture.waited_s, self._dialog.asks)

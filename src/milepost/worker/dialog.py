@@ -1,0 +1,108 @@
+"""A trial's talk with the controller: results and decisions, and what comes without being asked."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from milepost.errors import ChannelClosedError
+from milepost.worker.channel import Channel
+from milepost.worker.protocol import Preempt, Reply, Reported, Shutdown
+
+if TYPE_CHECKING:
+    from milepost.api.preemption import PreemptionInfo
+    from milepost.worker.protocol import FromWorker, ToWorker
+
+
+class Dialog:
+    """The worker's end of the conversation about one trial.
+
+    Args:
+        channel: to the controller. Nobody else receives from it while the trial runs.
+
+    Attributes:
+        shutdown: the controller wants the worker itself to end, or is gone.
+        asks: user code has asked whether it is to save; so it will act on it.
+        told: user code has been told to save, and has reported nothing since.
+
+    Concurrency: any thread may :meth:`poll`, signal handlers too; one thread at a time asks.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self.shutdown = False
+        self.asks = False
+        self.told = False
+        self._channel = channel
+        self._preemption: PreemptionInfo | None = None
+        self._turn = threading.Lock()  # of whoever receives
+        self._poller = 0
+        self._pid = os.getpid()
+
+    def tell(self, message: FromWorker) -> None:
+        """Send what needs no answer.
+
+        Raises:
+            ChannelClosedError: the controller is gone.
+        """
+        self._channel.send(message)
+
+    def decision(self, on: Reported) -> Reply:
+        """Send a result and wait for the decision; it is to stop when the controller is gone.
+
+        Raises:
+            RuntimeError: called by a signal handler that has interrupted :meth:`poll`.
+        """
+        if self._poller == threading.get_ident():
+            raise RuntimeError(
+                "tune.report() was called by a signal handler inside of should_checkpoint(). Set a "
+                "flag there, and report in the training loop."
+            )
+        self.told = False
+        try:
+            with self._turn:  # before the result is sent: a poll must not take the answer
+                self._channel.send(on)
+                while not self.shutdown:
+                    reply = self._take(self._channel.receive())
+                    if reply is not None:
+                        return reply
+        except ChannelClosedError:  # this process will follow
+            self.shutdown = True
+        return Reply("stop")
+
+    def poll(self) -> PreemptionInfo | None:
+        """What the trial is to know about the end of its run, for user code; never waits."""
+        self.asks = True
+        info = self.preemption()
+        self.told = info is not None
+        return info
+
+    def preemption(self) -> PreemptionInfo | None:
+        """The same, for ourselves."""
+        # Whoever waits for an answer meanwhile takes note of everything that comes.
+        if os.getpid() == self._pid and self._turn.acquire(blocking=False):
+            self._poller = threading.get_ident()
+            try:
+                for message in self._channel.receive_available():
+                    self._take(message)
+            finally:
+                self._poller = 0
+                self._turn.release()
+        return self._preemption
+
+    def detach(self) -> None:
+        """In a forked child: let go of the channel, so that it ends with the trial's process."""
+        self._channel.close()
+
+    def _take(self, message: ToWorker) -> Reply | None:
+        """Take note of a message; return it if it is a decision."""
+        if isinstance(message, Reply):
+            return message
+        if isinstance(message, Preempt):
+            from milepost.api.preemption import PreemptionInfo
+
+            self._preemption = PreemptionInfo(message.reason, message.deadline_ms)
+        else:
+            assert isinstance(message, Shutdown), message
+            self.shutdown = True
+        return None
