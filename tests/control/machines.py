@@ -17,6 +17,7 @@ from milepost.control.state import Settings, TrialState
 RAW = msgspec.Raw(b"{}")
 BOOM = Problem(kind="ValueError", message="boom")
 DIED = Problem(kind="ActorDiedError", message="died: signal 9 (SIGKILL)")
+SIGNALLED = Problem(kind="ActorDiedError", message="died: signal 15 (SIGTERM)", signalled=True)
 
 
 class Driven:
@@ -83,6 +84,7 @@ class Driven:
         checkpoint: int | None = None,
         save: bool = False,
         score: object = None,
+        asks: bool = False,
     ) -> list[str]:
         return self(
             events.Reported(
@@ -94,6 +96,7 @@ class Driven:
                 action=action,
                 save=save,
                 checkpoint=checkpoint,
+                asks=asks,
             )
         )
 
@@ -168,8 +171,8 @@ class Driven:
     def stop_all(self) -> list[str]:
         return self(events.StopAll(at=0))
 
-    def interrupt(self) -> list[str]:
-        return self(events.Interrupt(at=0))
+    def interrupt(self, reason: str = "SIGINT", deadline_ms: int | None = None) -> list[str]:
+        return self(events.Interrupt(at=0, reason=reason, deadline_ms=deadline_ms))
 
     def grace_over(self) -> list[str]:
         return self(events.GraceOver(at=0))
@@ -201,6 +204,8 @@ def describe(command: AnyCommand) -> str:
             return f"run {t} on {w} attempt={a} first={i}{source}{reset}"
         case commands.Answer(worker_id=w, action=action, save=save):
             return f"answer {w} {action}{' save' if save else ''}"
+        case commands.Preempt(worker_id=w, reason=reason, deadline_ms=deadline):
+            return f"preempt {w} {reason}" + (f" by={deadline}" if deadline else "")
         case commands.EndWorker(w):
             return f"end {w}"
         case commands.KillWorker(w):

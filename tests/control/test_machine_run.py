@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from machines import Driven
 
 # --- ending the run ----------------------------------------------------------------------------
@@ -34,47 +33,6 @@ def test_stop_all_does_not_retry() -> None:
     m.running("t")
     m.stop_all()
     assert "failed t 1" in m.failed(0)
-
-
-def test_interruption_leaves_unfinished_trials_unfinished() -> None:
-    """Running trials stop at their next report without a record of an end; nothing starts."""
-    m = Driven(cpus=2)
-    m.running("t")
-    m.add("u")
-    m.place()
-    m.add("v")
-    assert m.interrupt() == ["kill worker-1"]
-    assert m.gone(1) == ["drain u.0"]
-    assert m.drained("u") == []
-    assert m.place() == []
-    assert m.reported(0, checkpoint=0) == ["record reported t stop", "answer worker-0 stop"]
-    assert m.finished(0, "stop") == ["end worker-0"]
-    assert not m.machine.is_over, "its checkpoint is not committed"
-    assert m.committed("t", 0) == ["record committed t/0", "kept t/0", "ended t"]
-    assert m.machine.is_over
-    assert (m.trial("u").status, m.trial("v").status) == ("PENDING", "PENDING")
-    assert m.machine.state.counts["TERMINATED"] == 1
-
-
-@pytest.mark.parametrize(
-    ("settings", "saves"), [({"save_at_end": True}, True), ({"save_every": 5}, True), ({}, False)]
-)
-def test_interruption_saves_classes_that_save_at_all(
-    settings: dict[str, object], *, saves: bool
-) -> None:
-    """A class whose checkpoints are switched off may not be able to save."""
-    m = Driven(kind="class", **settings)
-    m.running("t")
-    m.interrupt()
-    assert m.reported(0)[-1] == f"answer worker-0 stop{' save' if saves else ''}"
-
-
-def test_a_function_that_returns_during_an_interruption_has_ended() -> None:
-    """Its work is complete, and says so on record."""
-    m = Driven()
-    m.running("t")
-    m.interrupt()
-    assert m.finished(0) == ["end worker-0", "record t TERMINATED", "completed t", "ended t"]
 
 
 # --- resources ---------------------------------------------------------------------------------

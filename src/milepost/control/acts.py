@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from milepost.checkpoint.handle import Checkpoint
-from milepost.control import commands
+from milepost.control import commands, late_reports
 from milepost.control.metrics import flatten
 from milepost.errors import CheckpointFailedError, TuneError
 from milepost.journal import records
@@ -25,7 +25,10 @@ log = logging.getLogger("milepost.control")
 
 
 def _record(run: Run, command: commands.Record) -> None:
-    run.seq = run.journal.append(command.record)
+    # A report is answered first: its answer wakes the flush.
+    run.seq = run.journal.append(
+        command.record, wake=not isinstance(command.record, records.Reported)
+    )
     if isinstance(command.record, records.Committed):
         run.tally.committed_count += 1
         run.tally.committed_bytes += command.record.nbytes
@@ -87,12 +90,17 @@ def _counters(row: dict[str, Any]) -> Counters:
 
 def _answer(run: Run, command: commands.Answer) -> None:
     run.workers.send(command.worker_id, Reply(command.action, command.save))
+    run.journal.wake()
     if command.action == "continue" or command.save:
         run.must_speak(command.worker_id)
     else:
         trial_id = run.machine.state.workers[command.worker_id].trial_id
         if trial_id is not None:
             run.must_obey(command.worker_id, trial_id)
+
+
+def _preempt(run: Run, command: commands.Preempt) -> None:
+    run.workers.send(command.worker_id, protocol.Preempt(command.reason, command.deadline_ms))
 
 
 def _end_worker(run: Run, command: commands.EndWorker) -> None:
@@ -173,7 +181,7 @@ def _trial_completed(run: Run, command: commands.TrialCompleted) -> None:
         run.plan.scheduler.on_trial_complete(run.control, trial, flat)
     else:
         run.plan.scheduler.on_trial_remove(run.control, trial)
-    run.plan.search.on_trial_complete(command.trial_id, result=flat)
+    run.informant.end(command.trial_id, flat)
     run.hooks.fire("on_trial_complete", trial=trial)
 
 
@@ -181,10 +189,10 @@ def _trial_errored(run: Run, command: commands.TrialErrored) -> None:
     run.tally.failed.append(command.trial_id)
     trial = run.ledger.facade(command.trial_id)
     run.plan.scheduler.on_trial_error(run.control, trial)
-    run.plan.search.on_trial_complete(command.trial_id, error=True)
+    run.informant.end(command.trial_id, error=True)
     run.hooks.fire("on_trial_error", trial=trial)
     error = trial.get_error()
-    if run.plan.failure.fail_fast == "raise" and error is not None:
+    if run.plan.failure.fail_fast == "raise" and error is not None and not command.absolved:
         raise error if isinstance(error, Exception) else TuneError(error)
 
 
@@ -208,11 +216,13 @@ ACTS: dict[type, Callable[[Run, Any], None]] = {
     commands.StartWorker: _start_worker,
     commands.RunTrial: _run_trial,
     commands.Answer: _answer,
+    commands.Preempt: _preempt,
     commands.EndWorker: _end_worker,
     commands.KillWorker: _kill_worker,
     commands.Drain: _drain,
     commands.Delete: _delete,
     commands.Verify: _verify,
+    commands.Judge: late_reports.judge,
     commands.CheckpointKept: _checkpoint_kept,
     commands.TrialFailed: _trial_failed,
     commands.TrialRecovered: _trial_recovered,

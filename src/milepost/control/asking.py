@@ -94,18 +94,23 @@ def _goes_quietly(trial: TrialState) -> None:
     trial.goal, trial.quiet = TERMINATED, True
 
 
-def interrupt(step: Step) -> None:
-    """Start nothing more; what runs stops at its next report and stays unfinished on record."""
+def interrupt(step: Step, event: events.Interrupt) -> None:
+    """Start nothing more; what runs saves and stops at its next report, unfinished on record."""
     state = step.state
-    if state.interrupted:
-        return
     state.interrupted = True
     for trial in state.trials.values():
         if trial.phase is Phase.STARTING:
             trial.goal = PENDING
             step.kill_workers(trial)
-        elif trial.phase in _WORKING and trial.halt is None:
-            trial.halt = Halt.INTERRUPT
+        elif trial.phase in _WORKING:
+            if trial.halt is None and trial.after_save == "continue":
+                trial.halt = Halt.INTERRUPT
+            for worker_id in trial.workers:
+                step.do(
+                    commands.Preempt(
+                        worker_id=worker_id, reason=event.reason, deadline_ms=event.deadline_ms
+                    )
+                )
 
 
 def overdue(step: Step, event: events.Overdue) -> None:
@@ -121,6 +126,11 @@ def grace_over(step: Step) -> None:
     """Kill what was told to stop and did not."""
     for trial_id in list(step.state.active):
         trial = step.state.trials[trial_id]
-        if trial.phase is not Phase.DYING:
+        if trial.phase is Phase.DYING:
+            continue
+        if trial.phase is Phase.STOPPING and trial.halt not in (Halt.END, Halt.INTERRUPT):
+            # It stops for reasons of its own, which hold; only its clean-up is cut off.
+            trial.goal = PAUSED if trial.after_save == "pause" else TERMINATED
+        else:
             _goes_quietly(trial)
-            step.kill_workers(trial)
+        step.kill_workers(trial)

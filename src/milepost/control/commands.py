@@ -61,6 +61,17 @@ class Answer(Command, frozen=True, kw_only=True):
     save: bool = False
 
 
+class Preempt(Command, frozen=True, kw_only=True):
+    """Tell user code that its trial is to save and will stop at its next report.
+
+    Fields as in :class:`milepost.control.events.Interrupt`.
+    """
+
+    worker_id: str
+    reason: str
+    deadline_ms: int | None
+
+
 class EndWorker(Command, frozen=True):
     """Tell a worker to clean up and exit."""
 
@@ -184,6 +195,7 @@ AnyCommand = (
     | StartWorker
     | RunTrial
     | Answer
+    | Preempt
     | EndWorker
     | KillWorker
     | Drain

@@ -11,9 +11,9 @@ import contextlib
 import logging
 import os
 import selectors
-import signal
 import time
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from milepost.control import admission, events, inbox, timing
@@ -27,7 +27,7 @@ from milepost.control.timing import Clocks
 from milepost.control.verifying import Verifier
 from milepost.control.workers import Workers
 from milepost.engine.payload import pack
-from milepost.errors import MilepostError, TuneError
+from milepost.errors import JournalError, MilepostError, TuneError
 from milepost.journal import records
 from milepost.journal.log import Journal
 from milepost.journal.projections import Projections
@@ -41,14 +41,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("milepost.control")
 
 _KEEPER_CLOSE_S = 60.0
+_PROJECTIONS_CLOSE_S = 60.0
+_VERIFIER_CLOSE_S = 600.0
 
 
-def run(plan: RunPlan, *, engine: Engine | None = None) -> RunOutcome:
+def run(
+    plan: RunPlan, *, engine: Engine | None = None, interruption: Interruption | None = None
+) -> RunOutcome:
     """Carry out a run to its end.
 
     Args:
         plan: what to run.
         engine: places workers; the default is this machine. It is closed at the end.
+        interruption: tells of signals; by default they are listened to while this runs.
 
     Returns:
         All trials. Failures of trials are in their records.
@@ -60,39 +65,48 @@ def run(plan: RunPlan, *, engine: Engine | None = None) -> RunOutcome:
         Exception: with ``fail_fast="raise"``, the error of the first trial that failed.
         JournalError, StorageError: the run's log or storage cannot be used any more.
         KeyboardInterrupt: at the second Ctrl-C.
+        SystemExit: with status 143, after SIGTERM; from ``interruption`` when that is left.
     """
     if engine is None:
         from milepost.engine.local import LocalEngine
 
         engine = LocalEngine()
     with contextlib.ExitStack() as stack:
+        if interruption is None:  # first in, last out: no signal must break the clean-up
+            interruption = stack.enter_context(Interruption())
         stack.callback(engine.close)
         engine.load(pack(plan.trainable))
-        return _Controller(plan, engine, stack).run()
+        return _Controller(plan, engine, interruption, stack).run()
 
 
 class _Controller:
-    def __init__(self, plan: RunPlan, engine: Engine, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        engine: Engine,
+        interruption: Interruption,
+        stack: contextlib.ExitStack,
+    ) -> None:
         self._plan = plan
         self._engine = engine
         self._run = run = Run(plan)
-        self._clocks = Clocks(plan, run)
+        self._clocks = Clocks(plan, run, interruption)
         self._memory = Memory(plan)
         self._outcome = "failed"
         experiment = plan.experiment
 
-        # First in, last out: a Ctrl-C must not break the clean-up.
-        self._interruption = stack.enter_context(Interruption())
+        self._interruption = interruption
+        self._loop_is_over = False
         self._selector = selectors.DefaultSelector()
         stack.callback(self._selector.close)
         run.journal = Journal.open(experiment)
         stack.callback(self._close_journal)
         self._projections = Projections(run.journal, plan.projections)
-        stack.callback(self._projections.close)
+        stack.callback(self._close_projections)
         run.keeper = DriverLink()
-        stack.callback(run.keeper.close, _KEEPER_CLOSE_S)
+        stack.callback(self._close_in_time, run.keeper.close, _KEEPER_CLOSE_S)
         run.verifier = Verifier()
-        stack.callback(run.verifier.close)
+        stack.callback(self._close_in_time, run.verifier.close, _VERIFIER_CLOSE_S)
         progress = plan.progress
         run.output = WorkerOutput(plan.log_to_file, progress.line if progress else None)
         stack.callback(run.output.close)
@@ -100,6 +114,7 @@ class _Controller:
         run.workers = Workers(engine, self._selector, plan.seed)
         stack.callback(engine.close)  # workers end before the keeper drains
         stack.callback(run.workers.close)
+        stack.callback(interruption.close_down)
 
         reference = ExperimentRef(
             path=experiment.path,
@@ -123,7 +138,7 @@ class _Controller:
             (run.journal, self._journal_ready),
             (self._projections, self._projections.check),
             (run.verifier, self._verifier_ready),
-            (self._interruption, self._interrupted),
+            (interruption, self._interrupted),
         )
         for source, handle in watched:
             self._selector.register(source, selectors.EVENT_READ, handle)
@@ -139,8 +154,12 @@ class _Controller:
             run.hooks.setup(plan)
             began = True
             self._loop()
+            self._loop_is_over = True
             self._dismiss()
             self._finish()
+        except KeyboardInterrupt:
+            self._outcome = "interrupted"
+            raise
         except Exception as error:
             if isinstance(error, MilepostError) or plan.failure.fail_fast == "raise":
                 raise
@@ -156,12 +175,13 @@ class _Controller:
         run, machine, hooks = self._run, self._run.machine, self._run.hooks
         limit = admission.ahead(run)
         while True:
+            self._interrupted()
             hooks.step += 1
             hooks.fire("on_step_begin")
             self._memory.save_if_due(run)
             has_more = admission.propose(run, limit)
             admission.place(run)
-            if machine.is_over:
+            if machine.is_over or self._clocks.is_too_late():
                 return
             self._wait(0 if has_more else self._clocks.timeout_s())
             self._clocks.tick()
@@ -207,16 +227,22 @@ class _Controller:
             )
 
     def _interrupted(self) -> None:
-        self._interruption.acknowledge()
-        signum = self._interruption.signal
-        assert signum is not None
-        again = " Press Ctrl-C again to stop at once." if signum == signal.SIGINT else ""
-        log.warning(
-            "%s: trials stop at their next report, and fit() returns the results so far.%s",
-            signal.Signals(signum).name,
-            again,
+        interruption = self._interruption
+        if not interruption.acknowledge():
+            return
+        if interruption.urgent:
+            raise KeyboardInterrupt
+        if self._loop_is_over:
+            log.warning("%s: the run is over, its end is being written.", interruption.reason)
+            return
+        log.warning("%s", interruption.describe())
+        self._run.dispatch(
+            events.Interrupt(
+                at=self._run.now(),
+                reason=interruption.reason,
+                deadline_ms=interruption.deadline_ms,
+            )
         )
-        self._run.dispatch(events.Interrupt(at=self._run.now()))
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -226,14 +252,17 @@ class _Controller:
         for worker in list(run.machine.state.workers.values()):
             if not worker.ending:
                 run.workers.end(worker.worker_id)
-        deadline = time.monotonic() + timing.GRACE_S
+        began = time.monotonic()
         while len(run.workers):
+            deadline = began + timing.GRACE_S
+            if self._interruption.deadline is not None:
+                deadline = min(deadline, self._interruption.deadline)
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 log.warning(
-                    "%d workers have not ended %g s after the last trial: killing them",
+                    "%d workers have not ended %.1f s after the last trial: killing them",
                     len(run.workers),
-                    timing.GRACE_S,
+                    time.monotonic() - began,
                 )
                 return
             self._wait(left_s)
@@ -266,3 +295,16 @@ class _Controller:
 
     def _close_journal(self) -> None:
         self._run.journal.close(self._outcome)
+
+    def _close_projections(self) -> None:
+        try:
+            self._close_in_time(self._projections.close, _PROJECTIONS_CLOSE_S)
+        except JournalError as error:
+            if not self._interruption.urgent:
+                raise
+            log.warning("%s", error)  # they are completed when the experiment is restored
+
+    def _close_in_time(self, close: Callable[[float], None], most_s: float) -> None:
+        """Close something that may have to wait for another process, as long as there is time."""
+        with self._interruption.breakable():
+            close(self._interruption.patience_s(most_s))

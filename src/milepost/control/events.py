@@ -161,6 +161,7 @@ class Reported(Event, frozen=True, kw_only=True):
         action: what stoppers and the scheduler decided.
         save: the row or the scheduler asks for a checkpoint (class API).
         checkpoint: the captured index, or None.
+        asks: user code asks whether it is to save.
         score: what the row has under the metric that ranks checkpoints.
     """
 
@@ -171,6 +172,7 @@ class Reported(Event, frozen=True, kw_only=True):
     action: Literal["continue", "stop", "pause"] = "continue"
     save: bool = False
     checkpoint: int | None = None
+    asks: bool = False
 
 
 class Saved(Event, frozen=True, kw_only=True):
@@ -194,6 +196,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         error: digest of the pickled exception in the experiment's objects, or None.
         abort: trying again is pointless.
         storage_full: there was no room for a checkpoint.
+        signalled: a signal from outside ended it, as those do that end a whole job.
     """
 
     kind: str
@@ -202,6 +205,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     abort: bool = False
     storage_full: bool = False
+    signalled: bool = False
 
 
 class WorkerFailed(Event, frozen=True, kw_only=True):
@@ -308,7 +312,16 @@ class StopAll(Event, frozen=True, kw_only=True):
 
 
 class Interrupt(Event, frozen=True, kw_only=True):
-    """The user ends the run early; what is unfinished stays unfinished."""
+    """The run ends early; what is unfinished stays unfinished. It may come again.
+
+    Attributes:
+        reason: the signal's name.
+        deadline_ms: when :class:`GraceOver` is going to be told, in milliseconds since the epoch;
+            None if it is not.
+    """
+
+    reason: str = "SIGINT"
+    deadline_ms: int | None = None
 
 
 class GraceOver(Event, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.fields import DONE, TRAINING_ITERATION
-from milepost.control import events, problems
+from milepost.control import events, problems, signalled
 from milepost.control.judge import Action
 from milepost.control.state import Halt, Phase
 from milepost.engine.protocol import Exited, StartFailed
@@ -55,11 +55,8 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
         run.dispatch(events.Finished(at=run.now(), worker_id=worker_id, reason=message.reason))
     else:
         run.quiet(worker_id)
-        run.dispatch(
-            events.WorkerFailed(
-                at=run.now(), worker_id=worker_id, problem=problems.of_failure(run, message)
-            )
-        )
+        problem = signalled.took(problems.of_failure(run, message), message)
+        signalled.told(run, events.WorkerFailed(at=run.now(), worker_id=worker_id, problem=problem))
 
 
 def _started(
@@ -89,7 +86,7 @@ def _reported(
     row["config"] = trial.config
     facade = run.ledger.facade(trial.trial_id)
     action: Action = "continue"
-    if state.halt not in (Halt.END, Halt.INTERRUPT):
+    if state.halt is not Halt.END:
         action = run.judge.judge(facade, row)
         if state.halt is Halt.STOP:
             row[DONE] = True
@@ -106,6 +103,7 @@ def _reported(
             action=action,
             save=bool(row.get("should_checkpoint")),
             checkpoint=message.checkpoint,
+            asks=message.asks,
         )
     )
     row["experiment_tag"] = trial.tag
@@ -149,11 +147,8 @@ def from_engine(run: Run, event: Exited | StartFailed) -> None:
     trial = None  # whom nobody will be told about
     if state is not None and state.phase is not Phase.DYING:
         trial = run.ledger.live[state.trial_id]
-    run.dispatch(
-        events.WorkerGone(
-            at=run.now(), worker_id=worker_id, problem=problems.of_death(run, event, trial)
-        )
-    )
+    problem = signalled.took(problems.of_death(run, event, trial), event)
+    signalled.told(run, events.WorkerGone(at=run.now(), worker_id=worker_id, problem=problem))
     run.last_words.forget(worker_id)
 
 

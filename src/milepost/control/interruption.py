@@ -1,34 +1,95 @@
-"""Ctrl-C: the first one ends the run in order, the second one at once."""
+"""Signals that end a run early: Ctrl-C, SIGTERM, SIGUSR1.
+
+Handlers only take note and wake the loop, which acts where nothing is half done. The first signal
+has trials save and stop. SIGTERM and SIGUSR1 set a deadline for that, a second SIGTERM makes it
+now; a second Ctrl-C kills everything at once.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import logging
+import math
 import os
 import signal
+import sys
 import threading
+import time
+from collections.abc import Iterator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Final
 
-log = logging.getLogger("milepost.control")
+GRACE_VARIABLE: Final = "MILEPOST_GRACE_S"
+DEFAULT_GRACE_S: Final = 30.0
+
+#: How long a run may take to close, past its deadline or in a hurry.
+CLOSE_S: Final = 5.0
+_HURRY_S: Final = 1.0
+_SIGNALS: Final = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
+
+
+def grace_s() -> float:
+    """How long trials may take to stop after SIGTERM or SIGUSR1: ``$MILEPOST_GRACE_S``, or 30 s.
+
+    Raises:
+        ValueError: the variable is set and is not a number of seconds.
+    """
+    configured = os.environ.get(GRACE_VARIABLE)
+    if not configured:
+        return DEFAULT_GRACE_S
+    try:
+        seconds = float(configured)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(
+            f"{GRACE_VARIABLE}={configured!r} is not a number of seconds, 0 or more. It says how "
+            "long trials may take to stop after SIGTERM or SIGUSR1; without it, that is "
+            f"{DEFAULT_GRACE_S:g} s"
+        )
+    return seconds
 
 
 class Interruption:
-    """Listens to SIGINT and SIGUSR1 while a run goes on; the handlers before are put back.
+    """Listens to signals while a run goes on; the handlers before are put back.
 
-    Only the main thread can do that; elsewhere it never reports anything. SIGINT is left alone
-    with ``TUNE_DISABLE_SIGINT_HANDLER=1``.
+    Only the main thread can do that; elsewhere it never reports anything. Signals that the
+    process ignores stay ignored, and SIGINT is left alone with
+    ``TUNE_DISABLE_SIGINT_HANDLER=1``.
+
+    On leaving it raises what its signals call for: ``KeyboardInterrupt`` after a second Ctrl-C,
+    and after SIGTERM ``SystemExit(143)``; a handler of the user's for SIGTERM is called instead.
+
+    Attributes:
+        signal: the last one, or None.
+        deadline: when trials must have stopped, in monotonic seconds; None without one.
+        urgent: everything is to end now.
+
+    Raises:
+        ValueError: ``MILEPOST_GRACE_S`` is no number of seconds.
     """
 
     def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.deadline: float | None = None
+        self.urgent = False
+        self._grace_s = grace_s()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._before: dict[int, Any] = {}
-        self.signal: int | None = None
+        self._before: dict[signal.Signals, Any] = {}
+        self._terminated = False
+        self._closing = False
+        self._breakable = False
+        self._over = False
+        self._pid = os.getpid()
+        self._main = threading.get_ident()
+        self._insisting = threading.Lock()
+        self._insists = False
+        self._watches: list[threading.Timer] = []
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            for signum in _signals():
-                self._before[signum] = signal.signal(signum, self._received)
+            for signum in _SIGNALS:  # SIGINT is the first: from there on nothing is raised
+                if _is_ours(signum):
+                    self._before[signum] = signal.signal(signum, self._received)
         return self
 
     def __exit__(
@@ -37,31 +98,146 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for signum, handler in self._before.items():
+        with self._insisting:
+            self._over = True
+        for watch in self._watches:
+            watch.cancel()
+            watch.join()
+        wake, self._wake = self._wake, -1
+        os.close(wake)
+        before = dict(reversed(self._before.items()))
+        self._before.clear()
+        for signum, handler in before.items():
             # None: it was installed by something that is not Python, and cannot be put back.
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
-        self._before.clear()
-        os.close(self._wake)
+        if kind is None or kind is KeyboardInterrupt:
+            if self._terminated:
+                _terminate(before.get(signal.SIGTERM))
+            elif self.urgent and kind is None:
+                raise KeyboardInterrupt
+
+    # --- for the loop -----------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """Readable once the run is to end."""
+        """Readable once there is something to act upon."""
         return self._wake
 
-    def acknowledge(self) -> None:
-        """Take note of it."""
-        with contextlib.suppress(BlockingIOError):
+    def acknowledge(self) -> bool:
+        """Take note of what has come; return whether there was anything."""
+        try:
             os.eventfd_read(self._wake)
+        except BlockingIOError:
+            return False
+        return True
+
+    @property
+    def reason(self) -> str:
+        """The last signal's name."""
+        return self.signal.name if self.signal is not None else ""
+
+    def describe(self) -> str:
+        """What the signals mean for the run, as one line for people."""
+        text = f"{self.reason}: trials save and stop at their next report, and no more are started."
+        if self.deadline is None:
+            return text + " Press Ctrl-C again to stop at once."
+        left_s = max(0.0, self.deadline - time.monotonic())
+        return text + (
+            f" Those that have not stopped in {left_s:.0f} s are killed ({GRACE_VARIABLE})."
+        )
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """The deadline in milliseconds since the epoch."""
+        if self.deadline is None:
+            return None
+        return round((time.time() + self.deadline - time.monotonic()) * 1000)
+
+    def close_down(self) -> None:
+        """From now on interrupt nothing but what is :meth:`breakable`, so that all is closed."""
+        self._closing = True
+
+    @contextlib.contextmanager
+    def breakable(self) -> Iterator[None]:
+        """A wait that may be cut off by ``KeyboardInterrupt`` without harm."""
+        self._breakable = True
+        try:
+            yield
+        finally:
+            self._breakable = False
+
+    def patience_s(self, most_s: float) -> float:
+        """How long something that is being closed may be waited for, at most ``most_s``."""
+        if self.urgent:
+            return min(most_s, _HURRY_S)
+        if self.deadline is None:
+            return most_s
+        return min(most_s, max(_HURRY_S, self.deadline + CLOSE_S - time.monotonic()))
+
+    # --- handlers ---------------------------------------------------------------------------
 
     def _received(self, signum: int, frame: FrameType | None) -> None:
-        if self.signal is None:
-            self.signal = signum
+        """Take note. Raises only where it is safe, or where the loop does not get its turn."""
+        if os.getpid() != self._pid:
+            self._pass_on(signal.Signals(signum))
+            return
+        if self._insists:
+            self._insists = False
+            self._hurry()
+            return
+        before, self.signal = self.signal, signal.Signals(signum)
+        now = time.monotonic()
+        if signum == signal.SIGINT:
+            if before is not None:
+                self._hurry()
+        else:
+            again = signum == signal.SIGTERM and self._terminated
+            self._terminated |= signum == signal.SIGTERM
+            deadline = now if again else now + self._grace_s
+            if self.deadline is None or deadline < self.deadline:
+                self.deadline = deadline
+                self._watch(deadline - now + 2 * CLOSE_S)
+            if again and self._breakable:
+                self._hurry()
+        if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
-        elif signum == signal.SIGINT:
+
+    def _hurry(self) -> None:
+        if self._breakable or (self.urgent and not self._closing):
+            self.urgent = True
             raise KeyboardInterrupt
+        if not self.urgent:
+            self.urgent = True
+            self._watch(_HURRY_S)
+
+    def _watch(self, seconds: float) -> None:
+        """See that the signal has an effect though code of users does not return in the driver."""
+        watch = threading.Timer(seconds, self._insist)
+        watch.daemon = True
+        watch.start()
+        self._watches.append(watch)
+
+    def _insist(self) -> None:
+        with self._insisting:
+            if not self._over and self.signal is not None:
+                self.urgent = self._insists = True
+                signal.pthread_kill(self._main, self.signal)
+
+    def _pass_on(self, signum: signal.Signals) -> None:
+        """In a fork of the driver, which no run is in: do what would be done without us."""
+        handler = self._before.get(signum)
+        signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        signal.raise_signal(signum)
 
 
-def _signals() -> list[int]:
-    wanted = [signal.SIGUSR1]
-    if os.environ.get("TUNE_DISABLE_SIGINT_HANDLER") != "1":
-        wanted.append(signal.SIGINT)
-    return [int(signum) for signum in wanted]
+def _is_ours(signum: signal.Signals) -> bool:
+    if signum == signal.SIGINT and os.environ.get("TUNE_DISABLE_SIGINT_HANDLER") == "1":
+        return False
+    return signal.getsignal(signum) is not signal.SIG_IGN
+
+
+def _terminate(handler: Any) -> None:
+    """Do what SIGTERM asks for, now that everything is closed."""
+    if callable(handler):
+        signal.raise_signal(signal.SIGTERM)
+    else:
+        sys.exit(128 + signal.SIGTERM)

@@ -59,7 +59,7 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.Verified: settling.verified,
     events.Overdue: asking.overdue,
     events.StopAll: lambda step, _: asking.stop_all(step),
-    events.Interrupt: lambda step, _: asking.interrupt(step),
+    events.Interrupt: asking.interrupt,
     events.GraceOver: lambda step, _: asking.grace_over(step),
 }
 

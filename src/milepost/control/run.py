@@ -16,6 +16,7 @@ from milepost.checkpoint import retention
 from milepost.control.acts import ACTS
 from milepost.control.deletions import Deletions
 from milepost.control.hooks import Hooks
+from milepost.control.informing import Informant
 from milepost.control.judge import Judge
 from milepost.control.last_words import LastWords
 from milepost.control.ledger import Ledger, LiveTrial
@@ -24,6 +25,7 @@ from milepost.control.metrics import flatten
 from milepost.control.outcome import RunFacts
 from milepost.control.resources import Pool
 from milepost.control.run_control import RunControl
+from milepost.control.signalled import Held
 from milepost.control.silence import Silence
 from milepost.control.state import Settings
 from milepost.control.view import RunView, Tally
@@ -55,9 +57,11 @@ class Run:
         ledger: trials as users see them.
         control: what schedulers see.
         hooks: calls callbacks.
+        informant: tells the searcher about trials.
         judge: asks stoppers, scheduler and searcher about results.
         tally: numbers for the display; ``view`` is what it looks at.
         obeying: worker -> (when it must have stopped, its trial).
+        held: ends of workers whose meaning is not clear yet.
         engine_events: taken from the engine, not yet acted upon.
         seq: number of the last journal record.
     """
@@ -87,13 +91,15 @@ class Run:
         self.ledger = Ledger(facts, self.objects)
         self.control = RunControl(plan, self.machine, self.ledger, self.dispatch)
         self.hooks = Hooks(plan.callbacks, self.ledger)
-        self.judge = Judge(plan, self.control)
+        self.informant = Informant(plan.search)
+        self.judge = Judge(plan, self.control, self.informant)
         self.tally = Tally()
         self.view = RunView(plan, self.machine, self.ledger, self.tally)
         self.deletions = Deletions()
         self.seq = 0
         self.engine_events: deque[Exited | StartFailed] = deque()
         self.obeying: dict[str, tuple[float, str]] = {}
+        self.held = Held()
         self.silence = Silence(_trial_timeout_s(plan))
         self.last_words = LastWords()
         self._printing: dict[str, LiveTrial] = {}
@@ -203,6 +209,12 @@ def _trial_timeout_s(plan: RunPlan) -> float | None:
     return limit.total_seconds() if isinstance(limit, timedelta) else limit
 
 
+def _can_save(cls: Any) -> bool:
+    from milepost.worker.trainable import Trainable
+
+    return cls.save_checkpoint is not Trainable.save_checkpoint
+
+
 def _settings(plan: RunPlan) -> Settings:
     config = plan.checkpoint
     by = config.checkpoint_score_attribute
@@ -218,6 +230,8 @@ def _settings(plan: RunPlan) -> Settings:
         reuse=plan.reuse_actors,
         save_every=config.checkpoint_frequency or 0,
         save_at_end=bool(config.checkpoint_at_end),
+        can_save=plan.kind == "class" and _can_save(plan.trainable),
+        count_preemption=os.environ.get("RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE") == "1",
         retention=(
             None if keep is None else retention.from_config(keep, by, config.checkpoint_score_order)
         ),

@@ -23,7 +23,10 @@ def reported(step: Step, event: events.Reported) -> None:
             step.do(commands.Answer(worker_id=event.worker_id, action="stop"))
         return
     trial.iteration, trial.row, trial.score = event.iteration, event.row, event.score
-    action = _action(trial, event.action)
+    trial.has_saved |= event.checkpoint is not None
+    if trial.halt is Halt.INTERRUPT and event.action != "continue":
+        trial.halt = None  # it would have stopped here anyway
+    action = _action(step, trial, event)
     save = _save_is_due(step, trial, action, event)
     step.record(
         records.Reported(
@@ -32,7 +35,8 @@ def reported(step: Step, event: events.Reported) -> None:
             attempt=trial.attempt,
             iteration=event.iteration,
             row=event.row,
-            action=action,
+            # That the run ends early decides nothing about the trial.
+            action=event.action if trial.halt is Halt.INTERRUPT else action,
             checkpoint=event.checkpoint,
         )
     )
@@ -46,12 +50,22 @@ def reported(step: Step, event: events.Reported) -> None:
         step.move(trial, Phase.STOPPING)
 
 
-def _action(trial: TrialState, decided: Action) -> Action:
-    if trial.lost is not None or trial.halt in (Halt.STOP, Halt.END, Halt.INTERRUPT):
+def _action(step: Step, trial: TrialState, event: events.Reported) -> Action:
+    if trial.lost is not None or trial.halt in (Halt.STOP, Halt.END):
         return "stop"
-    if trial.halt is Halt.PAUSE and decided == "continue":
+    if trial.halt is Halt.INTERRUPT:
+        return "continue" if _is_spared(step, trial, event) else "stop"
+    if trial.halt is Halt.PAUSE and event.action == "continue":
         return "pause"
-    return decided
+    return event.action
+
+
+def _is_spared(step: Step, trial: TrialState, event: events.Reported) -> bool:
+    """Whether a function that can save, but has not with this report, may do so with the next."""
+    if step.settings.kind == "class" or event.checkpoint is not None or trial.spared:
+        return False
+    trial.spared = trial.has_saved or event.asks
+    return trial.spared
 
 
 def _save_is_due(step: Step, trial: TrialState, action: Action, event: events.Reported) -> bool:
@@ -63,8 +77,8 @@ def _save_is_due(step: Step, trial: TrialState, action: Action, event: events.Re
         return True
     if action == "pause":
         return trial.saves_on_pause
-    if trial.halt is Halt.INTERRUPT and event.action == "continue":
-        return settings.save_at_end or bool(every)
+    if trial.halt is Halt.INTERRUPT:
+        return settings.can_save
     return action == "stop" and settings.save_at_end
 
 
@@ -94,6 +108,8 @@ def finished(step: Step, event: events.Finished) -> None:
     ends_whole_run = trial.halt is Halt.END or (
         trial.halt is Halt.INTERRUPT and event.reason != "returned"
     )
+    # It was told that the run ends, and did not wait for its next report.
+    left = event.reason == "stop" and trial.phase is not Phase.STOPPING
     lost = trial.lost
     step.release(trial, reusable=_reusable(step) and lost is None)
     if lost is not None:
@@ -101,7 +117,7 @@ def finished(step: Step, event: events.Finished) -> None:
         return
     trial.quiet = ends_whole_run
     pauses = event.reason == "pause" and trial.halt not in (Halt.STOP, Halt.END)
-    trial.goal = PAUSED if pauses else TERMINATED
+    trial.goal = PAUSED if pauses or (left and trial.halt is Halt.PAUSE) else TERMINATED
     settling.settle(step, trial)
 
 
@@ -165,13 +181,25 @@ def _attempt_over(step: Step, trial: TrialState, problem: Problem) -> None:
         pauses = trial.after_save == "pause" and trial.halt not in (Halt.STOP, Halt.END)
         trial.goal = PAUSED if pauses else TERMINATED
         trial.quiet = trial.halt in (Halt.END, Halt.INTERRUPT)
+    preempted = not obeying and _is_preempted(step, problem)
+    if preempted:
+        step.info(
+            f"Trial {trial.name} was ended with the run, which is no failure: "
+            f"{labelled(problem.kind, problem.message)}"
+        )
+        trial.goal, trial.quiet = TERMINATED, True
     if trial.size > 1 and trial.workers:
         # The others may be capturing; what they captured is settled when they are dead.
-        trial.problem = None if obeying else problem
+        trial.problem = None if obeying or preempted else problem
         step.kill_workers(trial)
         return
     step.release(trial)
-    if obeying:
+    if obeying or preempted:
         settling.drain(step, trial)
     else:
         failing.fail(step, trial, problem)
+
+
+def _is_preempted(step: Step, problem: Problem) -> bool:
+    """Whether an attempt ended because the whole run does."""
+    return problem.signalled and step.state.interrupted and not step.settings.count_preemption

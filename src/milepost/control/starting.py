@@ -138,6 +138,7 @@ def _try_start(step: Step, trial: TrialState) -> bool:
     state.launched += 1
     trial.goal, trial.problem, trial.lost = None, None, None
     trial.storage_full, trial.quiet = False, False
+    trial.has_saved, trial.spared = False, False
     trial.after_save, trial.saves_on_pause = "continue", True
     step.move(trial, Phase.STARTING)
     _run(step, trial, reset=idle is not None)

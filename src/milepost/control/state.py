@@ -88,6 +88,8 @@ class TrialState(msgspec.Struct):
         halt: why it will be told to stop at its next report.
         saves_on_pause: a class saves before it pauses.
         in_front: it will be put before all others in the queue.
+        has_saved: this attempt has reported a checkpoint (function API).
+        spared: it was to stop and got one more report, to bring a checkpoint with it.
         after_save: what it does once the checkpoint being saved is captured.
         problem: why this attempt fails once its other workers have died.
         lost: why a checkpoint of this attempt could not be committed.
@@ -130,6 +132,8 @@ class TrialState(msgspec.Struct):
     halt: Halt | None = None
     saves_on_pause: bool = True
     in_front: bool = False
+    has_saved: bool = False
+    spared: bool = False
     after_save: Literal["continue", "stop", "pause"] = "continue"
     problem: Problem | None = None
     lost: str | None = None
@@ -180,6 +184,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         reuse: whether a worker may run one trial after another.
         save_every: class API: save when the iteration is a multiple; 0 never.
         save_at_end: class API: save when a trial ends.
+        can_save: class API: trials can save at any time.
+        count_preemption: a worker that is killed with the whole job has failed.
         retention: which checkpoints are worth keeping; None keeps all.
         rank_by: the metric that ranks checkpoints, if any.
     """
@@ -194,6 +200,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reuse: bool = False
     save_every: int = 0
     save_at_end: bool = False
+    can_save: bool = False
+    count_preemption: bool = False
     retention: Policy | None = None
     rank_by: str | None = None
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING
 
 from milepost.api.stopper import Stopper
 from milepost.control import events, silence
+from milepost.control.interruption import CLOSE_S, Interruption
 from milepost.control.state import ACTIVE, Phase
 
 if TYPE_CHECKING:
@@ -30,11 +32,13 @@ class Clocks:
     Args:
         plan: has the stopper and the time budget.
         run: is told.
+        interruption: may set a deadline.
     """
 
-    def __init__(self, plan: RunPlan, run: Run) -> None:
+    def __init__(self, plan: RunPlan, run: Run, interruption: Interruption) -> None:
         self._plan = plan
         self._run = run
+        self._interruption = interruption
         self._budget_ends: float | None = None
         self._grace_ends: float | None = None
         self._idle_since: float | None = None
@@ -57,6 +61,8 @@ class Clocks:
             self._grace_ends if run.machine.state.active else None,
             run.workers.next_deadline(),
             run.silence.next_deadline(),
+            run.held.next_moment(),
+            self._deadline(now),
             min((moment for moment, _ in run.obeying.values()), default=None),
         )
         waits += [max(0.0, moment - now) for moment in moments if moment is not None]
@@ -70,12 +76,54 @@ class Clocks:
             self._poll(now)
         if state.stopping and state.active:
             self._lose_patience(now)
+        for event in run.held.due(math.inf if state.interrupted else now):
+            run.dispatch(event)
+        if state.interrupted and state.active:
+            self._meet_deadline(now)
         run.workers.kill_overdue(now)
         silence.check(run, now)
         for worker_id, (moment, trial_id) in list(run.obeying.items()):
             if now >= moment:
                 del run.obeying[worker_id]
                 run.dispatch(events.Overdue(at=run.now(), trial_id=trial_id))
+
+    def is_too_late(self) -> bool:
+        """Whether an interrupted run must end although something is still awaited."""
+        deadline = self._interruption.deadline
+        state = self._run.machine.state
+        if deadline is None or not state.interrupted or time.monotonic() < deadline + CLOSE_S:
+            return False
+        log.warning(
+            "%d trials have not come to an end %g s after the deadline: their worker cannot be "
+            "killed, or what they have captured is not committed yet. The keeper goes on with that "
+            "by itself, and restoring completes what it cannot.",
+            len(state.active) + len(state.settling),
+            CLOSE_S,
+        )
+        return True
+
+    def _deadline(self, now: float) -> float | None:
+        """What an interruption waits for next: that trials stop, then that all is committed."""
+        deadline = self._interruption.deadline
+        if deadline is None or not self._run.machine.state.interrupted:
+            return None
+        return deadline if now < deadline else deadline + CLOSE_S
+
+    def _meet_deadline(self, now: float) -> None:
+        """Kill what has not stopped in the time that the signal left."""
+        deadline = self._interruption.deadline
+        if deadline is None or now < deadline:
+            return
+        trials = self._run.machine.trials
+        late = [i for i in trials if trials[i].phase in ACTIVE - {Phase.DYING}]
+        if late:
+            log.warning(
+                "%s not stopped by the deadline: killing %s. Checkpoints that were captured are "
+                "kept, and the rest is done again when the experiment is restored.",
+                "1 trial has" if len(late) == 1 else f"{len(late)} trials have",
+                "it" if len(late) == 1 else "them",
+            )
+            self._run.dispatch(events.GraceOver(at=self._run.now()))
 
     def _lose_patience(self, now: float) -> None:
         """Kill what still runs some time after the run was told to stop."""

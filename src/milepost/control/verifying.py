@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -69,11 +70,13 @@ class Verifier:
         self._threads = {thread for thread in self._threads if thread.is_alive()}
         return answers
 
-    def close(self) -> None:
-        """Wait for what is being read."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Wait for what is being read; what takes longer goes on without an effect."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join()
-        os.close(self._wake)
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if not any(thread.is_alive() for thread in self._threads):
+            os.close(self._wake)
 
     def _choose(self, trial_id: str, trial_dir: str, among: frozenset[int], contents: bool) -> None:
         answer: Choice | Exception | None
