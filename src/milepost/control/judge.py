@@ -16,6 +16,7 @@ from milepost.errors import TuneError, text_of
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+    from milepost.control.informing import Informant
     from milepost.control.plan import RunPlan
     from milepost.control.run_control import RunControl
 
@@ -40,11 +41,13 @@ class Judge:
     Args:
         plan: of the run.
         control: what the scheduler sees of the run.
+        informant: tells the searcher.
     """
 
-    def __init__(self, plan: RunPlan, control: RunControl) -> None:
+    def __init__(self, plan: RunPlan, control: RunControl, informant: Informant) -> None:
         self._plan = plan
         self._control = control
+        self._informant = informant
         self._unknown: set[str] = set()
         self._scheduler_looks = (
             type(plan.scheduler).on_trial_result is not TrialScheduler.on_trial_result
@@ -82,7 +85,7 @@ class Judge:
         if action == "stop":
             row[DONE] = True
         elif self._searcher_looks:
-            self._plan.search.on_trial_result(trial.trial_id, flat)
+            self._informant.result(trial.trial_id, flat)
         return action
 
     def ends(self, trial_id: str, row: dict[str, Any]) -> bool:

@@ -1,0 +1,55 @@
+"""Reports that nobody received, because the worker or the driver died: only a checkpoint is left.
+
+Its manifest has the whole row. It is judged as if it had just come, so that a trial does not go
+on past the point where it should have stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from milepost.control import commands, events
+from milepost.control.state import PENDING
+
+if TYPE_CHECKING:
+    from milepost.control.judge import Action
+    from milepost.control.run import Run
+
+log = logging.getLogger("milepost.control")
+
+
+def judge(run: Run, command: commands.Judge) -> None:
+    """Ask everybody who has a say, tell callbacks, and tell the machine."""
+    state = run.machine.trials[command.trial_id]
+    trial = run.ledger.live[command.trial_id]
+    log.info(
+        "Trial %s: iteration %d is known from checkpoint %06d only, which was committed before "
+        "the driver heard of it; its result counts.",
+        trial.name,
+        command.iteration,
+        command.index,
+    )
+    row: dict[str, Any] = run.decoded(command.row)
+    row["config"] = trial.config
+    facade = run.ledger.facade(trial.trial_id)
+    action: Action = "continue"
+    if state.goal == PENDING:  # otherwise it has been decided already what becomes of it
+        action = run.judge.judge(facade, row)
+    run.hooks.fire("on_trial_result", trial=facade, result=row)
+    trial.last_row, trial.last_time = row, run.now()
+    run.dispatch(
+        events.ReportJudged(
+            at=trial.last_time,
+            trial_id=trial.trial_id,
+            index=command.index,
+            iteration=command.iteration,
+            row=run.encoded({key: value for key, value in row.items() if key != "config"}),
+            score=run.score(row),
+            action=action,
+        )
+    )
+    row["experiment_tag"] = trial.tag
+    trial.metrics.add(row)
+    if run.plan.metric is not None:
+        run.tally.offer(trial.trial_id, trial.metrics.last(run.plan.metric))
