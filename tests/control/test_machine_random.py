@@ -102,7 +102,7 @@ class World:
             found.append(("add", self._add))
         for number, worker in list(self.workers.items()):
             found += self._of_worker(number, worker, calm=calm)
-        for trial, attempt, index in sorted(self.captured):
+        for trial, attempt, index in self._next_to_settle():
             found.append(("commit", lambda t=trial, a=attempt, i=index: self._commit(t, a, i)))
             if not calm:
                 found.append(("lose", lambda t=trial, a=attempt, i=index: self._lose(t, a, i)))
@@ -130,6 +130,13 @@ class World:
         if m.machine.has_room and len(m.machine.state.queue):
             found.append(("place", m.place))
         return found
+
+    def _next_to_settle(self) -> list[tuple[str, int, int]]:
+        """The oldest capture of each trial: commits keep the order of reports."""
+        first: dict[str, tuple[str, int, int]] = {}
+        for capture in sorted(self.captured, key=lambda each: each[2]):
+            first.setdefault(capture[0], capture)
+        return [first[trial] for trial in sorted(first)]
 
     def _add(self) -> list[str]:
         self.added += 1

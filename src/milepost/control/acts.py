@@ -223,7 +223,6 @@ ACTS: dict[type, Callable[[Run, Any], None]] = {
     commands.Delete: _delete,
     commands.Verify: _verify,
     commands.Judge: late_reports.judge,
-    commands.Judge: late_reports.judge,
     commands.CheckpointKept: _checkpoint_kept,
     commands.TrialFailed: _trial_failed,
     commands.TrialRecovered: _trial_recovered,

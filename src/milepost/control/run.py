@@ -17,7 +17,6 @@ from milepost.control.acts import ACTS
 from milepost.control.deletions import Deletions
 from milepost.control.hooks import Hooks
 from milepost.control.informing import Informant
-from milepost.control.informing import Informant
 from milepost.control.judge import Judge
 from milepost.control.last_words import LastWords
 from milepost.control.ledger import Ledger, LiveTrial
@@ -58,7 +57,6 @@ class Run:
         ledger: trials as users see them.
         control: what schedulers see.
         hooks: calls callbacks.
-        informant: tells the searcher about trials.
         informant: tells the searcher about trials.
         judge: asks stoppers, scheduler and searcher about results.
         tally: numbers for the display; ``view`` is what it looks at.
