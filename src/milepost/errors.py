@@ -6,6 +6,7 @@
     ├── TuneError                      what ``fit()`` raises for a failure of the experiment itself
     │   └── ExperimentExistsError      the experiment's name is taken (also a FileExistsError)
     ├── StorageError                   storage is missing, read-only or full (also an OSError)
+    │   └── ExperimentNotFoundError    no experiment is there (also a FileNotFoundError)
     ├── CheckpointError                a checkpoint cannot be used
     │   ├── CorruptCheckpointError     its bytes differ from its manifest
     │   └── CheckpointFailedError      it was captured but could not be committed
@@ -50,6 +51,10 @@ class ExperimentExistsError(TuneError, FileExistsError):
 
 class StorageError(MilepostError, OSError):
     """Storage cannot be used as asked: it is missing, read-only, full, or not ours."""
+
+
+class ExperimentNotFoundError(StorageError, FileNotFoundError):
+    """There is no experiment at a path that can be gone on with; the message says what is."""
 
 
 class CheckpointError(MilepostError):

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from milepost import tune
 from milepost.errors import ExperimentExistsError
-from milepost.tune import place, plan
+from milepost.journal import experiment as experiments
+from milepost.journal import records
+from milepost.journal.log import Journal
+from milepost.tune import place, plan, setup
 from milepost.tune.resolve import Target, resolve
-from milepost.tune.setup import description
 
 
 def train(config: dict[str, Any]) -> None:
@@ -89,15 +93,41 @@ def test_trainables_that_handle_checkpoints_themselves(tmp_path: Path) -> None:
 
 
 def test_automatic_names_are_unique_within_a_second(tmp_path: Path) -> None:
-    """Experiments whose automatic names collide get numbers; a user's name is never changed."""
+    """Experiments whose automatic names collide get numbers."""
     made = [
         place.create_experiment(str(tmp_path), "train_now", trainable="train", automatic=True)
         for _ in range(3)
     ]
     assert [e.name for e in made] == ["train_now", "train_now_2", "train_now_3"]
     assert len({e.uuid for e in made}) == 3
+
+
+def record(path: Path) -> None:
+    """Write what a run writes at its start."""
+    stored = experiments.create(str(path), name=path.name, trainable="train")
+    journal = Journal.open(stored)
+    journal.append(records.Planned(at=1.0, setup=msgspec.Raw(b'{"trainable":"train"}')))
+    journal.close("finished")
+
+
+def test_a_name_in_use(tmp_path: Path) -> None:
+    """A name given by the user is never changed, and the error names both ways out."""
+    record(tmp_path / "exp")
+    path = re.escape(str(tmp_path / "exp"))
+    with pytest.raises(ExperimentExistsError, match=rf"Tuner\.restore\('{path}', .*another"):
+        place.create_experiment(str(tmp_path), "exp", trainable="train", automatic=False)
+
+
+def test_an_experiment_in_which_nothing_was_recorded_is_taken(tmp_path: Path) -> None:
+    """Who dies while starting does not block the name."""
+    first = place.create_experiment(str(tmp_path), "exp", trainable="train", automatic=False)
+    Journal.open(first).close("failed")
+    again = place.create_experiment(str(tmp_path), "exp", trainable="train", automatic=False)
+    assert again == first
+    live = Journal.open(first)
     with pytest.raises(ExperimentExistsError):
-        place.create_experiment(str(tmp_path), "train_now", trainable="train", automatic=False)
+        place.create_experiment(str(tmp_path), "exp", trainable="train", automatic=False)
+    live.close("failed")
 
 
 def test_an_automatic_name_avoids_foreign_directories(tmp_path: Path) -> None:
@@ -191,7 +221,7 @@ def test_the_record_of_a_setup(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         tune.RunConfig(name="exp", storage_path=str(tmp_path), callbacks=[Locked()]),
     )
     stored = place.create_experiment(str(tmp_path), "exp", trainable="train", automatic=False)
-    said = description(experiment, stored.path)
+    said = setup.describe(experiment).stored(stored.path)
     assert said["param_space"]["opt"] == {"name": "sgd"}
     assert said["tune_config"]["num_samples"] == 2
     assert said["run_config"]["name"] == "exp"

@@ -50,15 +50,6 @@ def test_submodules_that_no_list_names_can_be_imported() -> None:
     assert namespace["bounds"].__name__ == "milepost.tune.search.bounds"
 
 
-@pytest.mark.parametrize("name", ["restore", "can_restore"])
-def test_restoring_says_that_it_comes_later(name: str) -> None:
-    """It says what can be done now; other names of the class fail as usual."""
-    with pytest.raises(AttributeError, match=r"not in this version .*ResultGrid"):
-        getattr(tune.Tuner, name)
-    with pytest.raises(AttributeError, match="type object 'Tuner' has no attribute 'fits'"):
-        tune.Tuner.fits  # noqa: B018 - reading it is the test
-
-
 def test_everything_that_may_be_chosen_by_name_can_be_made() -> None:
     """What configs accept as names is what can be created."""
     for name in SCHEDULERS:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from milepost import tune
-from milepost.journal import experiment as experiments
 from milepost.tune import deprecated
 
 
@@ -28,6 +27,8 @@ def train(config: dict[str, Any]) -> None:
         ({"restore": "/tmp/c"}, tune.TuneError, "cannot start trials from a given checkpoint"),
         ({"resume": "PROMPT"}, DeprecationWarning, "PROMPT"),
         ({"resume": "AUTO+ERORED"}, ValueError, "Did you mean 'ERRORED'"),
+        ({"resume": "ERRORED_ONLY"}, DeprecationWarning, "ERRORED_ONLY was removed"),
+        ({"resume_config": {"errored": "resume"}}, TypeError, "must be a ResumeConfig"),
         ({"checkpoint_config": tune.CheckpointConfig(checkpoint_frequency=1)}, ValueError, "train"),
         ({"num_samples": 0}, ValueError, "num_samples"),
     ],
@@ -41,13 +42,33 @@ def test_arguments_that_cannot_take_effect(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("asked", [{"resume": True}, {"resume_config": tune.ResumeConfig()}])
-def test_resuming_is_refused_when_there_is_something(tmp_path: Path, asked: Any) -> None:
-    """Asking to resume an existing run is a clear error, not a run from the start."""
-    experiments.create(str(tmp_path / "exp"), name="exp", trainable="train")
-    with pytest.raises(tune.TuneError, match="cannot go on with an earlier run yet") as caught:
-        tune.run(train, name="exp", storage_path=tmp_path, **asked)
-    assert not isinstance(caught.value, FileExistsError)
+RESUME, RESTART, SKIP = tune.ResumeConfig.ResumeType
+
+
+@pytest.mark.parametrize(
+    ("asked", "unfinished", "errored"),
+    [
+        ({"resume": True}, RESUME, SKIP),
+        ({"resume": "AUTO"}, RESUME, SKIP),
+        ({"resume": "auto+errored"}, RESUME, RESUME),
+        ({"resume": "AUTO+RESTART_ERRORED"}, RESUME, RESTART),
+        ({"resume": "AUTO+RESTART_ERRORED+ERRORED"}, RESUME, RESUME),
+        ({"resume": "AUTO+ERRORED_ONLY"}, SKIP, RESUME),
+        ({"resume": "AUTO+RESTART_ERRORED_ONLY"}, SKIP, RESTART),
+        ({"resume_config": tune.ResumeConfig(unfinished="skip")}, SKIP, SKIP),
+        ({"resume": True, "resume_config": tune.ResumeConfig(errored="restart")}, RESUME, RESTART),
+    ],
+)
+def test_ways_to_ask_for_resuming(asked: Any, unfinished: Any, errored: Any) -> None:
+    """Each says what becomes of unfinished and of failed trials; finished ones stay."""
+    wanted = deprecated.resume_option(asked.get("resume"), asked.get("resume_config"))
+    assert wanted == tune.ResumeConfig(finished=SKIP, unfinished=unfinished, errored=errored)
+
+
+@pytest.mark.parametrize("nothing", [None, False, ""])
+def test_no_resuming(nothing: Any) -> None:
+    """Whatever says nothing asks for a new run."""
+    assert deprecated.resume_option(nothing, None) is None
 
 
 def test_older_checkpoint_arguments_are_translated() -> None:

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from milepost import tune
 from milepost.errors import ExperimentExistsError, StorageError
 from milepost.journal import experiment as experiments
+from milepost.journal import records
+from milepost.journal.log import Journal
 
 
 def train(config: dict[str, Any]) -> None:
@@ -226,9 +229,12 @@ def test_the_check_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_name_in_use_by_another_experiment(tmp_path: Path) -> None:
     """A taken name is an ExperimentExistsError that says what can be done; nothing is changed."""
-    experiments.create(str(tmp_path / "exp"), name="exp", trainable="other")
+    stored = experiments.create(str(tmp_path / "exp"), name="exp", trainable="other")
+    journal = Journal.open(stored)
+    journal.append(records.Planned(at=1.0, setup=msgspec.Raw(b"{}")))
+    journal.close("finished")
     before = sorted(p.name for p in tmp_path.rglob("*"))
-    with pytest.raises(ExperimentExistsError, match=r"Choose another .*name") as caught:
+    with pytest.raises(ExperimentExistsError, match=r"Tuner\.restore.* another .*name") as caught:
         make(tmp_path, storage_path=str(tmp_path), name="exp")
     assert isinstance(caught.value, tune.TuneError)
     assert isinstance(caught.value, FileExistsError)

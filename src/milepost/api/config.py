@@ -14,6 +14,9 @@ FieldCheck = Callable[[str, str, Any], Any]
 
 C = TypeVar("C", bound="type[Config]")
 
+# Where a config remembers which fields were set by whoever made it.
+_GIVEN = "_given"
+
 
 class Config:
     """A config object whose fields hold only values that can take effect.
@@ -35,6 +38,23 @@ class Config:
                 f"{owner} has no field {name!r}." + did_you_mean(name, _public_fields(type(self)))
             )
         super().__setattr__(name, value)
+        given = vars(self).get(_GIVEN)
+        if given is not None:  # the constructor is done
+            vars(self)[_GIVEN] = given | {name}
+
+
+def given_fields(config: Config) -> frozenset[str]:
+    """Return the fields that were set by whoever made a config, be it to their defaults.
+
+    A config from ``dataclasses.replace`` was made with every field; then those count that differ
+    from their defaults.
+    """
+    given: frozenset[str] = vars(config)[_GIVEN]
+    names = [f.name for f in fields(config) if f.init]  # type: ignore[arg-type]
+    if not given.issuperset(names):
+        return given
+    blank = type(config)()
+    return frozenset(name for name in names if getattr(config, name) != getattr(blank, name))
 
 
 def checked(cls: C) -> C:
@@ -47,6 +67,7 @@ def checked(cls: C) -> C:
         The same class; its constructor raises ``TypeError`` with a suggestion for a misspelt field.
     """
     construct = cls.__init__
+    order = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
 
     @functools.wraps(construct)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -57,6 +78,7 @@ def checked(cls: C) -> C:
                     + did_you_mean(name, _public_fields(cls))
                 )
         construct(self, *args, **kwargs)
+        vars(self)[_GIVEN] = frozenset((*order[: len(args)], *kwargs))
 
     cls.__init__ = init  # type: ignore[method-assign]
     return cls

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import warnings
 from typing import Any
 
 from milepost.api.checkpoint_config import CheckpointConfig
+from milepost.api.resume_config import ResumeConfig, ResumeType
 from milepost.api.spelling import did_you_mean
 from milepost.errors import TuneError
 
@@ -28,7 +29,7 @@ def checkpoint_config(
     ``checkpoint_score_attr="min-loss"`` means the lowest loss. Each argument given is a
     DeprecationWarning that names its field.
     """
-    config = config or CheckpointConfig()
+    config = copy.copy(config) or CheckpointConfig()
     changes: dict[str, Any] = {}
     if keep_checkpoints_num:
         changes["num_to_keep"] = keep_checkpoints_num
@@ -44,7 +45,9 @@ def checkpoint_config(
     if checkpoint_at_end:
         changes["checkpoint_at_end"] = checkpoint_at_end
         _warn("checkpoint_at_end", "checkpoint_at_end")
-    return dataclasses.replace(config, **changes)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    return config
 
 
 def refuse(*, chdir_to_trial_dir: Any, local_dir: Any, export_formats: Any, restore: Any) -> None:
@@ -81,17 +84,22 @@ def refuse(*, chdir_to_trial_dir: Any, local_dir: Any, export_formats: Any, rest
         )
 
 
-def wants_resume(resume: Any, resume_config: Any) -> bool:
-    """Return whether ``tune.run`` was asked to go on with an earlier run.
+def resume_option(resume: Any, resume_config: ResumeConfig | None) -> ResumeConfig | None:
+    """Return what ``tune.run(resume=..., resume_config=...)`` asks for; None for a new run.
 
     Raises:
         DeprecationWarning: a way of asking that Ray has removed as well.
+        TypeError: ``resume_config`` is no ResumeConfig.
         ValueError: an unknown one.
     """
     if resume_config is not None:
-        return True
+        if not isinstance(resume_config, ResumeConfig):
+            raise TypeError(f"resume_config must be a ResumeConfig, got {resume_config!r}.")
+        return resume_config
+    if not resume:
+        return None
     if not isinstance(resume, str):
-        return bool(resume)
+        return ResumeConfig()
     first, *suffixes = resume.upper().split("+")
     if first in _RESUME_REMOVED:
         raise DeprecationWarning(
@@ -104,7 +112,14 @@ def wants_resume(resume: Any, resume_config: Any) -> bool:
                 f"tune.run(resume={resume!r}): unknown part {suffix!r}."
                 + did_you_mean(suffix, _RESUME_SUFFIXES)
             )
-    return True
+    wanted = ResumeConfig()
+    if any(suffix.startswith("RESTART") for suffix in suffixes):
+        wanted.errored = ResumeType.RESTART
+    if any(suffix.startswith("ERRORED") for suffix in suffixes):
+        wanted.errored = ResumeType.RESUME
+    if any(suffix.endswith("ONLY") for suffix in suffixes):
+        wanted.unfinished = ResumeType.SKIP
+    return wanted
 
 
 def _warn(old: str, new: str) -> None:

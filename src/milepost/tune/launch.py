@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from milepost.errors import JournalError, StorageError
+from milepost.errors import JournalError, LeaseLostError, StorageError
 from milepost.tune.analysis import ExperimentAnalysis
 from milepost.tune.descriptors import fill_standard_descriptors
 from milepost.tune.experiment.experiment import Experiment
+from milepost.tune.naming import UNNAMED
 from milepost.tune.place import check_storage, create_experiment, discard_if_empty
 
 if TYPE_CHECKING:
+    from milepost.control.interruption import Interruption
     from milepost.control.outcome import RunOutcome
+    from milepost.control.plan import RunPlan
     from milepost.engine.protocol import Engine
+    from milepost.tune.restoring import Restoration
 
 log = logging.getLogger("milepost.tune")
 
@@ -34,31 +39,57 @@ class Finished:
     interrupted: bool
 
 
-def launch(experiment: Experiment, *, save_at_end: bool) -> Finished:
+def launch(
+    experiment: Experiment,
+    *,
+    save_at_end: bool,
+    restoration: Restoration | None = None,
+) -> Finished:
     """Run an experiment to its end.
 
     Args:
         experiment: what to run; checked already.
         save_at_end: whether classes save at their end when ``checkpoint_at_end`` is not set.
+        restoration: what goes on; None for a new experiment.
 
     Raises:
         TuneError: a searcher, scheduler, stopper or callback failed; finished work is intact.
         ExperimentExistsError: the name has been taken since the experiment was described.
+        LeaseLostError: another driver is running the experiment.
         StorageError: results cannot be written.
         Exception: with ``fail_fast="raise"``, the error of the first trial that failed.
+        ValueError: ``MILEPOST_GRACE_S`` is no number of seconds.
+        KeyboardInterrupt: after a second Ctrl-C.
+        SystemExit: with status 143, after SIGTERM.
     """
+    from milepost.control.interruption import Interruption
     from milepost.engine.local import LocalEngine
 
     fill_standard_descriptors()
-    check_storage(experiment.storage_path)
-    with contextlib.closing(LocalEngine()) as engine:
-        # Its process starts while this one imports the controller, which takes as long.
-        engine.prepare(_usual_cpus(experiment))
-        return _run(experiment, engine, save_at_end)
+    check_storage(experiment.storage_path if restoration is None else experiment.path)
+    with Interruption() as interruption:  # from here on every signal ends in order
+        with contextlib.closing(LocalEngine()) as engine:
+            # Its process starts while this one imports the controller, which takes as long.
+            engine.prepare(_usual_cpus(experiment))
+            plan = _plan(experiment, save_at_end, restoration)
+            try:
+                outcome = _run(plan, engine, interruption)
+            except KeyboardInterrupt:
+                if os.path.isdir(plan.experiment.home):  # else nothing had begun
+                    _say_how_to_go_on(experiment, plan.experiment.path)
+                raise
+        if outcome.interrupted:
+            _say_how_to_go_on(experiment, outcome.experiment_path)
+    analysis = ExperimentAnalysis(
+        outcome.experiment_path,
+        trials=outcome.trials,
+        default_metric=experiment.tune_config.metric,
+        default_mode=experiment.tune_config.mode,
+    )
+    return Finished(analysis, outcome.interrupted)
 
 
-def _run(experiment: Experiment, engine: Engine, save_at_end: bool) -> Finished:
-    from milepost.control.controller import run
+def _plan(experiment: Experiment, save_at_end: bool, restoration: Restoration | None) -> RunPlan:
     from milepost.tune.plan import plan_for
 
     create = functools.partial(
@@ -68,21 +99,38 @@ def _run(experiment: Experiment, engine: Engine, save_at_end: bool) -> Finished:
         trainable=experiment.target.name,
         automatic=not experiment.is_named,
     )
-    plan = plan_for(experiment, create, save_at_end=save_at_end)
+    plan = plan_for(experiment, create, save_at_end=save_at_end, restoration=restoration)
+    for line in [] if restoration is None else restoration.lines():
+        if plan.verbose and plan.progress is not None:
+            plan.progress.line(line, "stdout")
+        else:
+            log.info("%s", line)
+    return plan
+
+
+def _run(plan: RunPlan, engine: Engine, interruption: Interruption) -> RunOutcome:
+    from milepost.control.controller import run
+
     try:
-        outcome: RunOutcome = run(plan, engine=engine)
+        return run(plan, engine=engine, interruption=interruption)
+    except LeaseLostError:  # nothing of it is ours
+        raise
     except BaseException as error:
-        discarded = discard_if_empty(plan.experiment)
+        discarded = plan.resume is None and discard_if_empty(plan.experiment)
         if isinstance(error, JournalError | StorageError) and not discarded:
             _say_how_to_open(error, plan.experiment.path)
         raise
-    analysis = ExperimentAnalysis(
-        outcome.experiment_path,
-        trials=outcome.trials,
-        default_metric=experiment.tune_config.metric,
-        default_mode=experiment.tune_config.mode,
+
+
+def _say_how_to_go_on(experiment: Experiment, path: str) -> None:
+    name = experiment.target.name
+    trainable = name if name.isidentifier() and name not in (UNNAMED, "lambda") else "trainable"
+    log.warning(
+        "The run was interrupted. Everything reported and every committed checkpoint is kept. To "
+        "go on with it:\n    tune.Tuner.restore(%r, %s).fit()",
+        path,
+        trainable,
     )
-    return Finished(analysis, outcome.interrupted)
 
 
 def _say_how_to_open(error: JournalError | StorageError, path: str) -> None:

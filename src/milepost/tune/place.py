@@ -53,19 +53,23 @@ def check_storage(storage_path: str) -> str:
 def check_name_is_free(storage_path: str, name: str) -> None:
     """Make sure that no other experiment has this name.
 
+    One whose run ended before it had recorded anything does not count.
+
     Raises:
         ExperimentExistsError: one has; nothing of it was changed.
         StorageError: something that is no directory is in the way.
     """
     from milepost.journal import experiment as experiments
+    from milepost.tune.recorded import nothing_recorded
 
     path = os.path.join(storage_path, name)
-    if experiments.is_experiment(path):
+    if experiments.is_experiment(path) and not nothing_recorded(path):
         raise ExperimentExistsError(
             errno.EEXIST,
-            f"an experiment named {name!r} exists already in {storage_path}, and its results are "
-            "intact. Choose another RunConfig(name=...), or leave the name out and it gets one "
-            "with the time in it. To look at the old results: "
+            f"an experiment named {name!r} exists already in {storage_path}, and nothing of it was "
+            f"changed. To go on with it: Tuner.restore({path!r}, trainable), or tune.run(..., "
+            "resume=True). For a new one choose another RunConfig(name=...), or leave the name out "
+            "and it gets one with the time in it. To look at its results: "
             "ResultGrid(ExperimentAnalysis(<its path>))",
             path,
         )
@@ -81,7 +85,9 @@ def check_name_is_free(storage_path: str, name: str) -> None:
 def create_experiment(
     storage_path: str, name: str, *, trainable: str, automatic: bool
 ) -> Experiment:
-    """Create the directory of a new experiment.
+    """Create the directory of a new experiment, or take one in which nothing was recorded.
+
+    Of two runs that take the same one, the journal's lease decides.
 
     Args:
         storage_path: an absolute path that :func:`check_storage` has seen.
@@ -107,9 +113,11 @@ def create_experiment(
             check_name_is_free(storage_path, chosen)
         try:
             return experiments.create(path, name=chosen, trainable=trainable)
-        except ExperimentExistsError:  # somebody was faster
-            if not automatic:
-                raise
+        except ExperimentExistsError:  # somebody was faster, or nothing was recorded in it
+            if automatic:
+                continue
+            check_name_is_free(storage_path, chosen)
+            return experiments.open(path)
 
 
 def discard_if_empty(experiment: Experiment) -> bool:

@@ -20,9 +20,16 @@ from milepost.tune.searching import scheduler_for, search_for
 if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
     from milepost.journal.experiment import Experiment as Stored
+    from milepost.tune.restoring import Restoration
 
 
-def plan_for(experiment: Experiment, create: Callable[[], Stored], *, save_at_end: bool) -> RunPlan:
+def plan_for(
+    experiment: Experiment,
+    create: Callable[[], Stored],
+    *,
+    save_at_end: bool,
+    restoration: Restoration | None = None,
+) -> RunPlan:
     """Return the plan of a run.
 
     Args:
@@ -30,6 +37,7 @@ def plan_for(experiment: Experiment, create: Callable[[], Stored], *, save_at_en
         create: creates its directory; called when everything else has been found to fit together,
             so that an error leaves the name free.
         save_at_end: whether classes save at their end when nothing is said about it.
+        restoration: what goes on; None for a new experiment.
 
     Raises:
         ValueError: options of searcher, scheduler and run contradict each other.
@@ -41,9 +49,15 @@ def plan_for(experiment: Experiment, create: Callable[[], Stored], *, save_at_en
     from milepost.display.choice import choose
     from milepost.storage.node import node_root
     from milepost.tune.logger.files import projections, without_file_loggers
-    from milepost.tune.setup import description
+    from milepost.tune.setup import describe
 
     tune, run = experiment.tune_config, experiment.run_config
+    # Before the objects of users are told of metric and space: a restore does that again.
+    description = describe(
+        experiment,
+        save_at_end=save_at_end,
+        codes_before=() if restoration is None else restoration.recorded.codes,
+    )
     stopper, criteria = stop_conditions(run.stop)
     callbacks = [*(run.callbacks or []), *callbacks_of_environment()]
     search, scheduler = search_for(experiment), scheduler_for(experiment)
@@ -51,7 +65,7 @@ def plan_for(experiment: Experiment, create: Callable[[], Stored], *, save_at_en
     display = choose(
         int(run.verbose or 0), reporter=run.progress_reporter, metric=tune.metric, mode=tune.mode
     )
-    stored = create()
+    stored = create() if restoration is None else restoration.recorded.stored
     return RunPlan(
         experiment=stored,
         trainable=experiment.target.trainable,
@@ -79,7 +93,10 @@ def plan_for(experiment: Experiment, create: Callable[[], Stored], *, save_at_en
         verbose=int(run.verbose or 0),
         progress=display.surface,
         chdir=os.environ.get("RAY_CHDIR_TO_TRIAL_DIR", "1") != "0",
-        setup=description(experiment, stored.path),
+        setup=description.stored(stored.path),
+        resume=None if restoration is None else restoration.resume,
+        anew=frozenset() if restoration is None else restoration.anew,
+        supply=None if restoration is None else restoration.supply,
     )
 
 

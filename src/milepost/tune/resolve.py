@@ -30,8 +30,8 @@ def resolve(trainable: Any) -> Target:
 
     Args:
         trainable: a function, partial or other callable that takes one positional ``config``; a
-            ``Trainable`` class; the name of a registered one; or an object with
-            ``as_trainable()``.
+            ``Trainable`` class; the name of a registered one; an object with ``as_trainable()``;
+            or what this function has returned.
 
     Raises:
         TuneError: it is missing, or a name that is not registered.
@@ -43,6 +43,8 @@ def resolve(trainable: Any) -> Target:
             "You need to provide a trainable: a function that takes a config, a Trainable class, "
             f"or the name of a registered one; got {trainable!r}."
         )
+    if isinstance(trainable, Target):
+        return trainable
     name = trainable_name(trainable)
     if isinstance(trainable, str):
         trainable = _registered(trainable)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from milepost.api.callback import Callback
 from milepost.api.checkpoint_config import CheckpointConfig
+from milepost.api.config import Config, given_fields
 from milepost.api.failure_config import FailureConfig
 from milepost.api.progress import ProgressReporter
 from milepost.api.resume_config import ResumeConfig
@@ -20,13 +22,17 @@ from milepost.api.spelling import spelled
 from milepost.api.stopper import Stopper
 from milepost.api.sync_config import SyncConfig
 from milepost.api.tune_config import TuneConfig
-from milepost.errors import ExperimentExistsError, TuneError
+from milepost.errors import ExperimentNotFoundError, TuneError
 from milepost.tune import deprecated
 from milepost.tune.analysis import ExperimentAnalysis
+from milepost.tune.arguments import given
 from milepost.tune.experiment.experiment import Experiment
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+    from milepost.tune.restoring import Restoration
+
+C = TypeVar("C", bound=Config)
 
 log = logging.getLogger("milepost.tune")
 
@@ -101,9 +107,13 @@ def run(
         max_failures: how often a failed trial is tried again; -1 without limit.
         fail_fast: True ends the run at the first failure, ``"raise"`` raises it.
         restore: raises; this version cannot start trials from a given checkpoint.
-        resume: this version cannot go on with an earlier run: raises when there is one of this
-            name, and starts afresh when there is none.
-        resume_config: as ``resume``.
+        resume: go on with the experiment of this name, if there is one; otherwise start it. True
+            or ``"AUTO"`` goes on with unfinished trials, ``"AUTO+ERRORED"`` also with failed ones;
+            ``"AUTO+RESTART_ERRORED"`` starts those again. ``"AUTO+ERRORED_ONLY"`` and
+            ``"AUTO+RESTART_ERRORED_ONLY"`` do that and end unfinished ones as they are. Arguments
+            that differ from their defaults replace what was recorded, as in
+            :meth:`Tuner.restore`.
+        resume_config: says all that ``resume`` can say, and replaces it.
         reuse_actors: let a trial take over the worker process of an ended one.
         raise_on_failed_trial: raise when a trial has failed.
         callbacks: objects that are told what happens.
@@ -127,6 +137,7 @@ def run(
         export_formats=export_formats,
         restore=restore,
     )
+    wanted = deprecated.resume_option(resume, resume_config)
     checkpoint_config = deprecated.checkpoint_config(
         checkpoint_config,
         keep_checkpoints_num=keep_checkpoints_num,
@@ -135,38 +146,44 @@ def run(
         checkpoint_at_end=checkpoint_at_end,
     )
     tune_config = TuneConfig(
-        metric=metric,
-        mode=mode,
-        search_alg=search_alg,
-        scheduler=scheduler,
-        num_samples=num_samples,
-        max_concurrent_trials=max_concurrent_trials,
-        time_budget_s=time_budget_s,
-        reuse_actors=reuse_actors,
-        trial_name_creator=trial_name_creator,
-        trial_dirname_creator=trial_dirname_creator,
+        **given(
+            run,
+            metric=metric,
+            mode=mode,
+            search_alg=search_alg,
+            scheduler=scheduler,
+            num_samples=num_samples,
+            max_concurrent_trials=max_concurrent_trials,
+            time_budget_s=time_budget_s,
+            reuse_actors=reuse_actors,
+            trial_name_creator=trial_name_creator,
+            trial_dirname_creator=trial_dirname_creator,
+        )
     )
     run_config = RunConfig(
-        name=name,
-        storage_path=None if storage_path is None else os.fspath(storage_path),
-        storage_filesystem=storage_filesystem,
-        failure_config=FailureConfig(max_failures=max_failures, fail_fast=fail_fast),
-        checkpoint_config=checkpoint_config,
-        sync_config=sync_config,
-        verbose=_VERBOSE if verbose is None else verbose,
-        stop=stop,
-        callbacks=None if callbacks is None else list(callbacks),
-        progress_reporter=progress_reporter,
-        log_to_file=log_to_file,
+        failure_config=FailureConfig(
+            **given(run, max_failures=max_failures, fail_fast=fail_fast),
+        ),
+        **given(
+            run,
+            name=name,
+            storage_path=None if storage_path is None else os.fspath(storage_path),
+            storage_filesystem=storage_filesystem,
+            checkpoint_config=checkpoint_config,
+            sync_config=sync_config,
+            verbose=verbose,
+            stop=stop,
+            callbacks=None if callbacks is None else list(callbacks),
+            progress_reporter=progress_reporter,
+            log_to_file=log_to_file,
+        ),
     )
-    with _no_resume(resume, resume_config):
-        if isinstance(run_or_experiment, Experiment):
-            experiment = _with_run_options(run_or_experiment, tune_config, run_config)
-        else:
-            experiment = Experiment.of(
-                run_or_experiment, config, tune_config, run_config, resources_per_trial
-            )
-    return _carry_out(experiment, raise_on_failed_trial)
+    asked: _Asked
+    if isinstance(run_or_experiment, Experiment):
+        asked = _combined(run_or_experiment, tune_config, run_config)
+    else:
+        asked = _Asked(run_or_experiment, config, tune_config, run_config, resources_per_trial)
+    return _carry_out(asked, wanted, raise_on_failed_trial)
 
 
 @spelled
@@ -203,31 +220,111 @@ def run_experiments(
         TuneError: a trial failed (unless told otherwise), or a spec has an unknown entry.
         ValueError, TypeError, StorageError, ExperimentExistsError: as for :class:`Tuner`.
     """
-    with _no_resume(resume, resume_config):
-        described = _experiments(experiments)
-    tune_config = TuneConfig(scheduler=scheduler, reuse_actors=reuse_actors)
+    wanted = deprecated.resume_option(resume, resume_config)
+    tune_config = TuneConfig(
+        **given(run_experiments, scheduler=scheduler, reuse_actors=reuse_actors)
+    )
     run_config = RunConfig(
-        verbose=_VERBOSE if verbose is None else verbose,
-        progress_reporter=progress_reporter,
-        callbacks=None if callbacks is None else list(callbacks),
+        **given(
+            run_experiments,
+            verbose=verbose,
+            progress_reporter=progress_reporter,
+            callbacks=None if callbacks is None else list(callbacks),
+        )
     )
     trials: list[Trial] = []
-    for experiment in described:
-        complete = _with_run_options(experiment, tune_config, run_config)
-        analysis = _carry_out(complete, raise_on_failed_trial and not concurrent)
+    for experiment in _experiments(experiments):
+        asked = _combined(experiment, tune_config, run_config)
+        analysis = _carry_out(asked, wanted, raise_on_failed_trial and not concurrent)
         trials += analysis.trials
     if raise_on_failed_trial and concurrent:
         _require_success(trials)
     return trials
 
 
-def _carry_out(experiment: Experiment, raise_on_failed_trial: bool) -> ExperimentAnalysis:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a call asks for; configs have only those fields set that the call has set."""
+
+    trainable: Any
+    space: Mapping[str, Any] | None
+    tune_config: TuneConfig
+    run_config: RunConfig
+    resources_per_trial: Any = None
+
+    @property
+    def path(self) -> str | None:
+        """The experiment's directory, if it was named."""
+        name = self.run_config.name
+        return None if name is None else os.path.join(str(self.run_config.storage_path), name)
+
+
+def _combined(experiment: Experiment, tune_config: TuneConfig, run_config: RunConfig) -> _Asked:
+    """Options of a run with those of an experiment, which count where both are given."""
+    options = _overlaid(run_config, experiment.run_config)
+    if (run_config.failure_config or FailureConfig()).fail_fast:
+        options.failure_config = run_config.failure_config
+    return _Asked(
+        experiment.target,
+        experiment.space or None,
+        _overlaid(tune_config, experiment.tune_config),
+        options,
+        experiment.resources_per_trial,
+    )
+
+
+def _overlaid(below: C, above: C) -> C:
+    config = copy.copy(below)
+    for name in given_fields(above):
+        value, other = getattr(above, name), getattr(below, name)
+        inner = isinstance(value, Config) and isinstance(other, Config)
+        setattr(config, name, _overlaid(other, value) if inner else value)
+    return config
+
+
+def _carry_out(
+    asked: _Asked, resume: ResumeConfig | None, raise_on_failed_trial: bool
+) -> ExperimentAnalysis:
     from milepost.tune.launch import launch
 
-    finished = launch(experiment, save_at_end=False)
+    restoration = None if resume is None else _restoration(asked, resume)
+    if restoration is not None:
+        finished = launch(
+            restoration.experiment, save_at_end=restoration.save_at_end, restoration=restoration
+        )
+    else:
+        run_config = copy.copy(asked.run_config)
+        if "verbose" not in given_fields(run_config):
+            run_config.verbose = _VERBOSE
+        experiment = Experiment.of(
+            asked.trainable, asked.space, asked.tune_config, run_config, asked.resources_per_trial
+        )
+        finished = launch(experiment, save_at_end=False)
     if raise_on_failed_trial and not finished.interrupted:
         _require_success(finished.analysis.trials)
     return finished.analysis
+
+
+def _restoration(asked: _Asked, resume: ResumeConfig) -> Restoration | None:
+    """What there is to go on with; None, with a line in the log, if nothing is there."""
+    from milepost.tune.restoring import Restoration, directory_of
+
+    if asked.path is None:
+        log.info("nothing to resume: the experiment has no name; the run starts afresh")
+        return None
+    try:
+        return Restoration(
+            directory_of(asked.path, asked.run_config.storage_filesystem),
+            asked.trainable,
+            resume,
+            param_space=asked.space,
+            tune_config=asked.tune_config,
+            run_config=asked.run_config,
+            resources_per_trial=asked.resources_per_trial,
+        )
+    except ExperimentNotFoundError as error:
+        log.info("nothing to resume: %s; the run starts afresh", error)
+        return None
 
 
 def _require_success(trials: list[Trial]) -> None:
@@ -250,51 +347,3 @@ def _experiments(experiments: Any) -> list[Experiment]:
         "experiments must be an Experiment, a list of them, or a dict name -> spec, got "
         f"{experiments!r} ({type(experiments).__name__})"
     )
-
-
-def _with_run_options(
-    experiment: Experiment, tune_config: TuneConfig, run_config: RunConfig
-) -> Experiment:
-    """Add the options that belong to a run to an experiment, whose own options stay."""
-    own, described = experiment.tune_config, experiment.run_config
-    failure = experiment.failure_config
-    asked = run_config.failure_config or FailureConfig()
-    if asked.fail_fast:
-        failure = asked
-    return experiment.with_configs(
-        dataclasses.replace(
-            tune_config,
-            num_samples=own.num_samples,
-            time_budget_s=own.time_budget_s or tune_config.time_budget_s,
-            trial_name_creator=own.trial_name_creator or tune_config.trial_name_creator,
-            trial_dirname_creator=own.trial_dirname_creator or tune_config.trial_dirname_creator,
-        ),
-        dataclasses.replace(
-            described,
-            failure_config=failure,
-            verbose=run_config.verbose,
-            callbacks=run_config.callbacks,
-            progress_reporter=run_config.progress_reporter,
-        ),
-    )
-
-
-class _no_resume:  # noqa: N801 - used like contextlib's functions
-    """Turns "the name is taken" into what it means to somebody who asked to resume."""
-
-    def __init__(self, resume: Any, resume_config: Any) -> None:
-        self._wanted = deprecated.wants_resume(resume, resume_config)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if not self._wanted:
-            return
-        if isinstance(error, ExperimentExistsError):
-            raise TuneError(
-                "resume was asked for, and this version cannot go on with an earlier run yet. Its "
-                f"results are intact; start another one under another name. ({error})"
-            ) from error
-        if error is None:
-            log.info("nothing to resume under this name; the run starts afresh")

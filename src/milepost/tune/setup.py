@@ -5,54 +5,115 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from milepost.errors import CodecError
 from milepost.tune.experiment.experiment import Experiment
+from milepost.tune.fingerprint import code_of
 
 log = logging.getLogger("milepost.tune")
 
+# Objects are pickled one by one as well, unless that would take much more room than this.
+_SMALL_BYTES = 1 << 20
 
-def description(experiment: Experiment, path: str) -> dict[str, Any]:
-    """Return how an experiment is set up, as JSON values.
 
-    What JSON cannot hold (search variables, callbacks, functions) appears as its repr, and is
-    pickled, all of it as one object: ``pickled`` has its digest, and what it holds by the names
-    listed there. What cannot be pickled either is left out of it, and the log says so.
+@dataclass(frozen=True)
+class Description:
+    """How an experiment is set up, before anything of it is on disk.
+
+    It is made before a run begins to use the objects of users, so that it has them as they were
+    given. :mod:`milepost.tune.recorded` reads it.
+
+    Attributes:
+        said: JSON values. What JSON cannot hold (search variables, callbacks, functions) appears
+            as its repr.
+        names: places of those values, such as ``run_config/callbacks``.
+        together: all of them in one pickle, so that what they share stays shared; empty when
+            there are none.
+        parts: each in a pickle of its own, so that one that cannot be loaded takes no other with
+            it; empty when they are large, or only one.
+        unpicklable: places of values that cannot be pickled either, with the reason.
+    """
+
+    said: dict[str, Any]
+    names: list[str]
+    together: bytes
+    parts: dict[str, bytes]
+    unpicklable: dict[str, str] = field(default_factory=dict)
+
+    def stored(self, path: str) -> dict[str, Any]:
+        """Put the pickles into an experiment's directory; return its setup as JSON values.
+
+        Raises:
+            JournalError: the directory cannot be written.
+        """
+        from milepost.journal.objects import Objects
+
+        setup = dict(self.said)
+        objects = Objects(path)
+        if self.names:
+            setup["pickled"] = {"names": self.names}
+        if self.together:
+            setup["pickled"]["object"] = objects.put(self.together)
+        if self.parts:
+            setup["pickled"]["parts"] = objects.put(pickle.dumps(self.parts))
+        if self.unpicklable:
+            setup["unpicklable"] = self.unpicklable
+        return setup
+
+
+def describe(
+    experiment: Experiment, *, save_at_end: bool = False, codes_before: Sequence[str] = ()
+) -> Description:
+    """Return how an experiment is set up.
+
+    What cannot be pickled is left out of it, and the log says so.
 
     Args:
         experiment: what runs.
-        path: the experiment's directory.
-
-    Raises:
-        JournalError: the directory cannot be written.
+        save_at_end: whether classes save at their end when nothing is said about it.
+        codes_before: digests of the trainable's code in earlier runs of this experiment.
     """
-    from milepost.journal.objects import Objects
-
     rest: dict[str, Any] = {}
+    code: dict[str, Any] = {**code_of(experiment.target.trainable)}
+    before = [digest for digest in codes_before if digest != code["digest"]]
+    if before:
+        code["before"] = before
     said = {
         "trainable": experiment.target.name,
         "kind": experiment.target.kind,
+        "code": code,
+        "save_at_end": save_at_end,
         "param_space": _plain(experiment.space, "param_space", rest),
-        "tune_config": _plain(_fields(experiment.tune_config), "tune_config", rest),
-        "run_config": _plain(_fields(experiment.run_config), "run_config", rest),
+        "tune_config": _plain(fields(experiment.tune_config), "tune_config", rest),
+        "run_config": _plain(fields(experiment.run_config), "run_config", rest),
         "resources_per_trial": _plain(experiment.resources_per_trial, "resources_per_trial", rest),
     }
-    rest = _picklable(rest)
-    if rest:
-        said["pickled"] = {"object": Objects(path).put_value(rest), "names": sorted(rest)}
-    return said
+    together, parts, unpicklable = _pickles(rest)
+    names = sorted(rest.keys() - unpicklable.keys())
+    return Description(said, names, together, parts, unpicklable)
 
 
-def _fields(config: Any) -> dict[str, Any]:
-    """The public fields of a config that say something; configs inside it become dicts too."""
+def place(parent: str, key: str) -> str:
+    """Return where the value of a key is, as ``pickled`` names it.
+
+    The names are those of JSON pointers: a slash in a key is ``~1``, a tilde ``~0``.
+    """
+    return f"{parent}/{key.replace('~', '~0').replace('/', '~1')}"
+
+
+def fields(config: Any) -> dict[str, Any]:
+    """Return the public fields of a config that say something; configs in it become dicts too."""
     said = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.name.startswith("_") or value is None:
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        if entry.name.startswith("_") or value is None:
             continue
         is_config = dataclasses.is_dataclass(value) and not isinstance(value, type)
-        said[field.name] = _fields(value) if is_config else value
+        said[entry.name] = fields(value) if is_config else value
     return said
 
 
@@ -64,34 +125,45 @@ def _plain(value: Any, where: str, rest: dict[str, Any]) -> Any:
         return json.loads(codec.encode(value))
     except CodecError:
         if type(value) is dict and all(isinstance(key, str) for key in value):
-            return {key: _plain(item, f"{where}/{key}", rest) for key, item in value.items()}
+            return {key: _plain(item, place(where, key), rest) for key, item in value.items()}
     rest[where] = value
     return f"{value!r:.200}"
 
 
-def _picklable(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values that can be pickled; usually all, and then in one attempt."""
-    if _pickling_error(values) is None:
-        return values
-    kept = {}
+def _pickles(values: dict[str, Any]) -> tuple[bytes, dict[str, bytes], dict[str, str]]:
+    """Return all values in one pickle, each in one of its own, and why others are in none."""
+    if not values:
+        return b"", {}, {}
+    unpicklable: dict[str, str] = {}
+    together = _pickled(values)
+    if isinstance(together, bytes) and (len(values) == 1 or len(together) > _SMALL_BYTES):
+        return together, {}, unpicklable
+    parts: dict[str, bytes] = {}
     for where, value in values.items():
-        error = _pickling_error(value)
-        if error is None:
-            kept[where] = value
-        else:
-            log.warning(
-                "%s cannot be pickled (%s), so the experiment's record has only its repr",
-                where,
-                error,
-            )
-    return kept
+        part = _pickled(value)
+        if isinstance(part, bytes):
+            parts[where] = part
+            continue
+        unpicklable[where] = f"{type(part).__name__}: {part}"
+        log.warning(
+            "%s cannot be pickled (%s), so the experiment's record has only its repr; whoever goes "
+            "on with the run must give it again",
+            where,
+            part,
+        )
+    if unpicklable:
+        together = _pickled({where: values[where] for where in parts}) if parts else b""
+    return together if isinstance(together, bytes) else b"", parts, unpicklable
 
 
-def _pickling_error(value: Any) -> Exception | None:
+def _pickled(value: Any) -> bytes | Exception:
     import cloudpickle
 
+    from milepost.worker.protocol import take_script_by_value
+
+    take_script_by_value()
     try:
-        cloudpickle.dumps(value)
+        data: bytes = cloudpickle.dumps(value)
     except Exception as error:  # noqa: BLE001 - objects raise what they like; it is reported
         return error
-    return None
+    return data

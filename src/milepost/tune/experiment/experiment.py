@@ -18,6 +18,7 @@ from milepost.api.sync_config import SyncConfig
 from milepost.api.tune_config import TuneConfig
 from milepost.errors import TuneError
 from milepost.tune import naming, place
+from milepost.tune.arguments import given
 from milepost.tune.pickling import require_picklable
 from milepost.tune.resolve import Target, resolve
 
@@ -28,7 +29,8 @@ class Experiment:
     """What to run. Mirrors ``ray.tune.Experiment``, for scripts that call ``tune.run`` with it.
 
     Everything is checked here, before any trial starts: the trainable (also that it can be sent to
-    worker processes), the options, the storage path, and that the name is free.
+    worker processes), the options and the storage path. Whether there is an experiment of that
+    name, and whether that is wanted, is known when it is run.
 
     Args:
         name: the experiment's directory below ``storage_path``; None for the trainable's name and
@@ -54,7 +56,6 @@ class Experiment:
             wrong type.
         ValueError: an option has a value that cannot take effect.
         StorageError: results cannot be written to the storage path.
-        ExperimentExistsError: another experiment has this name.
     """
 
     @spelled
@@ -81,24 +82,31 @@ class Experiment:
             checkpoint_config = CheckpointConfig(**checkpoint_config)
         if isinstance(sync_config, Mapping):
             sync_config = SyncConfig(**sync_config)
+        retries = FailureConfig(**given(Experiment, max_failures=max_failures))
         self._describe(
             run,
             config,
             TuneConfig(
-                num_samples=num_samples,
-                time_budget_s=time_budget_s,
-                trial_name_creator=trial_name_creator,
-                trial_dirname_creator=trial_dirname_creator,
+                **given(
+                    Experiment,
+                    num_samples=num_samples,
+                    time_budget_s=time_budget_s,
+                    trial_name_creator=trial_name_creator,
+                    trial_dirname_creator=trial_dirname_creator,
+                )
             ),
             RunConfig(
                 name=name,
-                storage_path=None if storage_path is None else os.fspath(storage_path),
-                storage_filesystem=storage_filesystem,
-                failure_config=FailureConfig(max_failures=max_failures),
-                checkpoint_config=checkpoint_config,
-                sync_config=sync_config,
-                stop=stop,
-                log_to_file=log_to_file,
+                failure_config=retries,
+                **given(
+                    Experiment,
+                    storage_path=None if storage_path is None else os.fspath(storage_path),
+                    storage_filesystem=storage_filesystem,
+                    checkpoint_config=checkpoint_config,
+                    sync_config=sync_config,
+                    stop=stop,
+                    log_to_file=log_to_file,
+                ),
             ),
             resources_per_trial,
         )
@@ -111,10 +119,16 @@ class Experiment:
         tune_config: TuneConfig,
         run_config: RunConfig,
         resources_per_trial: Any = None,
+        path: str | None = None,
     ) -> Experiment:
-        """Describe an experiment by the configs of a ``Tuner``; checks and errors are the same."""
+        """Describe an experiment by the configs of a ``Tuner``; checks and errors are the same.
+
+        With ``path``, the directory of one that exists already, name and storage path are its.
+        """
         experiment = cls.__new__(cls)
-        experiment._describe(run, config, tune_config, run_config, resources_per_trial)
+        experiment._describe(run, config, tune_config, run_config, resources_per_trial, path)
+        if path is None and experiment.is_named:
+            place.check_name_is_free(experiment.storage_path, experiment.name)
         return experiment
 
     @classmethod
@@ -206,12 +220,6 @@ class Experiment:
             end = False
         return dataclasses.replace(config, checkpoint_frequency=frequency, checkpoint_at_end=end)
 
-    def with_configs(self, tune_config: TuneConfig, run_config: RunConfig) -> Experiment:
-        """Return the same experiment with other options, checked again."""
-        return Experiment.of(
-            self.target.trainable, self.space, tune_config, run_config, self.resources_per_trial
-        )
-
     def __repr__(self) -> str:
         return f"Experiment(name={self.name!r}, run={self.target.name!r})"
 
@@ -224,6 +232,7 @@ class Experiment:
         tune_config: TuneConfig,
         run_config: RunConfig,
         resources_per_trial: Any,
+        path: str | None = None,
     ) -> None:
         for variable in _REMOVED_VARIABLES:
             if os.environ.get(variable):
@@ -249,7 +258,11 @@ class Experiment:
             "Put what such objects are made from (a path, a name, settings) into the space, and "
             "create them inside the trainable.",
         )
-        self._check_place()
+        if path is None:
+            self._check_place()
+        else:
+            self.storage_path, self.name = os.path.split(path)
+            self.is_named = True
 
     def _check_place(self) -> None:
         if self.run_config.storage_filesystem is not None:
@@ -259,8 +272,6 @@ class Experiment:
         self.storage_path = place.check_storage(str(self.run_config.storage_path))
         self.is_named = bool(self.run_config.name)
         self.name = self.run_config.name or naming.automatic_name(self.target.name)
-        if self.is_named:
-            place.check_name_is_free(self.storage_path, self.name)
 
 
 def check_space(config: Any) -> dict[str, Any]:

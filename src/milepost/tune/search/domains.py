@@ -106,6 +106,17 @@ class Domain:
         """Return draws as users get them: a plain value when there is one."""
         return self.cast(draws[0]) if size == 1 else draws
 
+    def __repr__(self) -> str:
+        """As it is written in a search space: ``quniform(0, 1, q=0.1)``."""
+        sampler = self.sampler
+        if isinstance(sampler, Quantized):
+            return f"q{self._written(sampler.get_sampler())}, q={sampler.q!r})"
+        return f"{self._written(sampler)})"
+
+    def _written(self, sampler: Sampler | None) -> str:
+        """The function that made it with its arguments, but for the last parenthesis."""
+        return f"{type(self).__name__}{self.domain_str.removesuffix(')')}"
+
     def _not_drawn(self, how: str) -> TypeError:
         return TypeError(f"{type(self).__name__}{self.domain_str} cannot be drawn from {how}.")
 
@@ -182,6 +193,12 @@ class Float(Domain):
     def domain_str(self) -> str:
         """The bounds, for messages."""
         return f"({self.lower}, {self.upper})"
+
+    def _written(self, sampler: Sampler | None) -> str:
+        if isinstance(sampler, Normal):
+            return f"randn({sampler.mean!r}, {sampler.sd!r}"
+        name = "loguniform" if isinstance(sampler, LogUniform) else "uniform"
+        return f"{name}({self.lower!r}, {self.upper!r}"
 
     def draw_uniform(self, source: RandomSource, size: int) -> Any:
         """Draw ``size`` numbers uniformly."""
@@ -268,6 +285,10 @@ class Integer(Domain):
         """The bounds, for messages."""
         return f"({self.lower}, {self.upper})"
 
+    def _written(self, sampler: Sampler | None) -> str:
+        name = "lograndint" if isinstance(sampler, LogUniform) else "randint"
+        return f"{name}({self.lower!r}, {self.upper!r}"
+
     def draw_uniform(self, source: RandomSource, size: int) -> Any:
         """Draw ``size`` whole numbers uniformly."""
         return source.integers(self.lower, self.upper, size)
@@ -320,6 +341,9 @@ class Categorical(Domain):
         """The categories, for messages."""
         return f"{self.categories}"
 
+    def _written(self, sampler: Sampler | None) -> str:
+        return f"{'grid_search' if self.is_grid() else 'choice'}({list(self.categories)!r}"
+
     def __len__(self) -> int:
         return len(self.categories)
 
@@ -363,6 +387,10 @@ class Function(Domain):
     def domain_str(self) -> str:
         """The function, for messages."""
         return f"{self.func}()"
+
+    def _written(self, sampler: Sampler | None) -> str:
+        name = getattr(self.func, "__qualname__", None) or type(self.func).__qualname__
+        return f"sample_from({name}"
 
     def sample(self, config: Any = None, size: int = 1, random_state: Any = None) -> Any:
         """Call the function; ``random_state`` has no effect on it."""

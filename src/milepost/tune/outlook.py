@@ -1,0 +1,89 @@
+"""What going on with an experiment does to its trials, told before it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from milepost.api.resume_config import ResumeConfig, ResumeType
+
+if TYPE_CHECKING:
+    from milepost.journal.image import RunImage, TrialImage
+
+_SAID = {
+    ResumeType.RESUME: "go on from their latest checkpoint",
+    ResumeType.RESTART: "start again as new trials",
+    ResumeType.SKIP: "stay as they are",
+}
+
+
+def group_of(trial: TrialImage) -> str:
+    """Return which field of :class:`ResumeConfig` decides about a trial."""
+    if trial.status == "ERROR":
+        return "errored"
+    return "finished" if trial.is_finished else "unfinished"
+
+
+def current(image: RunImage) -> Iterator[TrialImage]:
+    """Yield the trials that count: all but those that were started again as others."""
+    return (trial for trial in image.trials.values() if trial.restarted_by is None)
+
+
+def running(image: RunImage, resume: ResumeConfig) -> Iterator[TrialImage]:
+    """Yield the trials that will run."""
+    for trial in current(image):
+        if getattr(resume, group_of(trial)) is not ResumeType.SKIP:
+            yield trial
+
+
+def outlook(image: RunImage, resume: ResumeConfig, budget_s: float | None = None) -> list[str]:
+    """Return what happens to each group of trials, one line per group.
+
+    Args:
+        image: the experiment's trials.
+        resume: what to do with each group.
+        budget_s: the run's time budget in seconds.
+    """
+    groups: dict[str, list[TrialImage]] = {
+        "finished": [],
+        "errored": [],
+        "unfinished": [],
+        "waiting": [],
+    }
+    for trial in current(image):
+        group = group_of(trial)
+        groups["waiting" if group == "unfinished" and not trial.attempts else group].append(trial)
+    lines = []
+    if trials := groups["finished"]:
+        lines.append(f"{len(trials)} finished: {_SAID[resume.finished]}")
+    if trials := groups["errored"]:
+        lines.append(f"{len(trials)} failed: {_errored(resume.errored)}")
+    if trials := groups["unfinished"]:
+        lines.append(f"{len(trials)} unfinished: {_unfinished(trials, resume.unfinished)}")
+    if trials := groups["waiting"]:
+        said = "end without a start" if resume.unfinished is ResumeType.SKIP else "start"
+        lines.append(f"{len(trials)} not started yet: {said}")
+    if budget_s is not None:
+        lines.append(f"time budget: {image.elapsed_s:.0f} of {budget_s:.0f} s are used up")
+    return lines
+
+
+def _errored(action: ResumeType) -> str:
+    if action is ResumeType.SKIP:
+        return (
+            f"{_SAID[action]} (resume_errored=True goes on with them, restart_errored=True "
+            "starts them again)"
+        )
+    return _SAID[action]
+
+
+def _unfinished(trials: list[TrialImage], action: ResumeType) -> str:
+    if action is ResumeType.SKIP:
+        return "end as they are"
+    if action is not ResumeType.RESUME:
+        return _SAID[action]
+    without = sum(not trial.committed and not trial.captured for trial in trials)
+    if without == len(trials):
+        return "start at their beginning, they have no checkpoints yet"
+    rest = f", {without} without one from their beginning" if without else ""
+    return f"{_SAID[action]}{rest}"
