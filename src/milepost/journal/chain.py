@@ -16,7 +16,7 @@ import msgspec
 from milepost.errors import JournalCorruptError
 from milepost.journal import epochs
 from milepost.journal.epochs import NOTHING, Segment
-from milepost.journal.lines import Reader
+from milepost.journal.lines import ADVICE, Reader
 from milepost.journal.migrations import decoder
 from milepost.journal.records import AnyRecord, Continued, Opened
 
@@ -101,7 +101,7 @@ def backwards(experiment_path: str, tip: Span) -> Iterator[Span]:
         if before is None:
             raise JournalCorruptError(
                 f"{mark.segment.name} is missing or empty, but {span.path} continues it "
-                f"from byte {mark.length}. Nothing was changed; checkpoints are not affected."
+                f"from byte {mark.length}. {ADVICE}"
             )
         span = before
 

@@ -18,35 +18,43 @@ from zlib import crc32
 
 from milepost.errors import JournalCorruptError
 
-_START: Final = b'{"crc":"'
-_BODY_AT: Final = len(_START) + 8 + len(b'",')
+START: Final = b'{"crc":"'
+ADVICE: Final = (
+    "Nothing was changed. Checkpoints and result files are not affected: each checkpoint's own "
+    "manifest says what it is. Restoring the experiment repairs its journal."
+)
+BODY_AT: Final = len(START) + 8 + len(b'",')  # where the bytes begin that the check is of
 _SEQ: Final = b'"seq":'
-_SEQ_AT: Final = _BODY_AT + len(_SEQ)
+_SEQ_AT: Final = BODY_AT + len(_SEQ)
 
 
 def make(seq: int, record: bytes) -> bytes:
     """Return the line of an encoded record, with its newline."""
-    body = b'"seq":%d,%b' % (seq, record[1:])
+    return with_check(b'"seq":%d,%b' % (seq, record[1:]))
+
+
+def with_check(body: bytes) -> bytes:
+    """Return the line whose checked bytes are ``body``."""
     return b'{"crc":"%08x",%b\n' % (crc32(body), body)
 
 
 def seq_of(line: bytes) -> int | None:
     """Return the number of a whole and undamaged line; None for any other bytes."""
-    if not line.startswith(_START) or not line.endswith(b"}\n"):
+    if not line.startswith(START) or not line.endswith(b"}\n"):
         return None
-    if line[len(_START) : _BODY_AT] != b'%08x",' % crc32(memoryview(line)[_BODY_AT:-1]):
+    if line[len(START) : BODY_AT] != b'%08x",' % crc32(memoryview(line)[BODY_AT:-1]):
         return None
     digits = line[_SEQ_AT : line.find(b",", _SEQ_AT)]
-    return int(digits) if line.startswith(_SEQ, _BODY_AT) and digits.isdigit() else None
+    return int(digits) if line.startswith(_SEQ, BODY_AT) and digits.isdigit() else None
 
 
 def _holds_a_line(data: bytes) -> bool:
     """Whether the bytes end in a good line, also where a newline before it was damaged."""
-    at = data.find(_START)
+    at = data.find(START)
     while at >= 0:
         if seq_of(data[at:]) is not None:
             return True
-        at = data.find(_START, at + 1)
+        at = data.find(START, at + 1)
     return False
 
 
@@ -110,7 +118,7 @@ class Reader:
         ):
             raise JournalCorruptError(
                 f"{self.path} has {self.length} valid bytes with check {self.crc}, but the file "
-                f"after it says {self._expected_length} with {self._expected_crc}. " + _ADVICE
+                f"after it says {self._expected_length} with {self._expected_crc}. " + ADVICE
             )
 
     def _torn_or_corrupt(self, line: bytes, number: int, rest: list[bytes]) -> None:
@@ -122,11 +130,5 @@ class Reader:
     def _corrupt(self, number: int, reason: str) -> JournalCorruptError:
         return JournalCorruptError(
             f"{os.path.basename(self.path)} is damaged in line {number}, at byte {self.length}: "
-            f"{reason} ({self.path}). " + _ADVICE
+            f"{reason} ({self.path}). " + ADVICE
         )
-
-
-_ADVICE: Final = (
-    "Nothing was changed. Checkpoints and result files are not affected: each checkpoint's own "
-    "manifest says what it is."
-)

@@ -24,6 +24,7 @@ from milepost.journal import lease as leases
 from milepost.journal.chain import Mark
 from milepost.journal.epochs import Segment
 from milepost.journal.experiment import Experiment, writer_version
+from milepost.journal.image import RunImage
 from milepost.journal.lease import Lease
 from milepost.journal.records import SCHEMA, AnyRecord, Closed, Continued, Opened
 from milepost.journal.sync import Syncer
@@ -43,6 +44,10 @@ class Journal:
     by others. A process forked off this one must not use it.
     *After a crash*: records that :attr:`synced` covered are there, later ones may be; a torn last
     line is ignored.
+
+    Attributes:
+        experiment: whose journal it is.
+        inherited: the state of the run just before this epoch, if it was opened with ``repair``.
     """
 
     def __init__(
@@ -54,8 +59,10 @@ class Journal:
         first: bytes,
         seq: int,
         segment_bytes: int,
+        inherited: RunImage | None = None,
     ) -> None:
         self.experiment = experiment
+        self.inherited = inherited
         self._lease = lease
         self._segment = segment
         self._fd = fd
@@ -76,6 +83,7 @@ class Journal:
         experiment: Experiment,
         *,
         lease: Lease | None = None,
+        repair: bool = False,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> Journal:
         """Take the experiment over and begin a new epoch.
@@ -83,21 +91,34 @@ class Journal:
         Args:
             experiment: an existing experiment.
             lease: the lease, if the caller has it already; it belongs to the journal from now on.
+            repair: read the whole journal, and if it is damaged, or if the trials' files tell of
+                more than it does, make it whole as :mod:`.repair` describes. What it amounts to
+                is :attr:`inherited`.
             segment_bytes: size of a file at which the next one is begun.
 
         Raises:
             LeaseLostError: another driver holds the experiment; the message says which.
-            JournalCorruptError: the journal is damaged before its end.
+            JournalCorruptError: the journal is damaged before its end; with ``repair``: it holds
+                whole records that are not understood.
             JournalError: it cannot be read or written, or a newer version wrote it.
         """
         path = experiment.path
         lease = lease if lease is not None else leases.acquire(path)
         fd = -1
         has_records = False
+        inherited = None
         try:
-            segment = Segment(epochs.newest_epoch(path) + 1, 1)
-            has_records = segment.epoch > 1
+            if repair and not os.path.isdir(epochs.journal_directory(path)):
+                posix.durable_makedirs(epochs.journal_directory(path))
+            newest = epochs.newest_epoch(path)
+            has_records = newest > 0
+            # A repair writes a file before ours, also when there is none.
+            segment = Segment(max(newest, 1 if repair else 0) + 1, 1)
             fd = posix.create_new(os.path.join(epochs.journal_directory(path), segment.name))
+            if repair:
+                from milepost.journal.repair import make_whole
+
+                inherited = make_whole(experiment, segment)
             mark, last = _settle(experiment)
             opened = Opened(
                 at=time.time(),
@@ -117,7 +138,7 @@ class Journal:
             posix.fsync(fd)
             posix.fsync_dir(epochs.journal_directory(path))
             _check_fence(path, segment.epoch)
-            return cls(experiment, lease, segment, fd, first, last + 1, segment_bytes)
+            return cls(experiment, lease, segment, fd, first, last + 1, segment_bytes, inherited)
         except BaseException as error:
             if fd >= 0:
                 os.close(fd)

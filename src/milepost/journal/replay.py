@@ -10,6 +10,7 @@ from milepost.journal import chain, epochs, snapshot
 from milepost.journal.chain import Mark, Span
 from milepost.journal.epochs import Segment
 from milepost.journal.image import InconsistentRecordError, RunImage, apply
+from milepost.journal.lines import ADVICE
 from milepost.journal.records import AnyRecord
 
 __all__ = ["RunImage", "image", "image_before", "records", "settled"]
@@ -136,7 +137,7 @@ def _fold(state: RunImage, spans: list[Span]) -> RunImage:
             if state.seq and seq != state.seq + 1:
                 raise JournalCorruptError(
                     f"{span.path} goes on with record {seq}, but the record before it is "
-                    f"{state.seq}. Nothing was changed; checkpoints are not affected."
+                    f"{state.seq}. {ADVICE}"
                 )
             try:
                 apply(state, seq, span.decode(line))

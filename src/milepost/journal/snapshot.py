@@ -83,7 +83,23 @@ def load(experiment_path: str, mark: Mark) -> RunImage | None:
     Raises:
         JournalError: a newer version wrote it.
     """
-    path = _path(experiment_path, mark.segment)
+    snapshot = read(experiment_path, mark.segment)
+    if snapshot is None:
+        return None
+    if snapshot.mark != mark:
+        path = _path(experiment_path, mark.segment)
+        log.warning("%s does not belong to this journal; ignoring it", path)
+        return None
+    return snapshot.image
+
+
+def read(experiment_path: str, segment: Segment) -> Snapshot | None:
+    """Return the snapshot whose last file is ``segment``; None if there is no good one.
+
+    Raises:
+        JournalError: a newer version wrote it.
+    """
+    path = _path(experiment_path, segment)
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -99,10 +115,10 @@ def load(experiment_path: str, mark: Mark) -> RunImage | None:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         log.warning("%s cannot be read by this version (%s); reading the journal", path, error)
         return None
-    if snapshot.mark != mark or snapshot.image.seq != seq:
-        log.warning("%s does not belong to this journal; ignoring it", path)
+    if snapshot.image.seq != seq:
+        log.warning("%s does not fit its own check; ignoring it", path)
         return None
-    return snapshot.image
+    return snapshot
 
 
 def prune(experiment_path: str, needed_from: int) -> list[str]:

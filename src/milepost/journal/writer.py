@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import select
+import signal
 import sys
 import time
 from typing import Final
@@ -124,6 +125,8 @@ def main() -> None:
     channel = int(descriptor)
     os.set_inheritable(channel, False)
     logging.getLogger("milepost").addHandler(_ToDriver(channel))
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)  # it ends when its driver does, all written
     try:
         lock = _lock(path)
         wanted = frozenset(kinds.split(",")) if kinds else frozenset()

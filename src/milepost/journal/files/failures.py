@@ -35,9 +35,20 @@ def keep_exception(directory: str, pickled: bytes) -> None:
 
 def last_number(directory: str) -> int:
     """The highest number of a failure in ``error.txt``, or 0."""
+    return max((number for number, _ in entries(directory)), default=0)
+
+
+def entries(directory: str) -> list[tuple[int, str]]:
+    """Number and text of each failure in ``error.txt``, in order."""
     try:
         with open(os.path.join(directory, TEXT_NAME), "rb") as file:
-            numbers = [int(found) for found in _HEADER.findall(file.read())]
+            data = file.read()
     except FileNotFoundError:
-        return 0
-    return max(numbers, default=0)
+        return []
+    headers = list(_HEADER.finditer(data))
+    ends = [header.start() for header in headers[1:]] + [len(data)]
+    found = []
+    for header, end in zip(headers, ends, strict=True):
+        _, _, text = data[header.start() : end].partition(b"\n")
+        found.append((int(header[1]), text.decode(errors="replace")))
+    return found

@@ -82,12 +82,12 @@ def _ended_well(trial_dir: str) -> bool:
     experiment_path = _experiment_above(trial_dir)
     if experiment_path is None:
         return False
-    from milepost.journal import replay
+    from milepost.journal import rebuild
 
     directory = os.path.relpath(trial_dir, experiment_path)
     return any(
         trial.directory == directory and trial.status == "TERMINATED"
-        for trial in replay.image(experiment_path).trials.values()
+        for trial in rebuild.image(experiment_path).trials.values()
     )
 
 
@@ -162,13 +162,15 @@ def stored_records(experiment_path: str) -> Sequence[StoredTrial]:
 
     Trials that were restarted as others are not among them.
 
+    Where the journal is damaged, what is left of it and the trials' files count, with a warning.
+
     Raises:
         JournalError: the journal cannot be read.
     """
-    from milepost.journal import replay
+    from milepost.journal import rebuild
     from milepost.storage import codec
 
-    image = replay.image(experiment_path)
+    image = rebuild.image(experiment_path)
     setup = codec.preview(image.setup) if image.setup is not None else {}
     keeping = (setup.get("run_config") or {}).get("checkpoint_config") or {}
     name = str(setup.get("trainable", ""))
