@@ -52,12 +52,13 @@ class TrialImage(msgspec.Struct, kw_only=True):
         stored_row: see :attr:`row`; :data:`NOTHING` for None.
         rows: how many rows were reported in all attempts.
         iteration: ``training_iteration`` of the last row.
-        action: what was decided about the last row, as long as the attempt that reported it goes
-            on; "" before.
+        action: what was decided about the last row, until that is done: "continue", "stop" or
+            "pause"; "" after that.
         attempts: how often it was started.
         next_index: above every checkpoint number that the journal knows.
         failures: how many attempts failed.
         failure: the last failure.
+        given_up: that was the end of it, but its status does not say so yet.
         captured: checkpoints that were captured and are neither committed nor lost.
         committed: checkpoints that exist.
         deleting: numbers of those that may be deleted, with the reason; they may still exist.
@@ -86,6 +87,7 @@ class TrialImage(msgspec.Struct, kw_only=True):
     next_index: int = 0
     failures: int = 0
     failure: rec.Failure | None = None
+    given_up: bool = False
     captured: dict[int, CheckpointImage] = {}
     committed: dict[int, CheckpointImage] = {}
     deleting: dict[int, str] = {}
@@ -232,7 +234,7 @@ def _launched(trial: TrialImage, record: rec.Launched) -> None:
     trial.attempt_id = record.attempt_id
     trial.next_index = max(trial.next_index, record.first_index)
     trial.start_from = record.checkpoint
-    trial.action = ""
+    trial.action, trial.given_up = "", False
     if not trial.first_launched:
         trial.first_launched = record.at
 
@@ -289,11 +291,12 @@ def _deleted(trial: TrialImage, record: rec.Deleted) -> None:
 def _failure(trial: TrialImage, record: rec.Failure) -> None:
     trial.failures = record.failures
     trial.failure = record
-    trial.action = ""
+    trial.action, trial.given_up = "", not record.retried
 
 
 def _changed(trial: TrialImage, record: rec.Changed) -> None:
     trial.status = record.status
+    trial.action, trial.given_up = "", False
 
 
 def _reconfigured(trial: TrialImage, record: rec.Reconfigured) -> None:
