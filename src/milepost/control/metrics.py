@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -63,6 +63,17 @@ class _Running:
         self.count += 1
         self.latest.append(value)
 
+    def go_on(self, later: _Running) -> None:
+        """Take in what came after."""
+        if later.max > self.max or self.max != self.max:
+            self.max = later.max
+        if later.min < self.min or self.min != self.min:
+            self.min = later.min
+        self.last = later.last
+        self.sum += later.sum
+        self.count += later.count
+        self.latest.extend(later.latest)
+
     def numbers(self) -> tuple[float, ...]:
         """In the order of the scopes."""
         last_10 = list(self.latest)
@@ -81,10 +92,14 @@ class RunningMetrics:
     """All numeric metrics of one trial.
 
     Fields that tell where a row comes from, such as ``pid`` and ``config``, are no metrics.
+
+    Args:
+        earlier: rows from before a restore; read when somebody asks for more than the last value.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Iterable[Mapping[str, Any]] = ()) -> None:
         self._metrics: dict[str, _Running] = {}
+        self._earlier = earlier
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Take in one row."""
@@ -108,13 +123,26 @@ class RunningMetrics:
         else:
             known.add(value)
 
-    def packed(self) -> dict[str, tuple[float, ...]]:
-        """Compact form for :func:`unpacked`."""
-        return {name: metric.numbers() for name, metric in self._metrics.items()}
+    def packed(self) -> dict[str, tuple[float, ...]] | None:
+        """Compact form for :func:`unpacked`; None when earlier rows have not been read."""
+        return self._numbers() if self._earlier == () else None
 
     def analysis(self) -> Analysis:
         """All scopes of all metrics."""
-        return unpacked(self.packed())
+        if self._earlier != ():
+            before = RunningMetrics()
+            for row in self._earlier:
+                before.add(row)
+            for name, metric in self._metrics.items():
+                if name in before._metrics:
+                    before._metrics[name].go_on(metric)
+                else:
+                    before._metrics[name] = metric
+            self._metrics, self._earlier = before._metrics, ()
+        return unpacked(self._numbers())
+
+    def _numbers(self) -> dict[str, tuple[float, ...]]:
+        return {name: metric.numbers() for name, metric in self._metrics.items()}
 
     def last(self, name: str) -> Any:
         """The last value of a flat metric, or None."""

@@ -12,11 +12,14 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from milepost.api.fields import DONE
 from milepost.api.resources import PlacementGroupFactory
 from milepost.checkpoint import retention
 from milepost.checkpoint.manifest import checkpoint_name
+from milepost.control import problems
 from milepost.control.checkpoints import Checkpoint
-from milepost.control.metrics import Analysis, unpacked
+from milepost.control.earlier_rows import logged
+from milepost.control.metrics import Analysis, RunningMetrics, unpacked
 from milepost.journal.objects import Objects
 from milepost.storage import codec
 
@@ -99,7 +102,15 @@ class RunFacts:
 
 
 class Ended(NamedTuple):
-    """A trial as it is kept: strings, encoded values and numbers only."""
+    """A trial as it is kept: strings, encoded values and numbers only.
+
+    Attributes:
+        row: the last row; None if there was none.
+        checkpoints: numbers and rows of the kept ones, the best last.
+        metrics: compact; None where they are read from the result file when they are asked for.
+        error: pickled, as text, or as the arguments of :func:`.problems.recorded`.
+        is_recorded: it ended in an earlier run, and the row is the journal's.
+    """
 
     trial_id: str
     name: str
@@ -111,11 +122,12 @@ class Ended(NamedTuple):
     evaluated: bytes
     row: bytes | None
     checkpoints: tuple[tuple[int, bytes], ...]
-    metrics: dict[str, tuple[float, ...]]
-    error: bytes | str | None
+    metrics: dict[str, tuple[float, ...]] | None
+    error: bytes | str | tuple[str, str, str, str | None] | None
     resources: list[dict[str, float]]
     start_time: float | None
     last_time: float
+    is_recorded: bool = False
 
 
 def pack(ended: Ended) -> bytes:
@@ -167,7 +179,12 @@ class TrialRecord:
         """Its last row, with ``config``; the trial's id alone when there was none."""
         if self._ended.row is None:
             return {"trial_id": self.trial_id}
-        return {**self._decoded(self._ended.row), "config": self.config}
+        row = {**self._decoded(self._ended.row), "config": self.config}
+        if self._ended.is_recorded:  # what is added to a last row is not on record
+            row["experiment_tag"] = self.tag
+            if self.status == "TERMINATED":
+                row[DONE] = True
+        return row
 
     @cached_property
     def checkpoints(self) -> list[Kept]:
@@ -208,15 +225,24 @@ class TrialRecord:
         if isinstance(error, bytes):
             loaded: Exception = pickle.loads(error)
             return loaded
+        if isinstance(error, tuple):
+            return problems.recorded(*error, Objects(self._run.root).get)
         return error
 
     @cached_property
     def analysis(self) -> Analysis:
         """What its numeric metrics amount to."""
-        return unpacked(self._ended.metrics)
+        if self._ended.metrics is not None:
+            return unpacked(self._ended.metrics)
+        metrics = RunningMetrics(logged(self.directory))
+        analysis = metrics.analysis()
+        if not analysis and self._ended.row is not None:  # no result file was wanted
+            metrics.add(self.last_row)
+            analysis = metrics.analysis()
+        return analysis
 
     def _decoded(self, raw: bytes) -> Any:
-        return codec.decode(msgspec.Raw(raw), Objects(self._run.root).get)
+        return codec.decode(msgspec.Raw(raw), Objects(self._run.root).get, codec.shown)
 
     def __repr__(self) -> str:
         return f"TrialRecord({self.name!r}, {self.status})"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from milepost.control.events import Problem
@@ -11,6 +13,7 @@ from milepost.control.state import Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.errors import (
     ActorDiedError,
+    CheckpointFailedError,
     RayActorError,
     TrialTimeoutError,
     WorkerStartError,
@@ -98,6 +101,26 @@ def _of_worker(run: Run, error: RayActorError) -> Problem:
         traceback=f"{error.traceback_str}\n\n{last}" if error.traceback_str else "",
         error=run.objects.put(dump_error(error)),
     )
+
+
+def recorded(
+    kind: str, message: str, traceback: str, digest: str | None, get: Callable[[str], bytes]
+) -> Exception | str:
+    """What users get for a failure of an earlier run.
+
+    Args:
+        kind, message, traceback: from its record.
+        digest: of the pickled exception, if there is one.
+        get: returns the bytes for a digest.
+    """
+    if digest is None:
+        return CheckpointFailedError(message) if kind == "CheckpointFailedError" else message
+    try:
+        error: Exception = pickle.loads(get(digest))
+    except Exception as error:  # noqa: BLE001 - runs code of users; the text says it all
+        log.debug("%s cannot be loaded here: it raised %s", kind, type(error).__name__)
+        return task_error(RuntimeError(labelled(kind, message)), traceback)
+    return error
 
 
 def _raised(message: Failed) -> bytes:
