@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from chaos import subject
+from chaos.books import Entry
 from chaos.ordeal import Ordeal, Phase
 from milepost.checkpoint import verify
 from milepost.checkpoint.manifest import checkpoint_name
@@ -16,17 +17,21 @@ from milepost.journal import replay
 _OURS = (".milepost-tmp", ".milepost-trash", ".milepost-quarantine", ".milepost-staging")
 
 
-def finished(ordeal: Ordeal) -> None:
+def finished(ordeal: Ordeal, *, repeated: bool = False) -> None:
     """Raise unless the experiment is what a run without kills makes, and nothing was repeated.
+
+    Args:
+        ordeal: what was done to it.
+        repeated: whether work may have been repeated, because its captures were out of reach.
 
     Raises:
         AssertionError: with all that was printed, and the books.
     """
     wrong = _the_end(ordeal)
     if ordeal.phases[-1].code == 0:
-        wrong += _results(ordeal)
+        wrong += _results(ordeal, repeated)
         wrong += _checkpoints(ordeal)
-        wrong += _repetitions(ordeal)
+        wrong += [] if repeated else _repetitions(ordeal)
         wrong += _leaks(ordeal)
     assert not wrong, "\n".join([*wrong, str(ordeal)])
 
@@ -50,7 +55,7 @@ def _the_end(ordeal: Ordeal) -> list[str]:
     return wrong
 
 
-def _results(ordeal: Ordeal) -> list[str]:
+def _results(ordeal: Ordeal, repeated: bool) -> list[str]:
     """Each iteration has one row in each result file, or more where it was executed more often."""
     wrong = []
     executed = Counter(e.token for e in ordeal.entries() if e.what == "begin")
@@ -77,7 +82,8 @@ def _results(ordeal: Ordeal) -> list[str]:
         last = 1 if x == subject.ALWAYS_FAILS else subject.EPOCHS
         if sorted(set(epochs)) != list(range(1, last + 1)):
             wrong.append(f"x={x}: rows of the epochs {epochs}")
-        if ordeal.scenario in ("function", "search") and len(epochs) != last:
+        once = ordeal.scenario in ("function", "search") and not repeated
+        if once and len(epochs) != last:
             wrong.append(f"x={x}: saved with each report, and still rows of the epochs {epochs}")
     if directories:
         wrong.append(f"directories of no trial: {sorted(directories)}")
@@ -144,8 +150,9 @@ def _repetitions(ordeal: Ordeal) -> list[str]:
             returned.add((entry.x, entry.epoch))
         elif entry.what == "begin" and (entry.x, entry.epoch) in returned:
             wrong.append(f"x={entry.x}: epoch {entry.epoch} after report() had returned for it")
-    for before, phase in zip(ordeal.phases, ordeal.phases[1:], strict=False):
-        wrong += _repeated_by(ordeal, before, phase)
+    ends = [*(phase.first for phase in ordeal.phases[2:]), None]
+    for before, phase, end in zip(ordeal.phases, ordeal.phases[1:], ends, strict=False):
+        wrong += _repeated_by(before, ordeal.entries()[phase.first : end])
     fatal = ("begin", subject.ALWAYS_FAILS, 2)
     tries = sum((e.what, e.x, e.epoch) == fatal for e in ordeal.entries())
     kills = sum(phase.come for phase in ordeal.phases)
@@ -155,10 +162,9 @@ def _repetitions(ordeal: Ordeal) -> list[str]:
     return wrong
 
 
-def _repeated_by(ordeal: Ordeal, before: Phase, phase: Phase) -> list[str]:
+def _repeated_by(before: Phase, entries: list[Entry]) -> list[str]:
+    """What a driver computed although a driver before it had done it."""
     wrong = []
-    last = ordeal.phases[ordeal.phases.index(phase) + 1 :]
-    entries = ordeal.entries()[phase.first : last[0].first if last else None]
     for entry in entries:
         if entry.what != "begin":
             continue
@@ -171,7 +177,8 @@ def _repeated_by(ordeal: Ordeal, before: Phase, phase: Phase) -> list[str]:
 
 def _leaks(ordeal: Ordeal) -> list[str]:
     """Nothing temporary is left anywhere, and what the journal does not need is gone."""
-    wrong = [f"left behind: {path}" for path in ordeal.place.leftovers()]
+    left = [path for path in ordeal.place.leftovers() if not path.startswith(subject.OURS)]
+    wrong = [f"left behind: {path}" for path in left]
     store = ordeal.experiment.parent
     wrong += [
         f"left behind: {path.relative_to(store)}"

@@ -1,4 +1,4 @@
-"""What trainables execute, in a file of their own, of which Milepost knows nothing."""
+"""What trainables execute, in files of their own, of which Milepost knows nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class Entry(NamedTuple):
 
 def note(what: str, trial: str, x: int, epoch: int, token: str) -> None:
     """Append a line; durable against the death of every process."""
-    fd = os.open(os.environ[VARIABLE], os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+    fd = os.open(
+        os.path.join(os.environ[VARIABLE], "lines"), os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600
+    )
     try:
         os.write(fd, f"{what} {trial} {x} {epoch} {token}\n".encode())
     finally:
@@ -43,18 +45,19 @@ def note(what: str, trial: str, x: int, epoch: int, token: str) -> None:
 def only_once(name: str) -> bool:
     """Whether this is the first time, over all processes and runs, that ``name`` is asked for."""
     try:
-        os.close(os.open(f"{os.environ[VARIABLE]}.{name}", os.O_CREAT | os.O_EXCL, 0o600))
+        os.close(os.open(os.path.join(os.environ[VARIABLE], name), os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         return False
     return True
 
 
-def read(path: Path) -> list[Entry]:
+def read(directory: Path) -> list[Entry]:
     """All lines so far, in the order in which they were written."""
-    if not path.exists():
+    lines = directory / "lines"
+    if not lines.exists():
         return []
     entries = []
-    for line in path.read_text().splitlines():
+    for line in lines.read_text().splitlines():
         what, trial, x, epoch, token = line.split()
         entries.append(Entry(what, trial, int(x), int(epoch), token))
     return entries

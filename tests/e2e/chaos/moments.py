@@ -1,4 +1,4 @@
-"""Moments of a run at which processes are killed: counted events, never times.
+"""Moments of a run at which processes are killed or stopped: counted events, never times.
 
 Everything that can happen is counted in files, over all processes of a run: each change that a
 process of some role makes to the file system, each line in the books of the trainable, each hook
@@ -42,7 +42,7 @@ _MODULES: dict[str, Role] = {
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill whom.
+    """When to strike whom.
 
     Attributes:
         event: what is counted; an "append" is one to the journal by the driver.
@@ -50,12 +50,14 @@ class Moment:
         victims: roles of the processes to kill, "self" for the one that makes the event happen;
             empty for all of them, at once.
         torn: whether half of a write takes effect first.
+        signal: what the victims get; a test that stops one continues it later.
     """
 
     event: Event
     at: int
     victims: tuple[Role, ...] = ("driver",)
     torn: bool = False
+    signal: int = signal.SIGKILL
 
 
 def environment(directory: Path, moment: Moment | None) -> dict[str, str]:
@@ -115,7 +117,7 @@ def reached(event: Event, before_kill: Callable[[], object] = lambda: None) -> N
     os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     if moment["torn"]:
         before_kill()
-    _kill(moment["victims"])
+    _strike(moment["victims"], moment["signal"])
 
 
 @functools.cache
@@ -164,7 +166,7 @@ def _half(
         original(args[0], data[: len(data) // 2], *args[2:], **kwargs)
 
 
-def _kill(victims: list[Role]) -> None:
+def _strike(victims: list[Role], signum: int) -> None:
     ourselves = os.getpid()
     if not victims:
         # Nobody may act on the death of another: all stand still first, then all die.
@@ -175,12 +177,12 @@ def _kill(victims: list[Role]) -> None:
             stopped |= fresh
     for pid, role in census():
         if pid != ourselves and (not victims or role in victims):
-            _send(pid, signal.SIGKILL)
+            _send(pid, signum)
     if not victims or "self" in victims or _own_role() in victims:
-        os.kill(ourselves, signal.SIGKILL)
+        os.kill(ourselves, signum)
 
 
-def _send(pid: int, signum: signal.Signals) -> None:
+def _send(pid: int, signum: int) -> None:
     try:
         os.kill(pid, signum)
     except ProcessLookupError:

@@ -16,8 +16,6 @@ from chaos.moments import Event, Moment
 from milepost.checkpoint import verify
 from milepost.journal import replay
 
-TIMEOUT_S = 120
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -65,18 +63,23 @@ class Ordeal:
         place: where it runs.
         scenario: what the script does, in its own terms.
         script: the script, in this directory; it takes a request as :mod:`chaos.subject` does.
+        name: tells its own files from those of another ordeal in the same place.
 
     Attributes:
+        books: the directory of :mod:`chaos.books`.
         experiment: the experiment's directory; a test that moves it says so here.
         cwd: where drivers are started.
         said: goes into each request, besides ``do``, ``scenario`` and ``path``.
     """
 
-    def __init__(self, place: Any, scenario: str, script: str = subject.__file__) -> None:
+    def __init__(
+        self, place: Any, scenario: str, script: str = subject.__file__, name: str = ""
+    ) -> None:
         self.place = place
         self.scenario = scenario
         self.script = script
-        self.books = place.path / "books"
+        self.name = name
+        self.books = place.path / f"books{name}"
         self.experiment = Path(place.home, "milepost_results", subject.NAME)
         self.cwd = place.path
         self.said: dict[str, Any] = {}
@@ -98,9 +101,10 @@ class Ordeal:
     def start(self, do: str, moment: Moment | None = None, **env: str) -> Driver:
         """Start a driver that does "fit" or "restore", and do not wait for it."""
         self._drivers += 1
+        self.books.mkdir(exist_ok=True)
         request = {"do": do, "scenario": self.scenario, "path": str(self.experiment), **self.said}
-        counters = self.place.path / f"phase-{self._drivers}"
-        output = self.place.path / f"output-{self._drivers}"
+        counters = self.place.path / f"phase{self.name}-{self._drivers}"
+        output = self.place.path / f"output{self.name}-{self._drivers}"
         first = len(self.entries())
         with open(output, "wb") as file:
             process = subprocess.Popen(
@@ -121,7 +125,7 @@ class Ordeal:
 
     def end(self, driver: Driver, *, wait: bool = True) -> Phase:
         """Wait for the end of a driver, and for that of all its processes if told so."""
-        code = driver.process.wait(timeout=TIMEOUT_S)
+        code = driver.process.wait()  # the test has a time limit
         if wait:
             left = self.place.wait_until_gone()
             assert left == {}, f"processes stay: {left}\n{driver.output.read_text()}"

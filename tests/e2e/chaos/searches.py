@@ -39,7 +39,7 @@ def train(config: dict[str, Any]) -> None:
             start = int(file.read())
     for epoch in range(start + 1, EPOCHS + 1):
         books.note("begin", trial, 0, epoch, "-")
-        with tempfile.TemporaryDirectory() as directory:
+        with tempfile.TemporaryDirectory(prefix="subject-") as directory:
             with open(os.path.join(directory, "n"), "w") as file:
                 file.write(str(epoch))
             tune.report(

@@ -1,7 +1,8 @@
 """The experiment that is killed: twenty trials of three iterations, some of which fail.
 
 Run as a script: ``subject.py <request>``, a JSON object with ``do`` ("fit" or "restore"),
-``scenario``, the experiment's ``path`` for a restore, and perhaps the ``storage_path``.
+``scenario``, the experiment's ``path`` for a restore, perhaps the ``storage_path``, and the
+``number`` of the gate at which it waits.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 from typing import Any
 
 import milepost
-from chaos import books, moments
+from chaos import books, gates, moments
 from milepost import tune
 from milepost.tune import Checkpoint
 from milepost.tune.search import Searcher
@@ -26,6 +27,8 @@ EPOCHS = 3
 MAX_FAILURES = 2
 ALWAYS_FAILS = 7
 NAME = "exp"
+OURS = "subject-"
+"""How names of temporary directories begin that a killed trainable leaves behind."""
 
 SCENARIOS = ("function", "class", "search", "reuse")
 
@@ -57,9 +60,10 @@ def train(config: dict[str, Any]) -> None:
     for epoch in range(state["epoch"] + 1, EPOCHS + 1):
         token = secrets.token_hex(4)
         books.note("begin", trial, x, epoch, token)
+        gates.wait_at("inside")
         misfortune(x, epoch, trial)
         row = {"epoch": epoch, "score": score(x, epoch), "token": token}
-        with tempfile.TemporaryDirectory() as directory:
+        with tempfile.TemporaryDirectory(prefix=OURS) as directory:
             _save(directory, epoch, x)
             tune.report(row, checkpoint=Checkpoint.from_directory(directory))
         books.note("return", trial, x, epoch, token)
@@ -221,6 +225,7 @@ def _load(directory: str) -> dict[str, Any]:
 def main(request: dict[str, Any]) -> None:
     """Run, and print what ``fit`` returned."""
     milepost.init(num_cpus=4)
+    gates.wait_at(f"start-{request.get('number')}")
     scenario, path = request["scenario"], request["path"]
     if request["do"] == "restore" and tune.Tuner.can_restore(path):
         made = tune.Tuner.restore(path, trainable(scenario))
