@@ -196,8 +196,11 @@ def rebuilt(kind: type, args: tuple[Any, ...], state: dict[str, Any]) -> Any:
 
 
 def _native(kind: type) -> Any:
-    """The first of the bases that is Python's own."""
-    return next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
+    """The ancestor of Python's own whose memory layout the type has."""
+    while kind.__flags__ & _HEAP_TYPE:
+        assert kind.__base__ is not None
+        kind = kind.__base__
+    return kind
 
 
 class RayActorError(RayError):

@@ -82,7 +82,12 @@ def _reported(
         # Nothing is judged or recorded any more; the machine knows what to answer.
         run.dispatch(events.Reported(at=run.now(), worker_id=worker_id, iteration=0, row=state.row))
         return
-    row: dict[str, Any] = load(message.row)
+    try:
+        row: dict[str, Any] = load(message.row)
+    except Exception as error:  # noqa: BLE001 - runs code of users
+        problem = problems.of_unreadable(run, trial, error)
+        run.dispatch(events.WorkerFailed(at=run.now(), worker_id=worker_id, problem=problem))
+        return
     row["config"] = trial.config
     facade = run.ledger.facade(trial.trial_id)
     action: Action = "continue"

@@ -152,10 +152,28 @@ class Ledger(Sequence["Trial"]):
         # Schedulers set attributes of their own on it, so it must not be made anew.
         self._held[trial.trial_id] = facade
 
+    def add_ended(self, trial_id: str, packed: bytes, *, counts: bool = True) -> None:
+        """Take in a trial that ended in an earlier run.
+
+        Args:
+            trial_id: the trial.
+            packed: from :func:`~milepost.control.outcome.pack`.
+            counts: whether it is one of the run's trials; False for one that was restarted as
+                another, which can be found by its id only.
+        """
+        self._packed[trial_id] = packed
+        if counts:
+            self._order.append(trial_id)
+
+    def replace(self, trial_id: str, packed: bytes) -> None:
+        """Keep a trial as it is on record, whatever it went through here."""
+        del self.live[trial_id]
+        self._let_go(trial_id, packed)
+
     def end(self, trial_id: str) -> None:
         """Pack a trial that has ended; facades that somebody holds go on working."""
         trial = self.live.pop(trial_id)
-        self._packed[trial_id] = pack(
+        packed = pack(
             Ended(
                 trial_id=trial.trial_id,
                 name=trial.name,
@@ -174,6 +192,10 @@ class Ledger(Sequence["Trial"]):
                 last_time=trial.last_time,
             )
         )
+        self._let_go(trial_id, packed)
+
+    def _let_go(self, trial_id: str, packed: bytes) -> None:
+        self._packed[trial_id] = packed
         facade = self._held.pop(trial_id, None)
         if facade is not None:
             facade._ended(lambda: self.record(trial_id))
@@ -218,7 +240,7 @@ class Ledger(Sequence["Trial"]):
 
     def decoded(self, checkpoint: Checkpoint, trial: LiveTrial) -> Kept:
         """A checkpoint with its row."""
-        row = codec.decode(checkpoint.row, self.objects.get)
+        row = codec.decode(checkpoint.row, self.objects.get, codec.shown)
         path = os.path.join(trial.directory, checkpoint_name(checkpoint.index))
         return checkpoint.index, path, {**row, "config": trial.config}
 

@@ -18,6 +18,7 @@ from milepost.errors import (
     TrialTimeoutError,
     WorkerStartError,
     labelled,
+    summary,
     task_error,
 )
 from milepost.worker.protocol import Failed, dump_error, load
@@ -72,6 +73,18 @@ def of_death(run: Run, event: Exited | StartFailed, trial: LiveTrial | None) -> 
     )
 
 
+def of_unreadable(run: Run, trial: LiveTrial, error: Exception) -> Problem:
+    """A result arrived that cannot be unpickled here."""
+    said = TypeError(
+        f"Trial {trial.name} reported metrics that the driver cannot read: unpickling them raised "
+        f"{summary(error)}. Report plain numbers, strings, lists and dicts; save objects in a "
+        "checkpoint."
+    )
+    return Problem(
+        kind="TypeError", message=str(said), error=run.objects.put(dump_error(task_error(said)))
+    )
+
+
 def of_silence(run: Run, worker_id: str, trial: TrialState) -> Problem:
     """A worker hangs."""
     pid = run.workers.pid(worker_id)
@@ -109,7 +122,9 @@ def recorded(
     """What users get for a failure of an earlier run.
 
     Args:
-        kind, message, traceback: from its record.
+        kind: from its record, as are ``message`` and ``traceback``.
+        message: see there.
+        traceback: see there.
         digest: of the pickled exception, if there is one.
         get: returns the bytes for a digest.
     """

@@ -129,8 +129,8 @@ class Run:
         return msgspec.Raw(codec.encode(value, self.objects.put))
 
     def decoded(self, raw: msgspec.Raw) -> Any:
-        """Undo :meth:`encoded`."""
-        return codec.decode(raw, self.objects.get)
+        """Undo :meth:`encoded`; the repr stands for what cannot be loaded here."""
+        return codec.decode(raw, self.objects.get, codec.shown)
 
     def score(self, row: dict[str, Any]) -> object:
         """What ranks a checkpoint with this row."""

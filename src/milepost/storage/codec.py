@@ -87,6 +87,11 @@ def decode(
     return Lifting(get_object, missing).lift(value, ())
 
 
+def shown(where: str, text: str, error: Exception) -> str:
+    """For :func:`decode`: the repr of a stored value that cannot be had takes its place."""
+    return text
+
+
 def preview(raw: bytes | msgspec.Raw) -> Any:
     """Return the value for display, without unpickling or importing anything.
 

@@ -29,7 +29,7 @@ class Captures:
         dialog: with the controller, which is told when user code has to wait for us.
     """
 
-    def __init__(self, run: RunTrial, dialog: Dialog | None = None) -> None:
+    def __init__(self, run: RunTrial, dialog: Dialog) -> None:
         self._run = run
         self._dialog = dialog
         self._capturer: Capturer | None = None
@@ -123,7 +123,7 @@ class Captures:
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:
         """Have this time not counted as the trial's silence."""
-        if self._dialog is None or not self._run.watched:
+        if not self._run.watched:
             yield
             return
         self._dialog.tell(Busy(True))
