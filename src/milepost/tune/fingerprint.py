@@ -112,7 +112,9 @@ class _Reader:
 
     def _class(self, cls: type) -> Iterator[str]:
         for base in cls.__mro__:
-            if base is object or self._is_known(base) or _is_ours(base):
+            if base is object or _is_ours(base):
+                continue
+            if self._is_known(base):
                 yield f"class {base.__qualname__}"
                 continue
             yield from self._named(

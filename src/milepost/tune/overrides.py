@@ -89,8 +89,8 @@ def at_its_place(merged: Merged, given: RunConfig | None, path: str) -> dict[str
         ValueError: ``given`` names another place.
     """
     storage_path, name = os.path.split(path)
-    named = given_fields(given) & set(_PLACE) if given is not None else frozenset()
-    if given is not None and {"name", "storage_path"} & named and not _fits(given, named, path):
+    named = given_fields(given) & {"name", "storage_path"} if given is not None else frozenset()
+    if given is not None and named and not _fits(given, named, path, merged.recorded.get("name")):
         raise ValueError(
             f"The experiment is {path}, and its name and storage path are those of its directory; "
             f"RunConfig(name={given.name!r}, storage_path={given.storage_path!r}) says something "
@@ -104,15 +104,14 @@ def at_its_place(merged: Merged, given: RunConfig | None, path: str) -> dict[str
     return {**fields, "name": name, "storage_path": storage_path}
 
 
-def _fits(given: RunConfig, named: frozenset[str], path: str) -> bool:
+def _fits(given: RunConfig, named: frozenset[str], path: str, recorded_name: Any) -> bool:
     real = os.path.realpath(path)
-    name = given.name if "name" in named else None
     if "storage_path" not in named:
-        return name is None or real.endswith(os.sep + name)
-    storage = os.path.realpath(str(given.storage_path))
-    if name is None:
-        return real.startswith(storage.rstrip(os.sep) + os.sep)
-    return os.path.join(storage, name) == real
+        return real.endswith(f"{os.sep}{given.name}")
+    storage_path = os.path.realpath(str(given.storage_path))
+    # A name may have slashes.
+    names = (given.name,) if "name" in named else (os.path.basename(real), recorded_name)
+    return any(os.path.join(storage_path, name) == real for name in names if name)
 
 
 def _default(kind: type[Config], name: str) -> Any:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from milepost.tune.likeness import alike, plain_text
-from milepost.tune.search.space import variable_of
 
 _LONGEST = 60
+_VARIABLES = frozenset({"grid_search", "eval"})
 
 
 class Unloadable:
@@ -49,12 +49,19 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def _same(old: Any, new: Any) -> bool:
     if isinstance(old, Unloadable):
         return old.text == f"{new!r:.200}" or plain_text(old) == plain_text(new)[:200]
+    if _is_variable(old) and _is_variable(new):
+        return old.keys() == new.keys() and all(_same(old[key], new[key]) for key in old)
     return alike(old, new)
+
+
+def _is_variable(value: Any) -> bool:
+    """Whether a value is a grid or an expression; what it holds may not be loadable."""
+    return isinstance(value, dict) and len(value) == 1 and bool(value.keys() & _VARIABLES)
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     """Yield the entries of a space; a variable is one, however it is written."""
-    if isinstance(value, dict) and value and variable_of(value, ()) is None:
+    if isinstance(value, dict) and value and not _is_variable(value):
         for name, member in value.items():
             yield from _leaves(member, f"{key}/{name}" if key else str(name))
     elif key:
@@ -62,7 +69,7 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict) and len(value) == 1 and "grid_search" in value:
+    if _is_variable(value) and "grid_search" in value:
         text = f"grid_search({value['grid_search']!r})"
     else:
         text = plain_text(value)
