@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from milepost.checkpoint.tree import digest
+from milepost.keeper.guard import guard, is_written
 from milepost.keeper.intent import FILES_SUFFIX
 from milepost.keeper.lease import Leases, OverwrittenError
 
@@ -68,7 +69,9 @@ class Writer(threading.Thread):
 def test_writer_waits_until_the_bytes_are_saved(tmp_path, base, broken):
     """The writer goes on after the rescue, not before; the staged bytes are the old ones."""
     leases = Leases()
-    assert leases.take(base, ["a", "b"], []) == (True, True)
+    leases.take(base, ["a", "b"])
+    assert leases.holds(base, staged(base, "a"))
+    assert leases.holds(base, staged(base, "b"))
     assert leases.breaking() == []
     writer = Writer(tmp_path / "a")
     wait_for(broken)
@@ -90,7 +93,7 @@ def test_writer_waits_until_the_bytes_are_saved(tmp_path, base, broken):
 def test_private_when_the_other_name_is_gone(tmp_path, base):
     """Then the staged name keeps the inode, and nothing is copied."""
     leases = Leases()
-    leases.take(base, ["a"], [])
+    leases.take(base, ["a"])
     inode = os.stat(tmp_path / "a").st_ino
     (tmp_path / "a").unlink()
     leases.make_private(base, staged(base, "a"))
@@ -100,7 +103,7 @@ def test_private_when_the_other_name_is_gone(tmp_path, base):
 def test_private_while_the_other_name_is_there(tmp_path, base):
     """Then the bytes are copied, with their time, and the lease ends."""
     leases = Leases()
-    leases.take(base, ["a"], [])
+    leases.take(base, ["a"])
     before = os.stat(tmp_path / "a")
     leases.make_private(base, staged(base, "a"))
     after = os.stat(staged(base, "a"))
@@ -111,30 +114,51 @@ def test_private_while_the_other_name_is_there(tmp_path, base):
 
 def test_refusals(tmp_path, base):
     """A file that is open for writing, is a link, or is not there gets no lease."""
-    (tmp_path / f"capture{FILES_SUFFIX}" / "link").symlink_to("b")
-    leases = Leases()
+    root = f"{base}{FILES_SUFFIX}"
+    os.symlink("b", os.path.join(root, "link"))
     with open(tmp_path / "a", "ab"):
-        assert leases.take(base, ["a", "b", "link", "gone"], ["a", "b"]) == (
-            False, True, False, False, False, True,
-        )  # fmt: skip
+        found = {name: guard(root, name, os.getpid()) for name in ("a", "b", "link", "gone")}
+        assert is_written(root, "a", os.getpid())
+        assert not is_written(root, "b", os.getpid())
+    assert [name for name, guarded in found.items() if guarded is not None] == ["b"]
+    leases = Leases()
+    leases.adopt(base, [found["b"]])
     leases.release(base)
     Writer(tmp_path / "b").join()
 
 
 def test_checked_files_are_not_held(tmp_path, base):
     """A file that only has to be free of writers can be opened for writing at once."""
-    leases = Leases()
-    assert leases.take(base, [], ["a"]) == (True,)
+    assert not is_written(f"{base}{FILES_SUFFIX}", "a", os.getpid())
     Writer(tmp_path / "a").join()
-    assert leases.breaking() == []
+
+
+def test_released_though_a_child_has_the_descriptor(tmp_path, base):
+    """A child that was forked meanwhile must not hold up writers for as long as it lives."""
+    leases = Leases()
+    leases.take(base, ["a"])
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    os.close(reader)
+    try:
+        leases.release(base)
+        Writer(tmp_path / "a").join(30)
+        assert (tmp_path / "a").read_bytes() != DATA
+    finally:
+        os.close(writer)
+        os.waitpid(child, 0)
 
 
 def test_taken_twice(base):
     """A worker that asks again, because the answer was lost, does not cost a descriptor."""
     leases = Leases()
-    leases.take(base, ["a"], [])
+    leases.take(base, ["a"])
     count = len(os.listdir("/proc/self/fd"))
-    assert leases.take(base, ["a"], []) == (True,)
+    leases.take(base, ["a"])
     assert len(os.listdir("/proc/self/fd")) == count
     leases.release(base)
     assert len(os.listdir("/proc/self/fd")) == count - 1
@@ -143,7 +167,7 @@ def test_taken_twice(base):
 def test_act_is_repeated_on_saved_bytes(tmp_path, base, broken):
     """What was read while the bytes moved to another file is read again there."""
     leases = Leases()
-    leases.take(base, ["a"], [])
+    leases.take(base, ["a"])
     seen = []
 
     def read(path: str) -> int:
@@ -165,7 +189,7 @@ def test_act_is_repeated_on_saved_bytes(tmp_path, base, broken):
 def test_bytes_that_were_lost(tmp_path, base, monkeypatch):
     """A writer that got in before the bytes were saved is an error that says how."""
     leases = Leases()
-    leases.take(base, ["a"], [])
+    leases.take(base, ["a"])
     # What the kernel does when the holder takes longer than lease-break-time.
     for fd in map(int, os.listdir("/proc/self/fd")):
         try:
@@ -188,7 +212,7 @@ def test_bytes_that_cannot_be_saved(tmp_path, base, broken, monkeypatch):
     from milepost.storage import posix
 
     leases = Leases()
-    leases.take(base, ["a"], [])
+    leases.take(base, ["a"])
     writer = Writer(tmp_path / "a")
     wait_for(broken)
 

@@ -107,6 +107,13 @@ def test_draining_without_a_keeper(place, driver):
     assert not driver.do(lambda link: link.running)
 
 
+def test_driver_ends_before_a_capture_was_announced(place, driver):
+    """What a worker captured while its report was not answered yet is committed at the end."""
+    place.capturer(driver).capture(place.source(model=10), 0, b"{}", announce=False)
+    driver.close()
+    assert len(committed(place.trial)) == 1
+
+
 def test_commits_keep_the_order_of_reports(place, driver, capturer):
     """Small and large ones of a trial, all at once: they are committed in order."""
     small, large = place.source("small", model=10), place.source("large", model=BIG)
@@ -163,18 +170,18 @@ def test_overwritten_while_no_keeper_guards_it(place, driver):
     worker = place.worker(
         driver,
         f"""
-        import fcntl
-        from milepost.keeper.intent import CAPTURED_SUFFIX
-        from milepost.storage import posix
-        rename = posix.rename
-        def rename_then_kill(src, dst):
-            rename(src, dst)
-            if dst.endswith(CAPTURED_SUFFIX):
-                os.kill({pid}, 9)
-                with open({str(source / "model")!r}, "r+b") as file:
-                    file.write(b"torn!")
-                say("overwritten")
-        posix.rename = rename_then_kill
+        import select
+        from milepost.keeper.connection import KeeperConnection
+        hand_over = KeeperConnection.hand_over
+        def kill_then_hand_over(*args):
+            gone = os.pidfd_open({pid})
+            os.kill({pid}, 9)
+            select.select([gone], [], [])
+            hand_over(*args)
+            with open({str(source / "model")!r}, "r+b") as file:
+                file.write(b"torn!")
+            say("overwritten")
+        KeeperConnection.hand_over = kill_then_hand_over
         capturer.capture({str(source)!r}, 1, b"{{}}")
         try:
             capturer.settled(1)

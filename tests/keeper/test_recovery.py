@@ -173,7 +173,10 @@ def test_captures_of_other_experiments_are_reported_and_stay(place):
     assert not os.path.exists(mine + intents.CAPTURED_SUFFIX)
     assert os.path.exists(target + intents.CAPTURED_SUFFIX)
     (notice,) = (event for event in driver.events if isinstance(event, Notice))
-    assert "of experiment /elsewhere/other and never committed: checkpoints: 1, bytes: 10, " in notice.text
+    assert (
+        "of experiment /elsewhere/other and never committed: checkpoints: 1, bytes: 10, "
+        in notice.text
+    )
 
 
 @pytest.mark.parametrize("held", [True, False])

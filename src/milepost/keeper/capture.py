@@ -122,7 +122,7 @@ class Capturer:
             boot=boot_id(),
         )
         self._unsettled: dict[int, Captured] = {}
-        self._unannounced: list[int] = []
+        self._unannounced: list[tuple[int, Taking]] = []
         self._outcomes: dict[int, str | CheckpointFailedError] = {}
         self._raised: set[int] = set()
         self._has_waited = False
@@ -204,7 +204,7 @@ class Capturer:
                     raise _failed(source.directory, error) from error
                 raise
             self._unsettled[index] = Captured(base=taking.base, index=index, nbytes=captured.nbytes)
-            self._unannounced.append(index)
+            self._unannounced.append((index, taking))
             self._template = msgspec.structs.replace(
                 self._template, parent=checkpoint_id(intent.attempt_id, index)
             )
@@ -232,7 +232,9 @@ class Capturer:
         """
         with self._lock:
             while self._unannounced:
-                self._keeper.announce(self._unsettled[self._unannounced.pop(0)])
+                index, taking = self._unannounced.pop(0)
+                taking.hand_over()
+                self._keeper.announce(self._unsettled[index])
 
     def settled(self, index: int) -> str:
         """Wait for the commit of a captured checkpoint and return its directory.
@@ -281,11 +283,17 @@ class Capturer:
 
     def close(self) -> None:
         """Close the connection to the keeper, which commits what was captured all the same."""
-        if os.getpid() == self._template.pid:
-            with contextlib.suppress(ChannelClosedError):  # it is found in staging
-                self.announce()
+        with contextlib.suppress(ChannelClosedError):  # it is found in staging
+            self.announce()
         self._keeper.close()
         _open.discard(self)
+
+    def _forked(self) -> None:
+        """In a child: give back what belongs to its parent."""
+        for _, taking in self._unannounced:
+            taking.close_guards()
+        self._unannounced.clear()
+        self.close()
 
     def _require_own_process(self) -> None:
         if os.getpid() != self._template.pid:
@@ -359,7 +367,7 @@ _open: weakref.WeakSet[Capturer] = weakref.WeakSet()
 def _close_in_child() -> None:
     # Else a child that outlives its worker would hold the connection open.
     for capturer in list(_open):
-        capturer.close()
+        capturer._forked()
 
 
 os.register_at_fork(after_in_child=_close_in_child)

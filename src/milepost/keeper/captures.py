@@ -223,7 +223,12 @@ class Captures:
                 log.error("%s", outcome.error)
                 self._fenced(job.uuid)
                 continue
-            settled = Settled(index=job.index, path=outcome.path, error=outcome.error)
+            settled = Settled(
+                index=job.index,
+                path=outcome.path,
+                error=outcome.error,
+                free_bytes=self._room.free_bytes,
+            )
             for part in job.parts:
                 self._remember(part.base, settled)
                 self._answer(self._under_way[part.base].key, part.rank, settled)

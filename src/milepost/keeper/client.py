@@ -172,11 +172,14 @@ class DriverLink:
     def close(self, deadline_s: float = 60.0) -> None:
         """End the keeper and remove what the link made; safe to call twice.
 
-        A keeper that has not finished within ``deadline_s`` seconds goes on by itself.
+        What was captured is committed first, whether or not anybody has told of it. A keeper that
+        has not finished within ``deadline_s`` seconds goes on by itself.
         """
         if self._closed:
             return
         self._closed = True
+        if self._wire is None and self._has_intents():
+            self._start()  # a worker died before it could announce what it had captured
         if self._wire is not None:
             self._wire.close()
             self._wire = None

@@ -7,18 +7,20 @@ made anew, what is not settled is announced again, and unanswered requests are r
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 
 from milepost.errors import ChannelClosedError
 from milepost.keeper.address import connect
+from milepost.keeper.guard import Guarded, release
 from milepost.keeper.protocol import (
     Abandoned,
     Captured,
+    Guard,
     Hello,
-    Lease,
-    Leased,
     Queued,
     Reserve,
     Reserved,
@@ -33,6 +35,7 @@ log = logging.getLogger("milepost.keeper")
 
 _RECONNECT_S = 30.0
 _RETRY_S = 0.05
+_MARGIN = 4
 
 
 class KeeperConnection:
@@ -52,6 +55,8 @@ class KeeperConnection:
         self._unsettled = unsettled
         self._wire: Wire | None = None
         self._settled: list[Settled] = []
+        self._pid: int | None = None
+        self._free_bytes = 0
 
     def announce(self, capture: Captured) -> None:
         """Tell that a capture is complete; it counts as unsettled already.
@@ -67,6 +72,34 @@ class KeeperConnection:
         except ChannelClosedError:
             self._connect()
 
+    def keeper_with_room(self, nbytes: int) -> int | None:
+        """The keeper's process id, when it surely has room; None when it must be asked.
+
+        By what it said last, with a wide margin, since it serves other workers too.
+        """
+        self._receive_settled()
+        return self._pid if self._free_bytes >= _MARGIN * nbytes else None
+
+    def hand_over(self, base: str, guards: list[Guarded], keeper_pid: int) -> None:
+        """Give the keeper the leases on staged files.
+
+        If it is not the one they were taken for any more, they end: the next one compares the
+        files' times instead.
+
+        Args:
+            base: the capture's path in staging, without suffix.
+            guards: the leases; emptied.
+            keeper_pid: the keeper they were taken for.
+        """
+        if self._wire is not None and self._pid == keeper_pid:
+            message = Guard(base=base, paths=tuple(guarded.path for guarded in guards))
+            with contextlib.suppress(ChannelClosedError):  # announcing finds that too
+                self._wire.send(encode(message), [guarded.fd for guarded in guards])
+                while guards:
+                    os.close(guards.pop().fd)
+        while guards:
+            release(guards.pop().fd)
+
     def abandon(self, message: Abandoned) -> None:
         """Tell that a capture failed. A keeper that is gone has forgotten it anyway."""
         if self._wire is not None:
@@ -77,11 +110,10 @@ class KeeperConnection:
 
     def ask(
         self,
-        request: Reserve | Lease,
+        request: Reserve,
         *,
         waiting: Callable[[float, int | None], float | None],
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Reserved | Leased | None:
+    ) -> Reserved | None:
         """Send a request and wait for its answer.
 
         Args:
@@ -89,7 +121,6 @@ class KeeperConnection:
             waiting: called with the seconds waited so far, and with the bytes in staging if there
                 is no room or None if no keeper has answered at all; returns the seconds until it
                 is called again, or None to give up.
-            meanwhile: is called once, while the keeper is at work; what it raises is raised.
 
         Returns:
             The answer, or None when ``waiting`` gave up.
@@ -104,16 +135,14 @@ class KeeperConnection:
             try:
                 wire = self._wire or self._connect()
                 wire.send(payload)
-                if meanwhile is not None:
-                    self._do(meanwhile)
-                    meanwhile = None
                 pause = waiting(time.monotonic() - started, staged_bytes)
                 while pause is not None:
                     reply = self._receive(wire, pause)
-                    if isinstance(reply, Reserved | Leased):
+                    if isinstance(reply, Reserved):
+                        self._pid, self._free_bytes = reply.pid, reply.free_bytes
                         return reply
                     if isinstance(reply, Settled):
-                        self._settled.append(reply)
+                        self._note(reply)
                         continue
                     if isinstance(reply, Queued):
                         staged_bytes = reply.staged_bytes
@@ -138,15 +167,11 @@ class KeeperConnection:
             self._connect()
             return
         if isinstance(reply, Settled):
-            self._settled.append(reply)
+            self._note(reply)
 
     def settled(self) -> list[Settled]:
         """What was settled since the last call; never waits."""
-        if self._wire is not None:
-            for frame in self._wire.receive_available():
-                reply = decode_reply(frame)
-                if isinstance(reply, Settled):
-                    self._settled.append(reply)
+        self._receive_settled()
         found, self._settled = self._settled, []
         return found
 
@@ -154,12 +179,19 @@ class KeeperConnection:
         """Close the connection; safe to call twice."""
         self._drop()
 
-    def _do(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except BaseException:
-            self._drop()  # so that the answer, which nobody reads now, is not taken for another's
-            raise
+    def _receive_settled(self) -> None:
+        if self._wire is None:
+            return
+        for frame in self._wire.receive_available():
+            reply = decode_reply(frame)
+            if isinstance(reply, Settled):
+                self._note(reply)
+        if self._wire.ended:
+            self._pid = None
+
+    def _note(self, settled: Settled) -> None:
+        self._settled.append(settled)
+        self._free_bytes = settled.free_bytes
 
     def _receive(self, wire: Wire, timeout_s: float | None) -> WorkerReply | None:
         frame = wire.receive_one(timeout_s)
@@ -188,6 +220,7 @@ class KeeperConnection:
                 return wire
 
     def _drop(self) -> None:
+        self._pid = None
         if self._wire is not None:
             self._wire.close()
             self._wire = None

@@ -214,15 +214,16 @@ def complete(base: str, captured: FileList) -> None:
     posix.rename(base + INTENT_SUFFIX, base + CAPTURED_SUFFIX)
 
 
-def write_packed(
-    base: str, intent: Intent, captured: FileList, contents: bytes | memoryview
+def write_complete(
+    base: str, intent: Intent, captured: FileList, contents: bytes | memoryview = b""
 ) -> None:
-    """Write the record of a capture together with the bytes of its files, complete."""
+    """Write the whole record of a complete capture, with the bytes of its files if it is packed."""
     fd = posix.create_new(base + INTENT_SUFFIX, _MODE)
     try:
         lines = (msgspec.json.encode(intent), msgspec.json.encode(captured), b"")
         posix.append(fd, b"\n".join(lines))
-        posix.append(fd, contents)
+        if contents:
+            posix.append(fd, contents)
     finally:
         os.close(fd)
     posix.rename(base + INTENT_SUFFIX, base + CAPTURED_SUFFIX)

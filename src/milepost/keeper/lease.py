@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from milepost.checkpoint.tree import digest, new_hasher
 from milepost.errors import CaptureError
+from milepost.keeper.guard import guard, release
 from milepost.keeper.intent import FILES_SUFFIX
 from milepost.keeper.place import DRAFT_SUFFIX
 from milepost.storage import posix
@@ -122,14 +123,15 @@ class _Lease:
 
     def _release(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)  # which releases the lease
+            release(self._fd)
             self._fd = -1
 
 
 class Leases:
     """All read leases that this keeper holds, by the staged file's path.
 
-    :meth:`take` and :meth:`breaking` belong to the loop; commit threads use the others.
+    :meth:`adopt`, :meth:`take` and :meth:`breaking` belong to the loop; commit threads use the
+    others.
     """
 
     def __init__(self) -> None:
@@ -137,35 +139,32 @@ class Leases:
         self._lock = threading.Lock()
         self._rescuing: set[_Lease] = set()
 
-    def take(self, base: str, hold: Sequence[str], check: Sequence[str]) -> tuple[bool, ...]:
-        """Take leases on staged files; False for each that must be copied.
+    def adopt(self, base: str, guards: Sequence[tuple[str, int]]) -> None:
+        """Hold leases that a worker has taken for us (:mod:`milepost.keeper.guard`).
 
         Args:
             base: the capture's path in staging, without suffix.
-            hold: files of its tree to hold a lease on.
-            check: files that only must not be open for writing.
+            guards: files of its tree, each with the descriptor that has the lease.
         """
         root = base + FILES_SUFFIX
-        held: dict[str, _Lease] = {}
-        answers = []
-        for name in hold:
+        held = {}
+        for name, fd in guards:
             path = os.path.join(root, name)
-            if self.holds(base, path):  # asked again, because the answer was lost
-                answers.append(True)
-                continue
-            fd = _leased(path)
-            if fd is not None:
-                held[path] = _Lease(base, path, fd)
-            answers.append(fd is not None)
-        for name in check:
-            fd = _leased(os.path.join(root, name))
-            if fd is not None:
-                os.close(fd)
-            answers.append(fd is not None)
-        if held:
-            with self._lock:
-                self._leases.setdefault(base, {}).update(held)
-        return tuple(answers)
+            held[path] = _Lease(base, path, fd)
+        with self._lock:
+            self._leases.setdefault(base, {}).update(held)
+
+    def take(self, base: str, hold: Sequence[str]) -> None:
+        """Take leases on the staged files of a capture that was found, as far as that works.
+
+        Args:
+            base: the capture's path in staging, without suffix.
+            hold: files of its tree.
+        """
+        root = base + FILES_SUFFIX
+        pid = os.getpid()
+        found = [guard(root, name, pid) for name in hold if not self.holds(base, f"{root}/{name}")]
+        self.adopt(base, [guarded for guarded in found if guarded is not None])
 
     def breaking(self) -> list[Callable[[], None]]:
         """For each lease that a writer waits for: the act that saves the bytes and lets it go on.
@@ -248,23 +247,3 @@ class Leases:
             lease.path,
             time.monotonic() - started,
         )
-
-
-def _leased(path: str) -> int | None:
-    """Open a file and take a read lease on it; None where that cannot be done.
-
-    Whatever the reason, the answer is that the file must be copied: should it be gone, or not be
-    readable, then the worker finds that when it copies.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        log.debug("no lease on %s: %s", path, error)
-        return None
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        log.debug("no lease on %s: %s", path, error)
-        os.close(fd)
-        return None
-    return fd

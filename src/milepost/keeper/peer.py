@@ -26,7 +26,7 @@ class Peer:
     """
 
     def __init__(self, sock: socket.socket, want_writable: Callable[[Peer, bool], None]) -> None:
-        self.wire = Wire(sock)
+        self.wire = Wire(sock, takes_descriptors=True)
         self._want_writable = want_writable
         self._socket = sock
         self._out: deque[memoryview] = deque()

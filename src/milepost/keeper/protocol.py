@@ -74,21 +74,16 @@ class Reserve(Message, frozen=True, kw_only=True):
     nbytes: int
 
 
-class Lease(Message, frozen=True, kw_only=True):
-    """As :class:`Reserve`, and make staged files safe against changes under another name.
+class Guard(Message, frozen=True, kw_only=True):
+    """Hold the leases that come with this message, on staged files that have other names.
 
     Attributes:
-        nbytes: bytes of the checkpoint.
         base: the capture's path in staging, without suffix.
-        hold: files of its tree to hold a read lease on: they have other links.
-        check: files without other links, which only must not be open for writing.
+        paths: files of its tree; a descriptor comes with the message for each, in this order.
     """
 
-    index: int
-    nbytes: int
     base: str
-    hold: tuple[str, ...] = ()
-    check: tuple[str, ...] = ()
+    paths: tuple[str, ...]
 
 
 class Captured(Message, frozen=True, kw_only=True):
@@ -116,24 +111,23 @@ class Queued(Message, frozen=True, kw_only=True):
 
 
 class Reserved(Message, frozen=True, kw_only=True):
-    """There is room now."""
+    """There is room now, and ``free_bytes`` more; ``pid`` is the keeper's process."""
 
     waited_s: float
-
-
-class Leased(Message, frozen=True, kw_only=True):
-    """There is room; for each file of ``hold``, then of ``check``: False if it must be copied."""
-
-    safe: tuple[bool, ...]
-    waited_s: float
+    pid: int
+    free_bytes: int
 
 
 class Settled(Message, frozen=True, kw_only=True):
-    """A captured checkpoint of this worker was committed, or failed with ``error``."""
+    """A captured checkpoint of this worker was committed, or failed with ``error``.
+
+    ``free_bytes`` is the room in staging by then.
+    """
 
     index: int
     path: str
     error: str | None = None
+    free_bytes: int = 0
 
 
 # --- keeper to driver -----------------------------------------------------------------------
@@ -219,8 +213,8 @@ class Notice(Message, frozen=True, kw_only=True):
 
 KeeperEvent = Committed | CommitFailed | Drained | Deleted | Released | Notice
 DriverRequest = Own | Drain | Delete | Release
-WorkerRequest = Hello | Reserve | Lease | Captured | Abandoned
-WorkerReply = Queued | Reserved | Leased | Settled
+WorkerRequest = Hello | Reserve | Guard | Captured | Abandoned
+WorkerReply = Queued | Reserved | Settled
 
 encode = msgspec.json.Encoder().encode
 decode_event = msgspec.json.Decoder(KeeperEvent).decode

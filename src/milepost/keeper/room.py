@@ -52,6 +52,11 @@ class Room:
         self.nbytes -= self._taken.pop(key, 0)
         self._admit()
 
+    @property
+    def free_bytes(self) -> int:
+        """How much room there is."""
+        return max(0, self._limit - self.nbytes)
+
     def reserved(self) -> list[RoomKey]:
         """The captures that wait for room, or have it and have not used it yet."""
         return [*self._reserved, *self._waiting]

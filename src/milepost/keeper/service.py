@@ -235,7 +235,7 @@ class Keeper:
             assert staged.captured is not None
             leased = [file.path for file in staged.captured.files if file.way == "leased"]
             if leased and os.path.isdir(staged.tree):
-                self._leases.take(staged.base, leased, ())
+                self._leases.take(staged.base, leased)
         if message.epoch > 1:
             recovery.sweep_trials(experiment.path)
         self._loop.post(partial(self._on_recovered, experiment.uuid, found))

@@ -13,10 +13,12 @@ from milepost.errors import StorageError
 from milepost.keeper import intent as intents
 from milepost.keeper.connection import KeeperConnection
 from milepost.keeper.copying import Copier
+from milepost.keeper.guard import Guarded, guard, is_written, release
 from milepost.keeper.intent import FILES_SUFFIX, CapturedFile, FileList, Intent
 from milepost.keeper.place import DRAFT_SUFFIX, PLACES, Places
-from milepost.keeper.protocol import Abandoned, Lease, Leased, Reserve, Reserved
+from milepost.keeper.protocol import Abandoned, Reserve, Reserved
 from milepost.keeper.source import Source, SourceFile
+from milepost.keeper.wire import MOST_DESCRIPTORS
 from milepost.storage import posix
 
 log = logging.getLogger("milepost.keeper")
@@ -66,10 +68,13 @@ class Taking:
         self.base = ""
         self.moved = False
         self.waited_s = 0.0
+        self._guards: list[Guarded] = []
+        self._keeper_pid: int | None = None
         self._means = means
         self._source = source
         self._intent = intent
         self._told_keeper = False
+        self._has_record = False
 
     def run(self, owned: bool) -> FileList:
         """Capture by the best way that applies, and return what was captured.
@@ -81,7 +86,10 @@ class Taking:
         if source.nbytes <= SMALL_BYTES and len(source.files) <= SMALL_FILES:
             return self._pack()
         captured = FileList(files=self._take(owned), at=time.time())
-        intents.complete(self.base, captured)
+        if self._has_record:
+            intents.complete(self.base, captured)
+        else:
+            intents.write_complete(self.base, self._intent, captured)
         return captured
 
     def _take(self, owned: bool) -> tuple[CapturedFile, ...]:
@@ -100,11 +108,27 @@ class Taking:
         self._means.learn(source, None)
         self._enter(0, self._write_intent)
         self._make_tree(self.base)
-        self._ask(Reserve(index=self._intent.index, nbytes=source.nbytes))
+        self._ask_for_room()
         return self._listed("copied", self._copy_files(source.files))
+
+    def hand_over(self) -> None:
+        """Give the keeper the leases that are still here."""
+        if self._guards and self._keeper_pid is not None:
+            self._means.keeper.hand_over(self.base, self._guards, self._keeper_pid)
+
+    def let_go(self) -> None:
+        """End the leases that are still here."""
+        while self._guards:
+            release(self._guards.pop().fd)
+
+    def close_guards(self) -> None:
+        """In a forked child: close what would keep the leases alive; they are its parent's."""
+        while self._guards:
+            os.close(self._guards.pop().fd)
 
     def undo(self) -> None:
         """Remove what this capture made; a source that was moved goes back where it was."""
+        self.let_go()
         if not self.base:
             return
         try:
@@ -157,6 +181,7 @@ class Taking:
 
     def _write_intent(self, base: str) -> None:
         intents.write(base, self._intent)
+        self._has_record = True
 
     def _make_tree(self, base: str) -> None:
         root = base + FILES_SUFFIX
@@ -168,7 +193,7 @@ class Taking:
 
     def _forget(self) -> None:
         intents.remove(self.base)
-        self.base = ""
+        self.base, self._has_record = "", False
 
     # --- packed --------------------------------------------------------------------------------
 
@@ -195,7 +220,7 @@ class Taking:
             links=tuple(self._source.links),
         )
         contents = buffer[:end]
-        self._enter(0, lambda base: intents.write_packed(base, self._intent, captured, contents))
+        self._enter(0, lambda base: intents.write_complete(base, self._intent, captured, contents))
         return captured
 
     # --- moved ---------------------------------------------------------------------------------
@@ -228,14 +253,19 @@ class Taking:
         return True
 
     def _secure_moved(self) -> tuple[CapturedFile, ...]:
-        shared = [file for file in self._source.files if file.info.st_nlink > 1]
-        single = [file for file in self._source.files if file.info.st_nlink == 1]
-        ways = dict.fromkeys((file.path for file in shared), "leased")
-        for path in self._unsafe(shared, single):
-            where = os.path.join(self._root, path)
-            aside = f"{self.base}{DRAFT_SUFFIX}{os.lstat(where).st_ino}"
-            ways[path] = self._means.copier.copy([(where, aside)], 0)[0]
-            posix.replace(aside, where)
+        keeper_pid = self._keeper()
+        ways = {}
+        for file in self._source.files:
+            if file.info.st_nlink > 1:
+                safe = self._guard(file.path, keeper_pid)
+                ways[file.path] = "leased"
+            else:
+                safe = keeper_pid is not None and not is_written(self._root, file.path, keeper_pid)
+            if not safe:
+                where = os.path.join(self._root, file.path)
+                aside = f"{self.base}{DRAFT_SUFFIX}{os.lstat(where).st_ino}"
+                ways[file.path] = self._means.copier.copy([(where, aside)], 0)[0]
+                posix.replace(aside, where)
         return self._listed("moved", ways)
 
     # --- leased --------------------------------------------------------------------------------
@@ -264,35 +294,30 @@ class Taking:
         return linked
 
     def _secure_linked(self, linked: list[SourceFile]) -> tuple[CapturedFile, ...]:
-        # Until the intent is there, a dead process leaves links that are swept by their name.
-        unsafe = self._unsafe(linked, [], meanwhile=lambda: self._write_intent(self.base))
-        for path in unsafe:
-            posix.unlink(os.path.join(self._root, path))
-        leased = {file.path for file in linked} - unsafe
+        # Until there is a record, a dead process leaves links that are swept by their name.
+        keeper_pid = self._keeper()
+        leased = set()
+        for file in linked:
+            if self._guard(file.path, keeper_pid):
+                leased.add(file.path)
+            else:
+                posix.unlink(os.path.join(self._root, file.path))
         left = [file for file in self._source.files if file.path not in leased]
-        return self._listed("leased", self._copy_files(left))
+        return self._listed("leased", self._copy_files(left) if left else {})
 
-    def _unsafe(
-        self,
-        hold: list[SourceFile],
-        check: list[SourceFile],
-        meanwhile: Callable[[], None] | None = None,
-    ) -> set[str]:
-        """Have the keeper make room and guard staged files; those that must be copied instead."""
-        held, checked = tuple(each.path for each in hold), tuple(each.path for each in check)
-        reply = self._ask(
-            Lease(
-                index=self._intent.index,
-                nbytes=self._source.nbytes,
-                base=self.base,
-                hold=held,
-                check=checked,
-            ),
-            meanwhile,
-        )
-        if not isinstance(reply, Leased):
-            return {*held, *checked}
-        return {path for path, safe in zip(held + checked, reply.safe, strict=True) if not safe}
+    def _guard(self, path: str, keeper_pid: int | None) -> bool:
+        """Make a staged file safe against changes under another name; False if it must be copied.
+
+        The last leases stay here, so that the keeper need not wake before the report is answered.
+        """
+        guarded = None if keeper_pid is None else guard(self._root, path, keeper_pid)
+        if guarded is None or keeper_pid is None:
+            return False
+        if len(self._guards) == MOST_DESCRIPTORS:
+            self._told_keeper = True
+            self._means.keeper.hand_over(self.base, self._guards, keeper_pid)
+        self._guards.append(guarded)
+        return True
 
     # --- copied --------------------------------------------------------------------------------
 
@@ -321,11 +346,19 @@ class Taking:
 
     # --- the keeper ----------------------------------------------------------------------------
 
-    def _ask(
-        self, request: Reserve | Lease, meanwhile: Callable[[], None] | None = None
-    ) -> Reserved | Leased | None:
+    def _keeper(self) -> int | None:
+        """The keeper's process id, once there is room; None when no keeper answers."""
+        pid = self._means.keeper.keeper_with_room(self._source.nbytes)
+        if pid is None:
+            reply = self._ask_for_room()
+            pid = None if reply is None else reply.pid
+        self._keeper_pid = pid
+        return pid
+
+    def _ask_for_room(self) -> Reserved | None:
         self._told_keeper = True
-        reply = self._means.keeper.ask(request, waiting=self._waiting, meanwhile=meanwhile)
+        request = Reserve(index=self._intent.index, nbytes=self._source.nbytes)
+        reply = self._means.keeper.ask(request, waiting=self._waiting)
         if reply is not None:
             self.waited_s += reply.waited_s
         return reply

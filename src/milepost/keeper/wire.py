@@ -6,26 +6,40 @@ Every channel between our processes is made of these frames.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import struct
 import time
+from collections import deque
+from collections.abc import Sequence
 
 from milepost.errors import ChannelClosedError
 
 _LENGTH = struct.Struct("<I")
 # Below what malloc takes from the kernel and gives back each time, which costs more than reading.
 _CHUNK = 1 << 16
+#: How many descriptors may go with one frame; the kernel's bound is 253.
+MOST_DESCRIPTORS = 200
 
 
 class Wire:
     """Sends and receives whole frames over a connected stream socket.
 
+    Args:
+        sock: the socket.
+        takes_descriptors: whether frames come with descriptors; the kernel discards them otherwise.
+
+    Attributes:
+        descriptors: those that came with frames and were not taken yet, in the order of the frames.
+
     Concurrency: one thread may send while another receives; two threads must not do the same.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, takes_descriptors: bool = False) -> None:
+        self.descriptors: deque[int] = deque()
         self._socket = sock
+        self._takes_descriptors = takes_descriptors
         self._buffer = bytearray()
         self._ended = False
 
@@ -33,14 +47,23 @@ class Wire:
         """The socket's descriptor, for a selector; -1 once closed."""
         return self._socket.fileno()
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes, descriptors: Sequence[int] = ()) -> None:
         """Send one frame, waiting for room in the socket.
+
+        Args:
+            payload: the frame.
+            descriptors: open files that the other end gets with it, :data:`MOST_DESCRIPTORS` at
+                most.
 
         Raises:
             ChannelClosedError: if the other end is gone.
         """
         try:
-            if len(payload) < _CHUNK:
+            if descriptors:
+                frame = _LENGTH.pack(len(payload)) + payload
+                sent = socket.send_fds(self._socket, [frame], list(descriptors))
+                self._socket.sendall(frame[sent:])
+            elif len(payload) < _CHUNK:
                 self._socket.sendall(_LENGTH.pack(len(payload)) + payload)
             else:  # do not copy what is large
                 self._socket.sendall(_LENGTH.pack(len(payload)))
@@ -102,8 +125,10 @@ class Wire:
         return self._ended
 
     def close(self) -> None:
-        """Close the socket; safe to call twice."""
+        """Close the socket, and descriptors that nobody has taken; safe to call twice."""
         self._ended = True
+        while self.descriptors:
+            os.close(self.descriptors.pop())
         with contextlib.suppress(OSError):
             self._socket.close()
 
@@ -112,7 +137,10 @@ class Wire:
         if self._ended:
             return False
         try:
-            data = self._socket.recv(_CHUNK, flags)
+            if self._takes_descriptors:
+                data = self._receive_with_descriptors(flags)
+            else:
+                data = self._socket.recv(_CHUNK, flags)
         except BlockingIOError:
             return False
         except (ConnectionError, OSError):
@@ -122,6 +150,12 @@ class Wire:
             return False
         self._buffer += data
         return True
+
+    def _receive_with_descriptors(self, flags: int) -> bytes:
+        flags |= socket.MSG_CMSG_CLOEXEC
+        data, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK, MOST_DESCRIPTORS, flags)
+        self.descriptors.extend(descriptors)
+        return data
 
     def _take(self) -> bytes | None:
         """Cut one whole frame off the buffer."""

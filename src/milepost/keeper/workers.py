@@ -18,14 +18,12 @@ from milepost.keeper.peer import Peer
 from milepost.keeper.protocol import (
     Abandoned,
     Captured,
+    Guard,
     Hello,
-    Lease,
-    Leased,
     Queued,
     Reserve,
     Reserved,
     Settled,
-    WorkerReply,
     decode_worker_request,
     encode,
 )
@@ -94,17 +92,9 @@ class Workers:
         message = decode_worker_request(frame)
         key = _key(hello)
         if isinstance(message, Reserve):
-            self._reserve(
-                peer, (*key, message.index), message.nbytes,
-                lambda waited_s: Reserved(waited_s=waited_s),
-            )  # fmt: skip
-        elif isinstance(message, Lease):
-            safe = self._leases.take(message.base, message.hold, message.check)
-            self._leased.setdefault(peer, set()).add(message.base)
-            self._reserve(
-                peer, (*key, message.index), message.nbytes,
-                lambda waited_s: Leased(safe=safe, waited_s=waited_s),
-            )  # fmt: skip
+            self._reserve(peer, (*key, message.index), message.nbytes)
+        elif isinstance(message, Guard):
+            self._guard(peer, message)
         elif isinstance(message, Captured):
             self._leased.get(peer, set()).discard(message.base)
             self._captured(peer, hello, message)
@@ -128,16 +118,25 @@ class Workers:
         """End the threads after what they are doing now."""
         self._rescuers.shutdown()
 
-    def _reserve(
-        self, peer: Peer, key: RoomKey, nbytes: int, answer: Callable[[float], WorkerReply]
-    ) -> None:
+    def _reserve(self, peer: Peer, key: RoomKey, nbytes: int) -> None:
         """Answer when there is room, and say so at once if there is none."""
 
         def granted(waited_s: float) -> None:
-            peer.send(encode(answer(waited_s)))
+            free = self._room.free_bytes
+            peer.send(encode(Reserved(waited_s=waited_s, pid=os.getpid(), free_bytes=free)))
 
         if not self._room.reserve(key, nbytes, granted):
             peer.send(encode(Queued(staged_bytes=self._room.nbytes)))
+
+    def _guard(self, peer: Peer, message: Guard) -> None:
+        """Take over leases; a writer may wait for one of them already."""
+        descriptors = peer.wire.descriptors
+        if len(descriptors) < len(message.paths):
+            raise msgspec.DecodeError(f"{len(message.paths)} descriptors should have come")
+        guards = [(path, descriptors.popleft()) for path in message.paths]
+        self._leased.setdefault(peer, set()).add(message.base)
+        self._leases.adopt(message.base, guards)
+        self.save_leased()
 
     def _captured(self, peer: Peer, hello: Hello, message: Captured) -> None:
         captures = self._captures()
