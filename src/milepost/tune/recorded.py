@@ -26,23 +26,25 @@ C = TypeVar("C", bound=Config)
 class Recorded:
     """The record of an experiment. It is read only; nothing on disk is changed.
 
+    Where the journal is damaged, what is left of it and the trials' files count, with a warning.
+
     Args:
         path: the experiment's directory, absolute.
 
     Raises:
-        ExperimentNotFoundError: there is no experiment, or its run never got as far as to say how
-            it was set up.
-        JournalError: its journal is damaged, or a newer version wrote it.
+        ExperimentNotFoundError: there is no experiment, or its run ended before it had recorded
+            anything.
+        JournalError: a newer version wrote its journal.
 
     Attributes:
         stored: its identity.
         image: its trials and how they stand.
-        setup: how it was set up, as JSON values.
+        setup: how it was set up, as JSON values; empty when damage has taken that.
     """
 
     def __init__(self, path: str) -> None:
         from milepost.journal import experiment as experiments
-        from milepost.journal import replay
+        from milepost.journal import rebuild
         from milepost.storage import codec
 
         obstacle = _obstacle(path)
@@ -51,13 +53,14 @@ class Recorded:
         self.path = path
         self.stored: Stored = experiments.open(path)
         self._tip = _tip(path)
-        self.image: RunImage = replay.image(path)
-        if self.image.setup is None:
+        self.image: RunImage = rebuild.image(path)
+        if self.image.setup is None and not self.image.trials:
             raise ExperimentNotFoundError(
                 f"nothing was recorded in {path} but its name: its run ended while it started, "
                 f"before the first trial. Start it as a new one: {_as_new(path)}"
             )
-        self.setup: dict[str, Any] = codec.decode(self.image.setup)
+        setup = self.image.setup
+        self.setup: dict[str, Any] = {} if setup is None else codec.decode(setup)
 
     @property
     def is_current(self) -> bool:
@@ -167,17 +170,16 @@ class Recorded:
 
 
 def nothing_recorded(path: str) -> bool:
-    """Whether a directory is an experiment whose run ended before it had recorded anything.
-
-    Raises:
-        JournalError: the journal is damaged, or a newer version wrote it.
-    """
+    """Whether a directory is an experiment whose run ended before it had recorded anything."""
     from milepost.journal import experiment as experiments
     from milepost.journal import lease, replay
 
     if not experiments.is_experiment(path) or lease.is_held(path):
         return False
-    image = replay.image(path)
+    try:
+        image = replay.image(path)
+    except JournalError:  # it is damaged, or a newer version's: there is something
+        return False
     return image.setup is None and not image.trials
 
 
@@ -207,11 +209,11 @@ def _tip(path: str) -> tuple[str, int]:
     """The newest file of the journal and its size."""
     from milepost.journal import epochs
 
-    segments = epochs.segments(path)
-    if not segments:
+    try:
+        newest = epochs.segments(path)[-1].name
+        return newest, os.path.getsize(os.path.join(epochs.journal_directory(path), newest))
+    except (FileNotFoundError, IndexError):
         return "", 0
-    newest = os.path.join(epochs.journal_directory(path), segments[-1].name)
-    return newest, os.path.getsize(newest)
 
 
 def _as_new(path: str) -> str:

@@ -66,7 +66,7 @@ class Restoration:
 
     Raises:
         ExperimentNotFoundError: there is nothing to go on with.
-        JournalError: the experiment's journal is damaged, or of a newer version.
+        JournalError: a newer version wrote the experiment's journal.
         ValueError: the trainable has another name, a value that is needed can neither be loaded
             nor was given, or ``run_config`` names another place.
         TuneError, TypeError: as for :class:`~milepost.tune.tuner.Tuner`.
@@ -96,10 +96,13 @@ class Restoration:
         self.resume = resume
         target = resolve(trainable)
         _require_name(recorded, target)
+        _require_setup(recorded, param_space)
         tune = merge(recorded.config("tune_config", TuneConfig), tune_config, TuneConfig)
         run = merge(recorded.config("run_config", RunConfig), run_config, RunConfig)
         run_fields = at_its_place(run, run_config, path)
         space, self._space_changes = _space(recorded.space(), param_space)
+        if not recorded.setup:  # there is nothing to compare with
+            self._space_changes = []
         resources = resources_per_trial
         if resources is None and not _asks_itself(target):
             resources = recorded.resources_per_trial()
@@ -204,6 +207,27 @@ def _require_name(recorded: Recorded, target: Target) -> None:
         f"and {target.name!r} was given to go on with it. If that is the same {how} under a new "
         f"name, say so: tune.register_trainable({recorded.trainable!r}, <the {how}>), and give "
         f"{recorded.trainable!r} as the trainable. Nothing was changed."
+    )
+
+
+def _require_setup(recorded: Recorded, param_space: Any) -> None:
+    """Ask for everything when the record of the setup is lost.
+
+    Raises:
+        ValueError: there is no search space.
+    """
+    if recorded.setup:
+        return
+    if param_space is None:
+        raise ValueError(
+            f"How the run in {recorded.path} was set up is not known any more: that part of its "
+            "journal is damaged. Give param_space, tune_config and run_config as when it was "
+            "started; param_space={} if there was none. Its trials and checkpoints are not "
+            "affected, and nothing was changed."
+        )
+    log.warning(
+        "how the run in %s was set up is not known any more; what is not given is as by default",
+        recorded.path,
     )
 
 

@@ -138,7 +138,7 @@ class Tuner:
             ExperimentNotFoundError: there is no experiment (also a ``FileNotFoundError``).
             ValueError: the trainable has another name, a value that could not be stored is
                 missing (each is named), or ``run_config`` names another place.
-            JournalError: the experiment's journal is damaged, or of a newer version.
+            JournalError: a newer version wrote the experiment's journal.
             TuneError, TypeError: as for :class:`Tuner`.
 
         Example:

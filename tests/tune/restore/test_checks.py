@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from milepost import tune
-from milepost.errors import ExperimentNotFoundError, JournalError
+from milepost.errors import ExperimentExistsError, ExperimentNotFoundError, JournalError
 from milepost.journal import experiment as experiments
 from milepost.journal.log import Journal
 from milepost.tune.stopper import MaximumIterationStopper
@@ -218,19 +218,35 @@ def test_the_directory_of_a_trial(tmp_path: Path) -> None:
 
 
 def test_a_damaged_journal(written: Written, caplog: pytest.LogCaptureFixture) -> None:
-    """It is no reason to start anew: restore() raises, can_restore() is False and says why."""
-    run = written(train)
-    run.trial({})
+    """What is left of it counts, with a warning; a setup that is gone has to be given."""
+    run = written(train, {"lr": 0.1}, tune_config=tune.TuneConfig(num_samples=4))
+    run.trial({"lr": 0.1})
     path = run.close()
     (journal,) = (path / ".milepost" / "journal").iterdir()
-    data = bytearray(journal.read_bytes())
-    data[len(data) // 2] ^= 1
-    journal.write_bytes(data)
-    with pytest.raises(JournalError):
+    opened, planned, *rest = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([opened, planned.replace(b"num_samples", b"0123456789"), *rest]))
+    assert tune.Tuner.can_restore(path)
+    assert "00000001.jsonl" in caplog.text
+    with pytest.raises(ValueError, match=r"not known any more.*Give param_space"):
+        tune.Tuner.restore(path, train)
+    again = tune.TuneConfig(num_samples=4)
+    tuner = tune.Tuner.restore(path, train, param_space={"lr": 0.1}, tune_config=again)
+    assert len(tuner.get_results()) == 1
+    with pytest.raises(ExperimentExistsError):
+        tune.Tuner(train, run_config=tune.RunConfig(name="exp", storage_path=str(path.parent)))
+
+
+def test_a_journal_of_a_newer_version(written: Written, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not touched: restore() raises, can_restore() is False and says why."""
+    run = written(train)
+    path = run.close()
+    identity = path / ".milepost" / "experiment.json"
+    identity.write_text(identity.read_text().replace('"format":1', '"format":9'))
+    with pytest.raises(JournalError, match="Use a newer milepost"):
         tune.Tuner.restore(path, train)
     with caplog.at_level(logging.INFO, "milepost.tune"):
         assert tune.Tuner.can_restore(path) is False
-    assert "00000001.jsonl" in caplog.text
+    assert "Use a newer milepost" in caplog.text
 
 
 def test_storage_that_cannot_be_used() -> None:
