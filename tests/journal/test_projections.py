@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import os
+import pickle
 import select
 import shutil
 import signal
@@ -20,6 +21,7 @@ import pytest
 
 from milepost.errors import JournalError
 from milepost.journal import epochs, replay
+from milepost.journal import records as rec
 from milepost.journal.experiment import Experiment
 from milepost.journal.log import Journal
 from milepost.journal.objects import Objects
@@ -136,8 +138,6 @@ def test_a_trial_has_no_files_before_it_starts(start: Callable[..., Run], make: 
 
 def test_a_changed_config_shows_in_params_and_rows(start: Callable[..., Run], make: Any) -> None:
     """Rows have the config that they ran with, also when it changed while the trial paused."""
-    from milepost.journal import records as rec
-
     run = start()
     run.append(make.created(lr=1))
     run.append(make.launched())
@@ -175,6 +175,33 @@ def test_a_killed_writer_is_replaced_and_nothing_is_lost_or_doubled(
     run.append(make.reported(iteration=4))
     run.projections.flush()
     assert iterations(run.experiment) == [1, 2, 3, 4]
+    run.close()
+
+
+@pytest.mark.parametrize("lost", ["params.json", "params.pkl and params.json"])
+@pytest.mark.parametrize("reports", [0, 1])
+def test_the_next_writer_completes_the_files_of_the_config(
+    start: Callable[..., Run], make: Any, lost: str, reports: int
+) -> None:
+    """A writer that was killed while it began a trial leaves nothing out for good."""
+    run = start()
+    run.append(make.created(lr=1))
+    run.append(make.launched())
+    for iteration in range(reports):
+        run.append(make.reported(iteration=iteration + 1))
+    run.projections.flush()
+    run.projections._process.kill()
+    directory = trial_dir(run.experiment)
+    for name in lost.split(" and "):
+        (directory / name).unlink()
+    if reports:
+        config = make.raw({"lr": 2})
+        run.append(rec.Reconfigured(at=4.0, trial="t1", config=config, tag="0_lr=2"))
+    else:
+        run.append(make.created(trial="t2"))
+    run.projections.flush()
+    assert json.loads((directory / "params.json").read_text()) == {"lr": 2 if reports else 1}
+    assert pickle.loads((directory / "params.pkl").read_bytes()) == {"lr": 2 if reports else 1}
     run.close()
 
 

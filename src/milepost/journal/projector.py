@@ -54,13 +54,16 @@ class Projector:
         short: dict[str, int] = {}
         for trial in image.trials.values():
             self._created[trial.trial] = _as_created(trial)
-            if _has_more(trial, settled.trials.get(trial.trial) if settled else None):
+            before = settled.trials.get(trial.trial) if settled else None
+            if _is_shown_differently(trial, before):
+                self._files_of(trial.trial).show_config()
+            if _has_more(trial, before):
                 files = self._files_of(trial.trial)
                 there = files.keep(trial.rows)
                 if there < trial.rows or failures.last_number(files.directory) < trial.failures:
                     short[trial.trial] = there
-                else:
-                    del self._files[trial.trial]
+            if trial.trial not in short:
+                self._files.pop(trial.trial, None)
         if short:
             self._complete(image, short)
         for trial in image.trials.values():
@@ -179,6 +182,13 @@ _HANDLERS: Final[dict[type, Callable[[Projector, Any], None]]] = {
     rec.Failure: Projector._failure,
     rec.Changed: Projector._changed,
 }
+
+
+def _is_shown_differently(trial: TrialImage, settled: TrialImage | None) -> bool:
+    """Whether the trial was started, or its config changed, since the settled state."""
+    if settled is None or not settled.attempts:
+        return trial.attempts > 0
+    return bytes(trial.config) != bytes(settled.config)
 
 
 def _has_more(trial: TrialImage, settled: TrialImage | None) -> bool:

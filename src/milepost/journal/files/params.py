@@ -26,10 +26,25 @@ def write(directory: str, config: msgspec.Raw, get_object: Callable[[str], bytes
         get_object: returns the bytes for a digest. A pickle is put into ``params.pkl`` as it is
             and never loaded here, so the user's modules are not needed.
     """
-    text = to_json(plain(config, get_object), pretty=True) + "\n"
-    files.replace(os.path.join(directory, JSON_NAME), text.encode())
     value = _Repickled(get_object).lift(msgspec.json.decode(config))
     files.replace(os.path.join(directory, PICKLE_NAME), pickle.dumps(value))
+    # Last, so that the text vouches for the pickle after a crash; see ensure().
+    files.replace(os.path.join(directory, JSON_NAME), _text(config, get_object))
+
+
+def ensure(directory: str, config: msgspec.Raw, get_object: Callable[[str], bytes]) -> None:
+    """Write both files unless they show this config already; arguments as for :func:`write`."""
+    try:
+        with open(os.path.join(directory, JSON_NAME), "rb") as file:
+            shown = file.read() == _text(config, get_object)
+    except FileNotFoundError:
+        shown = False
+    if not shown:
+        write(directory, config, get_object)
+
+
+def _text(config: msgspec.Raw, get_object: Callable[[str], bytes]) -> bytes:
+    return (to_json(plain(config, get_object), pretty=True) + "\n").encode()
 
 
 class _Stored:

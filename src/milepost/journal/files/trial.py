@@ -56,6 +56,11 @@ class TrialFiles:
             self._begun = True
             self._write_params()
 
+    def show_config(self) -> None:
+        """Complete the files of a trial that was started before, by whomever."""
+        if self._json is not None:
+            params.ensure(self.directory, self._config, self._get_object)
+
     def add(self, row: Row) -> None:
         """One more report."""
         self._last = row
