@@ -62,7 +62,8 @@ def test_states_are_saved(tmp_path: Path) -> None:
     stopper = tune.stopper.MaximumIterationStopper(2)
     path, _ = run(tmp_path, callbacks=[Counting()], stop=stopper)
     state = state_of(path)
-    assert cloudpickle.loads(state["callbacks"][0]) == {"seen": 3}
+    name, seen = state["callbacks"][0]
+    assert (name, cloudpickle.loads(seen)) == ("Counting", {"seen": 3})
     assert isinstance(cloudpickle.loads(state["stopper"]), tune.stopper.MaximumIterationStopper)
     assert pickle.loads(state["scheduler"]) is not None
     assert list(state["search"]) == ["basic-variant-state-run.json"]

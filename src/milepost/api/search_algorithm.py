@@ -84,6 +84,17 @@ class SearchAlgorithm:
         """
         raise NotImplementedError
 
+    def adopt(self, trial_id: str) -> bool:
+        """Count a trial that exists already and was not proposed by this object.
+
+        A restored run calls it instead of :meth:`next_trial` where the search has been replaced
+        by another one, or its state is lost.
+
+        Returns:
+            Whether to tell about the trial's results from now on.
+        """
+        return False
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Called for each result of a trial that goes on; ``result`` is flattened (``a/b``)."""
 

@@ -233,7 +233,10 @@ class Silent(Event, frozen=True, kw_only=True):
 
 
 class Committed(Event, frozen=True, kw_only=True):
-    """The keeper published a checkpoint; ``row`` and ``score`` are its manifest's."""
+    """The keeper published a checkpoint; ``row`` and ``score`` are its manifest's.
+
+    ``adopted`` if that was in an earlier run, and only the manifest tells of it.
+    """
 
     trial_id: str
     attempt: int
@@ -244,6 +247,7 @@ class Committed(Event, frozen=True, kw_only=True):
     digest: str
     row: msgspec.Raw
     score: object = None
+    adopted: bool = False
 
 
 class CommitFailed(Event, frozen=True, kw_only=True):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from milepost.api.fields import EXPR_ERROR_FILE, EXPR_ERROR_PICKLE_FILE
@@ -51,6 +54,37 @@ _INSTEAD = {
     "should_stop": "use RunConfig(stop=...)",
     "get_trainable_cls": "the trainable is known to workers only",
 }
+
+
+_PARTS = frozenset({"_facts", "_requests", "_load"})
+
+_find: ContextVar[Callable[[str], Trial | None] | None] = ContextVar("_find", default=None)
+
+
+@contextlib.contextmanager
+def by_reference(find: Callable[[str], Trial | None]) -> Iterator[None]:
+    """Pickle trials as references in this block, and load such references.
+
+    Schedulers keep trials in their state; what belongs to the run itself is not part of it.
+
+    Args:
+        find: trial id -> the run's trial, or None.
+    """
+    token = _find.set(find)
+    try:
+        yield
+    finally:
+        _find.reset(token)
+
+
+def _found(trial_id: str) -> Trial:
+    find = _find.get()
+    trial = None if find is None else find(trial_id)
+    if trial is None:
+        raise pickle.UnpicklingError(
+            f"trial {trial_id} was pickled while it ran, so it exists in its own run only"
+        )
+    return trial
 
 
 class Trial:
@@ -309,6 +343,13 @@ class Trial:
         if self._requests is None:
             raise RuntimeError(f"Trial {self} has ended ({self.status}); {what} has no effect.")
         return self._requests
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A live trial is pickled as a reference, see :func:`by_reference`; an ended one whole."""
+        own = {name: value for name, value in vars(self).items() if name not in _PARTS}
+        if self._requests is not None or _find.get() is not None:
+            return _found, (self.trial_id,), own
+        return Trial, (self._facts,), own
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Trial):

@@ -10,10 +10,12 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.callback import Callback
+from milepost.control.facade import by_reference
+from milepost.control.state import Halt
 from milepost.errors import JournalError
 from milepost.journal.cadence import Cadence
 from milepost.journal.records import Searched
@@ -21,6 +23,7 @@ from milepost.journal.records import Searched
 if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
     from milepost.control.run import Run
+    from milepost.control.state import TrialState
 
 log = logging.getLogger("milepost.control")
 
@@ -37,7 +40,9 @@ class Memory:
         {"search": {file name: bytes},   # what SearchAlgorithm.save_to_dir wrote
          "scheduler": bytes,             # what TrialScheduler.save wrote
          "stopper": bytes,               # pickled
-         "callbacks": {position: state}} # of those that have a state
+         "callbacks": {position: (class name, state)}, # of those that have a state
+         "names": {trial id: id or None}, # see Informant
+         "asked": {trial id: "stop" or "pause"}} # what the scheduler has asked for, not yet done
 
     What cannot be saved is left out, with one warning; the run goes on.
 
@@ -74,7 +79,12 @@ class Memory:
         import pickle
 
         began = time.monotonic()
-        digest = run.objects.put(pickle.dumps(self._states(), protocol=pickle.HIGHEST_PROTOCOL))
+        state = {
+            **self._states(run),
+            "names": dict(run.informant.names),
+            "asked": asked(run.machine.trials.values()),
+        }
+        digest = run.objects.put(pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
         if self._is_news(run, digest):
             took_s = self._unrecorded_s + time.monotonic() - began
             run.seq = run.journal.append(Searched(at=run.now(), state=digest, took_s=took_s))
@@ -98,7 +108,15 @@ class Memory:
             if all(digest != old for _, digest in self._saved):
                 run.objects.discard(old)
 
-    def _states(self) -> dict[str, Any]:
+    def recall(self, seq: int, digest: str) -> None:
+        """Take note of the state that an earlier run saved last, with the record's number."""
+        self._saved.append((seq, digest))
+
+    def _states(self, run: Run) -> dict[str, Any]:
+        with by_reference(run.ledger.find):
+            return self._all_states()
+
+    def _all_states(self) -> dict[str, Any]:
         plan = self._plan
         parts: dict[str, Callable[[], Any]] = {
             "search": lambda: _files(lambda d: plan.search.save_to_dir(d, _SESSION)),
@@ -111,7 +129,7 @@ class Memory:
             name = f"callback {type(callback).__name__}"
             state = self._ask(name, functools.partial(_state_of, callback))
             if state is not None:
-                callbacks[position] = state
+                callbacks[position] = (type(callback).__name__, state)
         return {**states, "callbacks": callbacks}
 
     def _ask(self, name: str, part: Callable[[], Any]) -> Any:
@@ -132,6 +150,13 @@ class Memory:
                 error,
             )
             return None
+
+
+def asked(trials: Iterable[TrialState]) -> dict[str, str]:
+    """What the scheduler has asked running trials to do at their next report."""
+    return {
+        trial.trial_id: str(trial.halt) for trial in trials if trial.halt in (Halt.STOP, Halt.PAUSE)
+    }
 
 
 def _files(save: Callable[[str], None]) -> dict[str, bytes]:

@@ -30,7 +30,7 @@ def committed(step: Step, event: events.Committed) -> None:
     if trial is None:
         return
     told = event.index in trial.inflight
-    if not told and event.index < trial.next_index:
+    if not told and event.index < trial.next_index and not event.adopted:
         return  # a keeper that was replaced had told of it before
     if not told and not trial.draining and event.attempt == trial.attempt:
         # The keeper was faster than the worker's message, which comes next: results first.

@@ -135,6 +135,10 @@ class BasicVariantGenerator(SearchAlgorithm):
         self._live.add(trial_id)
         return trial
 
+    def adopt(self, trial_id: str) -> bool:
+        """Leave out one trial: it exists already, with values of its own."""
+        return self.next_trial(trial_id) is not None
+
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:

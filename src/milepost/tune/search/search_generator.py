@@ -139,6 +139,11 @@ class SearchGenerator(SearchAlgorithm):
             experiment_tag=f"{self._counter}_{shown}" if shown else str(self._counter),
         )
 
+    def adopt(self, trial_id: str) -> bool:
+        """Count a trial; the searcher, which has not suggested it, is told nothing of it."""
+        self._counter += 1
+        return False
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Tell the searcher."""
         self.searcher.on_trial_result(trial_id, result)
@@ -228,10 +233,10 @@ class SearchGenerator(SearchAlgorithm):
         states = sorted(
             glob.glob(os.path.join(glob.escape(dirpath), self.CKPT_FILE_TMPL.format("*")))
         )
+        self.searcher.restore_from_dir(dirpath)  # first: without its state, ours says nothing
         if states:
             with open(states[-1], "rb") as file:
                 self.set_state(pickle.load(file))
-        self.searcher.restore_from_dir(dirpath)
 
 
 class SearcherTypeError(TypeError, AssertionError):

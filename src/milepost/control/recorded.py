@@ -1,0 +1,194 @@
+"""Turns what the journal knows of trials into what a run keeps of them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from milepost.api.numbers import bounded
+from milepost.checkpoint import manifest as manifests
+from milepost.checkpoint.manifest import checkpoint_name
+from milepost.control.checkpoints import Capture, Checkpoint
+from milepost.control.earlier_rows import EarlierRows
+from milepost.control.facade import Trial
+from milepost.control.ledger import LiveTrial
+from milepost.control.metrics import RunningMetrics, flatten
+from milepost.control.outcome import Ended, pack
+from milepost.control.problems import recorded as recorded_error
+from milepost.errors import CheckpointError, TuneError
+from milepost.journal.image import CheckpointImage, RunImage, TrialImage
+from milepost.storage import codec
+
+if TYPE_CHECKING:
+    from milepost.control.run import Run
+
+
+class Recorded:
+    """All trials of an earlier run.
+
+    Args:
+        run: what they become part of.
+        image: what the journal says.
+    """
+
+    def __init__(self, run: Run, image: RunImage) -> None:
+        self._run = run
+        self.image = image
+
+    # --- trials that stay as they are -------------------------------------------------------
+
+    def packed(self, trial: TrialImage) -> bytes:
+        """A trial that has ended, as the ledger keeps it; nothing is decoded that can wait."""
+        row = trial.row
+        failure = trial.failure
+        failed = trial.status == "ERROR" and failure is not None
+        return pack(
+            Ended(
+                trial_id=trial.trial,
+                name=trial.name,
+                dirname=trial.directory,
+                tag=trial.tag,
+                status=trial.status,
+                failures=trial.failures,
+                config=bytes(trial.config),
+                evaluated=bytes(trial.evaluated),
+                row=None if row is None else bytes(row),
+                checkpoints=self._ranked(trial),
+                metrics=None,
+                error=(
+                    (failure.kind, failure.message, failure.traceback, failure.error)
+                    if failed and failure is not None
+                    else None
+                ),
+                resources=codec.preview(trial.resources),
+                start_time=trial.first_launched or None,
+                last_time=trial.changed,
+                is_recorded=True,
+            )
+        )
+
+    def metric(self, trial: TrialImage, name: str) -> Any:
+        """The last value of a flat metric; None if there is none."""
+        return None if trial.row is None else _value(trial.row, name)
+
+    def _ranked(self, trial: TrialImage) -> tuple[tuple[int, bytes], ...]:
+        kept = self.checkpoints(trial)
+        rows = {checkpoint.index: bytes(checkpoint.row) for checkpoint in kept}
+        order = self._run.ledger.run.ranked(kept) if len(kept) > 1 else list(rows)
+        return tuple((index, rows[index]) for index in order)
+
+    def checkpoints(self, trial: TrialImage) -> list[Checkpoint]:
+        """The committed checkpoints that stay, oldest first."""
+        found = []
+        for index in sorted(trial.committed):
+            row = self._row(trial, trial.committed[index])
+            if index not in trial.deleting and row is not None:
+                found.append(
+                    Checkpoint(
+                        index=index,
+                        path=self.path(trial, index),
+                        iteration=trial.committed[index].iteration,
+                        row=row,
+                        score=self._score(row),
+                    )
+                )
+        return found
+
+    def inflight(self, trial: TrialImage) -> dict[int, Capture]:
+        """What was captured, and whose end is not on record."""
+        return {
+            index: Capture(image.iteration, row, self._score(row))
+            for index, image in sorted(trial.captured.items())
+            if (row := image.row) is not None
+        }
+
+    def directory(self, trial: TrialImage) -> str:
+        """A trial's directory, absolute."""
+        return os.path.join(self._run.plan.experiment.path, trial.directory)
+
+    def path(self, trial: TrialImage, index: int) -> str:
+        """A checkpoint's directory, absolute."""
+        return os.path.join(self.directory(trial), checkpoint_name(index))
+
+    def _row(self, trial: TrialImage, image: CheckpointImage) -> msgspec.Raw | None:
+        """The row of a checkpoint; only its manifest has it when the report was never recorded."""
+        if image.row is not None:
+            return image.row
+        try:
+            return manifests.read(self.path(trial, image.index)).metrics
+        except (OSError, CheckpointError):
+            return None
+
+    def _score(self, row: msgspec.Raw) -> object:
+        by = self._run.machine.settings.rank_by
+        return None if by is None else bounded(_value(row, by))
+
+    # --- trials that go on ------------------------------------------------------------------
+
+    def live(self, trial: TrialImage) -> tuple[LiveTrial, Trial]:
+        """A trial that is not over, with its values, and as callbacks and schedulers see it.
+
+        Raises:
+            TuneError: a value of its configuration cannot be loaded.
+        """
+        run = self._run
+        config = self._config(trial)
+        live = LiveTrial(
+            trial_id=trial.trial,
+            config=config,
+            evaluated=codec.decode(trial.evaluated, run.objects.get, codec.shown),
+            tag=trial.tag,
+            resources=run.plan.resources(config),
+            ledger=run.ledger,
+        )
+        live.name, live.dirname = trial.name, trial.directory
+        live.raw_config, live.raw_evaluated = trial.config, trial.evaluated
+        live.start_time = trial.first_launched or None
+        if trial.row is not None:
+            row = run.decoded(trial.row)
+            live.last_row = {**row, "config": config, "experiment_tag": trial.tag}
+            live.last_time = trial.changed
+            live.metrics = RunningMetrics(self._earlier(trial))
+        failure = trial.failure
+        if failure is not None:
+            live.error = recorded_error(
+                failure.kind, failure.message, failure.traceback, failure.error, run.objects.get
+            )
+        return live, Trial(live, run.control)
+
+    def _earlier(self, trial: TrialImage) -> EarlierRows:
+        return EarlierRows(
+            self._run.plan.experiment.path,
+            trial.trial,
+            self.directory(trial),
+            trial.rows,
+            self.image.seq,
+            self._run.objects,
+        )
+
+    def _config(self, trial: TrialImage) -> dict[str, Any]:
+        supply = self._run.plan.supply
+        lacking: list[str] = []
+
+        def missing(where: str, text: str, error: Exception) -> Any:
+            if supply is not None:
+                return supply(trial.trial, where, text, error)
+            lacking.append(f"{where}, which was {text} ({type(error).__name__}: {error})")
+            return None
+
+        config: dict[str, Any] = codec.decode(trial.config, self._run.objects.get, missing)
+        if lacking:
+            raise TuneError(
+                f"The configuration of trial {trial.trial} holds values that cannot be loaded:\n"
+                + "\n".join(f"  {line}" for line in lacking)
+                + "\nMake their modules importable, or give them again as param_space. Nothing "
+                "was changed; the experiment can be restored again."
+            )
+        return config
+
+
+def _value(row: msgspec.Raw, name: str) -> Any:
+    decoded = codec.preview(row)
+    return decoded[name] if name in decoded else flatten(decoded).get(name)
