@@ -241,3 +241,15 @@ def test_an_experiment_without_trials_is_taken_back(tmp_path: Path) -> None:
     place.discard_if_empty(made)
     assert os.listdir(tmp_path / "exp") == ["notes.txt"]
     place.create_experiment(str(tmp_path), "exp", trainable="train", automatic=False)
+
+
+def test_large_constants_are_kept_beside_the_record(tmp_path: Path) -> None:
+    """The record of a setup stays short, whatever the search space holds."""
+    import numpy as np
+
+    space = {"data": {"x": np.zeros(100_000)}, "names": ["a" * 100] * 1000, "lr": 1}
+    experiment = tune.Experiment("exp", train, config=space, storage_path=tmp_path)
+    description = setup.describe(experiment)
+    assert description.names == ["param_space/data/x", "param_space/names"]
+    assert description.said["param_space"]["lr"] == 1
+    assert len(repr(description.said)) < 3000

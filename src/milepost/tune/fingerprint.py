@@ -71,6 +71,8 @@ class _Reader:
             yield from self.read(value.__func__)
         elif isinstance(value, property):
             yield from self.read((value.fget, value.fset, value.fdel))
+        elif callable(getattr(value, "__wrapped__", None)):
+            yield from self.read(value.__wrapped__)  # such as a cache around a function
         elif _is_ours(kind) and callable(getattr(value, "function", None)):
             yield from self.read(value.function)  # a function with parameters
         else:

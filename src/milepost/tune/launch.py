@@ -100,7 +100,7 @@ def _plan(experiment: Experiment, save_at_end: bool, restoration: Restoration | 
         automatic=not experiment.is_named,
     )
     plan = plan_for(experiment, create, save_at_end=save_at_end, restoration=restoration)
-    for line in [] if restoration is None else restoration.lines():
+    for line in [] if restoration is None or restoration.is_in_use else restoration.lines():
         if plan.verbose and plan.progress is not None:
             plan.progress.line(line, "stdout")
         else:

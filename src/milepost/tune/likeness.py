@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import types
 from typing import Any
 
@@ -48,6 +49,13 @@ def _alike(one: Any, other: Any, depth: int, seen: set[tuple[int, int]]) -> bool
         from milepost.tune.fingerprint import code_of
 
         return code_of(one)["digest"] == code_of(other)["digest"]
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(one, numpy.ndarray):
+        if one.dtype != other.dtype or one.shape != other.shape:
+            return False
+        if one.dtype.hasobject:
+            return _alike(one.tolist(), other.tolist(), depth - 1, seen)
+        return bool(one.tobytes() == other.tobytes())  # without the detour through text
     form = _json(one)
     if form is not None:
         return form == _json(other)

@@ -91,6 +91,7 @@ class Restoration:
         run_config: RunConfig | None = None,
         resources_per_trial: Any = None,
     ) -> None:
+        self._is_used = False
         self._given = (trainable, param_space, tune_config, run_config, resources_per_trial)
         self.recorded = recorded = Recorded(path)
         self.resume = resume
@@ -123,12 +124,13 @@ class Restoration:
         self._changes = [*tune.replaced.values(), *run.replaced.values()]
         self._code = code_of(target.trainable)
 
-    def again(self) -> Restoration:
-        """Return the same as the directory is now; this one if nothing has happened since."""
-        if self.recorded.is_current:
+    def for_a_run(self) -> Restoration:
+        """Return the same as the directory is now, with objects that no run has used yet."""
+        if self.recorded.is_current and not self._is_used:
+            self._is_used = True
             return self
         trainable, space, tune_config, run_config, resources = self._given
-        return Restoration(
+        fresh = Restoration(
             self.recorded.path,
             trainable,
             self.resume,
@@ -137,12 +139,21 @@ class Restoration:
             run_config=run_config,
             resources_per_trial=resources,
         )
+        fresh._is_used = True
+        return fresh
 
-    def warn_if_in_use(self) -> None:
-        """Tell of a driver that runs the experiment at the moment; ``fit()`` would raise."""
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a driver runs the experiment at the moment, so that another one cannot."""
         from milepost.journal import lease
 
-        if lease.is_held(self.recorded.path):
+        return lease.is_held(self.recorded.path)
+
+    def warn_if_in_use(self) -> None:
+        """Tell of a driver that runs the experiment at the moment."""
+        from milepost.journal import lease
+
+        if self.is_in_use:
             holder = lease.holder_of(self.recorded.path)
             log.warning(
                 "%s is in use by %s; fit() raises as long as it is",

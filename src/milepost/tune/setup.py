@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -18,6 +19,8 @@ log = logging.getLogger("milepost.tune")
 
 # Objects are pickled one by one as well, unless that would take much more room than this.
 _SMALL_BYTES = 1 << 20
+# What is larger, such as an array among the constants of a space, is kept beside the journal.
+_LARGE_BYTES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,15 @@ def fields(config: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any, where: str, rest: dict[str, Any]) -> Any:
-    """Return a value as JSON; what JSON cannot hold goes to ``rest`` under its place."""
+    """Return a value as JSON; what JSON cannot hold, or is large, goes to ``rest``."""
     from milepost.storage import codec
 
-    try:
-        return json.loads(codec.encode(value))
-    except CodecError:
-        if type(value) is dict and all(isinstance(key, str) for key in value):
-            return {key: _plain(item, place(where, key), rest) for key, item in value.items()}
+    with contextlib.suppress(CodecError):
+        data = codec.encode(value)
+        if len(data) <= _LARGE_BYTES:
+            return json.loads(data)
+    if type(value) is dict and all(isinstance(key, str) for key in value):
+        return {key: _plain(item, place(where, key), rest) for key, item in value.items()}
     rest[where] = value
     return f"{value!r:.200}"
 

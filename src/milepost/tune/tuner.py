@@ -209,7 +209,7 @@ class Tuner:
         from milepost.tune.launch import launch
 
         if self._restoration is not None:
-            self._restoration = restoration = self._restoration.again()
+            self._restoration = restoration = self._restoration.for_a_run()
             self._experiment = restoration.experiment
             run = launch(
                 restoration.experiment,

@@ -42,7 +42,7 @@ SAME = [
     {"grid": tune.grid_search([1, 2]), "nothing": None, "nan": float("nan")},
     {"f": tune.sample_from(lambda config: config["lr"] * 2)},
     {"data": Data("x", [Data("y")]), "slots": Slotted("z")},
-    {"array": np.arange(3), "nested": {"a/b": 1}},
+    {"array": np.arange(3), "nested": {"a/b": 1}, "objects": np.array([Data("x"), 1])},
     {"partial": functools.partial(Data, "x")},
 ]
 
@@ -68,6 +68,8 @@ def test_a_space_that_was_stored_is_unchanged(space: dict[str, Any]) -> None:
         (Data("x"), Data("y")),
         (Slotted("x"), Slotted("y")),
         (np.arange(3), np.arange(4)),
+        (np.arange(3), np.arange(3, dtype="int16")),
+        (np.array([Data("x")]), np.array([Data("y")])),
         (1, tune.choice([1])),
     ],
 )
