@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from milepost.checkpoint import collect
 from milepost.checkpoint.collect import Retirement, retire, sweep
 from milepost.errors import CheckpointError
+from milepost.storage import names
 from milepost.testing.interposer import Fault, Interposer
 
 
@@ -86,6 +89,18 @@ def test_sweep_touches_its_own_names_only(trial, save):
     assert sweep(trial) == []
     shutil.rmtree(trial)
     assert sweep(trial) == []
+
+
+def test_sweep_leaves_what_a_live_process_writes(trial):
+    """A draft belongs to its process while that lives; whoever comes after its end removes it."""
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    ours = os.path.basename(names.temporary(trial, "x"))
+    theirs = ours.replace(f".{os.getpid()}", f".{other.pid}")
+    for name in (ours, theirs):
+        Path(trial, name).touch()
+    assert sweep(trial) == [ours]
+    other.communicate(b"\n")
+    assert sweep(trial) == [theirs]
 
 
 def test_without_locks_it_is_deleted(trial, save, monkeypatch):

@@ -50,8 +50,8 @@ def test_names_are_documented(chapter):
     """The page spells the names as the code does."""
     for prefix in (names.TMP_PREFIX, names.TRASH_PREFIX, names.QUARANTINE_PREFIX):
         assert f"`{prefix}<" in chapter
-    assert re.fullmatch(r".*/\.milepost-tmp-x-[0-9a-f]{12}", names.temporary("/a", "x"))
-    assert re.fullmatch(r"/a/\.milepost-trash-x-[0-9a-f]{8}", names.trash("/a/x"))
+    assert re.fullmatch(r".*/\.milepost-tmp-x-[0-9a-f]{12}\.\d+", names.temporary("/a", "x"))
+    assert re.fullmatch(r"/a/\.milepost-trash-x-[0-9a-f]{8}\.\d+", names.trash("/a/x"))
     assert re.fullmatch(r"/a/\.milepost-quarantine-x-[0-9a-f]{8}", names.quarantine("/a/x"))
 
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import logging
 import os
+from collections.abc import Callable
 from enum import StrEnum
 
 from milepost.checkpoint.manifest import MANIFEST_NAME
@@ -28,7 +29,7 @@ class Retirement(StrEnum):
     """Somebody reads it; it is untouched. Try again later."""
 
 
-def retire(checkpoint_dir: str) -> Retirement:
+def retire(checkpoint_dir: str, *, fence: Callable[[], None] | None = None) -> Retirement:
     """Delete a committed checkpoint.
 
     *Atomicity*: it disappears from readers at once, whole, before any of its bytes goes.
@@ -37,6 +38,11 @@ def retire(checkpoint_dir: str) -> Retirement:
     *After a crash*: it is there, whole, or a ``.milepost-trash-`` name is left to :func:`sweep`.
 
     Repeating it is safe.
+
+    Args:
+        checkpoint_dir: the checkpoint.
+        fence: called right before it disappears; raises
+            (:class:`~milepost.errors.LeaseLostError`) when this process may not delete any more.
 
     Raises:
         CheckpointError: the directory has no manifest, so it is not ours to delete.
@@ -50,6 +56,8 @@ def retire(checkpoint_dir: str) -> Retirement:
     try:
         if not _lock_exclusive(fd):
             return Retirement.BUSY
+        if fence is not None:
+            fence()
         # Renamed while we hold the lock: a reader that waits for it then finds the name gone.
         try:
             posix.rename_noreplace(checkpoint_dir, trash)
@@ -66,15 +74,16 @@ def retire(checkpoint_dir: str) -> Retirement:
 def sweep(trial_dir: str) -> list[str]:
     """Remove what crashes left in a trial's directory, by name: ``.milepost-tmp-*``, ``-trash-*``.
 
-    Only for the process that holds the experiment, while no commit runs there. Other names are
-    never touched.
+    Only for the process that holds the experiment, while no commit of its own runs there. What
+    another live process of this machine works with (the writer of result files, say) is left alone
+    (:func:`~milepost.storage.names.is_abandoned`). Other names are never touched.
 
     Returns:
         The names that were removed. One that cannot be removed is one warning.
     """
     try:
         with os.scandir(trial_dir) as entries:
-            leftovers = sorted(entry.name for entry in entries if names.is_leftover(entry.name))
+            leftovers = sorted(entry.name for entry in entries if names.is_abandoned(entry.name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [name for name in leftovers if _remove_trash(os.path.join(trial_dir, name))]
