@@ -164,6 +164,18 @@ def test_taken_twice(base):
     assert len(os.listdir("/proc/self/fd")) == count - 1
 
 
+def test_leases_of_two_kinds_on_one_file(tmp_path, base):
+    """A search of staging may be faster than the worker's message: one lease is kept, and ends."""
+    root = f"{base}{FILES_SUFFIX}"
+    leases = Leases()
+    second = guard(root, "a", os.getpid())
+    leases.take(base, ["a"])
+    leases.adopt(base, [second])
+    leases.release(base)
+    Writer(tmp_path / "a").join(30)
+    assert (tmp_path / "a").read_bytes() != DATA
+
+
 def test_act_is_repeated_on_saved_bytes(tmp_path, base, broken):
     """What was read while the bytes moved to another file is read again there."""
     leases = Leases()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
 import shutil
 import stat
 import tempfile
+import threading
+from pathlib import Path
 
 import pytest
 
 from milepost.errors import CaptureError, CheckpointFailedError
 from milepost.keeper.protocol import Committed
+from milepost.keeper.wire import MOST_DESCRIPTORS
 from milepost.storage import posix
 
 BIG = 3 << 20
@@ -125,6 +129,44 @@ def test_one_directory_for_all_checkpoints(place, capturer):
         assert (place.checkpoint(index) / "model").read_bytes() == state
         log = "".join(f"{line}\n" for line in range(index + 1))
         assert (place.checkpoint(index) / "log").read_text() == log
+
+
+def test_writer_before_the_announcement(place, capturer):
+    """A writer that comes while the report is not answered yet waits until the keeper is told."""
+    source = place.source(model=BIG)
+    before = place.contents(source)
+    capturer.capture(source, 0, b"{}", announce=False)
+    writer = threading.Thread(target=overwrite, args=[source / "model"])
+    writer.start()
+    capturer.announce()
+    capturer.settled(0)
+    writer.join()
+    assert place.contents(place.checkpoint(0)) == before
+    assert place.contents(source) != before
+
+
+def held_in(directory) -> list[str]:
+    """Files below a directory that this process has open."""
+    named = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that lists them
+            named.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return [name for name in named if name.startswith(f"{directory}/staging/")]
+
+
+def test_more_leases_than_one_message_carries(place, capturer):
+    """Leases go to the keeper in several messages, and every file is safe against writers."""
+    source = place.source(**{f"part{number}": 3000 for number in range(2 * MOST_DESCRIPTORS + 1)})
+    before = (source / "part0").read_bytes(), (source / "part400").read_bytes()
+    captured = capturer.capture(source, 0, b"{}", announce=False)
+    assert captured.ways == {"leased": 2 * MOST_DESCRIPTORS + 1}
+    assert 0 < len(held_in(place.node_root)) <= MOST_DESCRIPTORS
+    capturer.announce()
+    assert held_in(place.node_root) == []
+    for name in ("part0", "part400"):
+        (source / name).write_bytes(b"overwritten")
+    path = Path(capturer.settled(0))
+    assert ((path / "part0").read_bytes(), (path / "part400").read_bytes()) == before
 
 
 def test_open_writer_means_copy(place, capturer):

@@ -147,12 +147,14 @@ class Leases:
             guards: files of its tree, each with the descriptor that has the lease.
         """
         root = base + FILES_SUFFIX
-        held = {}
-        for name, fd in guards:
-            path = os.path.join(root, name)
-            held[path] = _Lease(base, path, fd)
         with self._lock:
-            self._leases.setdefault(base, {}).update(held)
+            held = self._leases.setdefault(base, {})
+            for name, fd in guards:
+                path = os.path.join(root, name)
+                if path in held:  # the worker and a search of staging have both taken one
+                    release(fd)
+                else:
+                    held[path] = _Lease(base, path, fd)
 
     def take(self, base: str, hold: Sequence[str]) -> None:
         """Take leases on the staged files of a capture that was found, as far as that works.
