@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from milepost.api.config import Config
 from milepost.errors import ExperimentNotFoundError, JournalError
-from milepost.tune.setup import place
+from milepost.tune.setup import pointer
 from milepost.tune.space_diff import Unloadable
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Recorded:
             if field not in known:  # of another version
                 log.info("the recorded %s.%s is not known to this version", name, field)
                 continue
-            fields[field] = self._value(plain, place(name, field))
+            fields[field] = self._value(plain, pointer(name, field))
         return fields
 
     def resources_per_trial(self) -> Any:
@@ -115,7 +115,7 @@ class Recorded:
         if isinstance(plain, dict) and any(
             name.startswith(f"{where}/") for name in (*self._objects, *self._unpicklable)
         ):
-            return {key: self._value(item, place(where, key)) for key, item in plain.items()}
+            return {key: self._value(item, pointer(where, key)) for key, item in plain.items()}
         import msgspec
 
         from milepost.storage import codec

@@ -110,7 +110,7 @@ class Restoration:
         _drop_shows(run, run_fields)
         _require_all(path, tune, run, space, resources)
         self.experiment = Experiment.of(
-            trainable,
+            target,
             space,
             made(TuneConfig, tune.fields),
             made(RunConfig, run_fields),
@@ -119,7 +119,7 @@ class Restoration:
         )
         self.supply = Supply(space)
         require(self.supply.missing(path, running(recorded.image, resume)))
-        self.save_at_end = bool(recorded.setup.get("save_at_end", False))
+        self.save_at_end = bool(recorded.setup.get("save_at_end", True))
         self.anew = _replaced_parts(tune, run, bool(self._space_changes))
         self._changes = [*tune.replaced.values(), *run.replaced.values()]
         self._code = code_of(target.trainable)
@@ -177,7 +177,9 @@ class Restoration:
             lines.append("Set anew:")
             lines += [f"  {line}" for line in self._changes]
         lines += self._about_code()
-        lines += [f"The {part} starts anew, without its recorded state." for part in self.anew]
+        lines += [
+            f"The {part} starts anew, without its recorded state." for part in sorted(self.anew)
+        ]
         return lines
 
     def _about_code(self) -> list[str]:

@@ -100,7 +100,7 @@ def describe(
     return Description(said, names, together, parts, unpicklable)
 
 
-def place(parent: str, key: str) -> str:
+def pointer(parent: str, key: str) -> str:
     """Return where the value of a key is, as ``pickled`` names it.
 
     The names are those of JSON pointers: a slash in a key is ``~1``, a tilde ``~0``.
@@ -129,7 +129,7 @@ def _plain(value: Any, where: str, rest: dict[str, Any]) -> Any:
         if len(data) <= _LARGE_BYTES:
             return json.loads(data)
     if type(value) is dict and all(isinstance(key, str) for key in value):
-        return {key: _plain(item, place(where, key), rest) for key, item in value.items()}
+        return {key: _plain(item, pointer(where, key), rest) for key, item in value.items()}
     rest[where] = value
     return f"{value!r:.200}"
 
