@@ -49,11 +49,18 @@ def propose(run: Run, limit: int) -> bool:
             if run.plan.search.is_finished():
                 run.dispatch(events.SearchEnded(at=run.now()))
             return False
-        _add(run, spec)
+        add(run, spec)
     return True
 
 
-def _add(run: Run, spec: TrialSpec) -> None:
+def add(run: Run, spec: TrialSpec, *, restarts: str | None = None) -> None:
+    """Make a trial of a proposal.
+
+    Args:
+        run: gets it.
+        spec: the proposal.
+        restarts: the trial of an earlier run that it does once more, if any.
+    """
     resources = run.plan.resources(spec.config)
     trial = LiveTrial(
         trial_id=spec.trial_id,
@@ -81,6 +88,7 @@ def _add(run: Run, spec: TrialSpec) -> None:
             config=trial.raw_config,
             evaluated=trial.raw_evaluated,
             resources=run.encoded(bundles),
+            restarts=restarts,
         )
     )
     trial.state = run.machine.trials[trial.trial_id]

@@ -22,13 +22,14 @@ from milepost.control.memory import Memory
 from milepost.control.outcome import RunOutcome
 from milepost.control.output import WorkerOutput
 from milepost.control.plan import RunPlan
+from milepost.control.restoring import Restoring, announce, take_over
 from milepost.control.run import Run
 from milepost.control.timing import Clocks
 from milepost.control.verifying import Verifier
 from milepost.control.workers import Workers
 from milepost.engine.payload import pack
 from milepost.errors import JournalError, MilepostError, TuneError
-from milepost.journal import records
+from milepost.journal import records, replay
 from milepost.journal.log import Journal
 from milepost.journal.projections import Projections
 from milepost.keeper.client import DriverLink
@@ -92,15 +93,30 @@ class _Controller:
         self._run = run = Run(plan)
         self._clocks = Clocks(plan, run, interruption)
         self._memory = Memory(plan)
-        self._outcome = "failed"
         experiment = plan.experiment
 
         self._interruption = interruption
         self._loop_is_over = False
         self._selector = selectors.DefaultSelector()
         stack.callback(self._selector.close)
-        run.journal = Journal.open(experiment)
+        reference = ExperimentRef(
+            path=experiment.path,
+            device=experiment.device,
+            inode=experiment.inode,
+            uuid=experiment.uuid,
+        )
+        self._restoring: Restoring | None = None
+        self._outcome: str | None = "failed"
+        if plan.resume is None:
+            run.journal = Journal.open(experiment)
+        else:
+            self._outcome = None  # the last end counts until trials have been taken in
+            with interruption.breakable():
+                run.journal = take_over(experiment, reference)
         stack.callback(self._close_journal)
+        if plan.resume is not None:
+            image = replay.image_before(experiment.path, run.journal.first_segment)
+            self._restoring = Restoring(run, image, plan.resume)
         self._projections = Projections(run.journal, plan.projections)
         stack.callback(self._close_projections)
         run.keeper = DriverLink()
@@ -116,12 +132,6 @@ class _Controller:
         stack.callback(run.workers.close)
         stack.callback(interruption.close_down)
 
-        reference = ExperimentRef(
-            path=experiment.path,
-            device=experiment.device,
-            inode=experiment.inode,
-            uuid=experiment.uuid,
-        )
         run.keeper.own(reference, run.journal.epoch)
         run.storage = StorageRef(
             experiment_path=experiment.path,
@@ -151,14 +161,19 @@ class _Controller:
             run.seq = run.journal.append(
                 records.Planned(at=run.now(), setup=run.encoded(plan.setup))
             )
+            if self._restoring is not None:
+                self._restoring.learn()
             run.hooks.setup(plan)
             began = True
+            if self._restoring is not None:
+                self._restore(self._restoring)
             self._loop()
             self._loop_is_over = True
             self._dismiss()
             self._finish()
         except KeyboardInterrupt:
-            self._outcome = "interrupted"
+            if self._restoring is None:
+                self._outcome = "interrupted"
             raise
         except Exception as error:
             if isinstance(error, MilepostError) or plan.failure.fail_fast == "raise":
@@ -168,6 +183,13 @@ class _Controller:
             if began:
                 self._say_end()
         return RunOutcome(run.ledger.records(), run.machine.state.interrupted, plan.experiment.path)
+
+    def _restore(self, restoring: Restoring) -> None:
+        """Tell what becomes of the trials that there are, then have them taken in."""
+        restoring.save(self._memory)
+        announce(self._run, restoring.look())
+        restoring.begin()
+        self._restoring, self._outcome = None, "failed"
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -276,10 +298,8 @@ class _Controller:
             run.ledger.end(trial_id)
         self._outcome = "interrupted" if interrupted else "finished"
         if interrupted:
-            log.warning(
-                "The run was interrupted. Its results, its journal and all committed checkpoints "
-                "are in %s. This version cannot yet go on with an interrupted run; a new run can "
-                "start from its checkpoints.",
+            log.info(
+                "The run was interrupted; Tuner.restore(%r, trainable).fit() goes on with it.",
                 self._plan.experiment.path,
             )
 

@@ -69,6 +69,8 @@ class TrialRestored(Event, frozen=True, kw_only=True):
         inflight: captured, and on record as neither committed nor lost, by number.
         missing: on record as committed, but without a good manifest: number and why.
         unclean: whether contents are compared before a checkpoint is used.
+        needs_last_save: with the goal TERMINATED: it goes on all the same if there turns out to
+            be no checkpoint of its last row.
     """
 
     trial_id: str
@@ -89,6 +91,7 @@ class TrialRestored(Event, frozen=True, kw_only=True):
     inflight: dict[int, Capture] = {}
     missing: tuple[tuple[int, str], ...] = ()
     unclean: bool = False
+    needs_last_save: bool = False
 
 
 class DeletionLeft(Event, frozen=True, kw_only=True):

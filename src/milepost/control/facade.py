@@ -110,6 +110,10 @@ class Trial:
         self._requests = requests
         self._load: Callable[[], TrialFacts] | None = None
 
+    def _began(self, facts: TrialFacts, requests: Requests) -> None:
+        """The trial is live: look at it, and hand on what is asked for it."""
+        self._facts, self._requests, self._load = facts, requests, None
+
     def _ended(self, load: Callable[[], TrialFacts]) -> None:
         """The trial has ended: look at its record from now on, loaded when it is needed."""
         self._load, self._requests = load, None

@@ -28,9 +28,14 @@ class Informant:
         """The id by which the searcher knows a trial; None if it does not want to know more."""
         return self.names.get(trial_id, trial_id)
 
-    def rename(self, old: str, new: str) -> None:
-        """A trial takes the place of another one."""
-        self.names[new] = self.names.pop(old, old)
+    def replace(self, old: str, new: str, *, has_ended: bool) -> None:
+        """A trial takes the place of another one, of which no more will be told."""
+        name = self.names.pop(old, old)
+        self.names[new] = None if has_ended else name
+
+    def forget(self, trial_id: str) -> None:
+        """Tell no more of a trial: its end was told already."""
+        self.names[trial_id] = None
 
     def result(self, trial_id: str, flat: dict[str, Any]) -> None:
         """A trial has reported and goes on."""

@@ -90,11 +90,14 @@ class Judge:
 
     def ends(self, trial_id: str, row: dict[str, Any]) -> bool:
         """Whether a stopper or criterion ends the trial."""
-        stopper, criteria = self._plan.stopper, self._plan.criteria
+        stopper = self._plan.stopper
         if stopper is not None and stopper(trial_id, row):
             return True
-        if not criteria:
-            return False
+        return self.reaches(trial_id, row)
+
+    def reaches(self, trial_id: str, row: dict[str, Any]) -> bool:
+        """Whether a criterion ends the trial."""
+        criteria = self._plan.criteria or {}
         return any(
             self._reached(trial_id, name, threshold, row) for name, threshold in criteria.items()
         )

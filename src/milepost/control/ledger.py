@@ -14,13 +14,13 @@ from milepost.checkpoint.manifest import checkpoint_name
 from milepost.control.checkpoints import Checkpoint
 from milepost.control.metrics import Analysis, RunningMetrics
 from milepost.control.outcome import Ended, Kept, RunFacts, TrialRecord, pack
-from milepost.control.state import TrialState
+from milepost.control.state import PENDING, Status, TrialState
 from milepost.errors import text_of
 from milepost.storage import codec
 from milepost.worker.protocol import dump_error
 
 if TYPE_CHECKING:
-    from milepost.control.facade import Trial
+    from milepost.control.facade import Requests, Trial
     from milepost.journal.objects import Objects
 
 
@@ -39,6 +39,7 @@ class LiveTrial:
         error: its last failure.
         where: ``pid``, ``hostname`` and ``node_ip`` of its worker.
         state: the machine's side of it; also after the machine has let go of it.
+        recorded_status: its status while it is restored and the machine does not know it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class LiveTrial:
         self.error: Exception | str | None = None
         self.where: dict[str, Any] = {}
         self.state: TrialState | None = None
+        self.recorded_status: Status = PENDING
         self._ledger = ledger
 
     @property
@@ -76,7 +78,7 @@ class LiveTrial:
     @property
     def status(self) -> str:
         """As the machine has it; PENDING before it is added."""
-        return "PENDING" if self.state is None else self.state.status
+        return self.recorded_status if self.state is None else self.state.status
 
     @property
     def failures(self) -> int:
@@ -151,6 +153,23 @@ class Ledger(Sequence["Trial"]):
         self._facades[trial.trial_id] = facade
         # Schedulers set attributes of their own on it, so it must not be made anew.
         self._held[trial.trial_id] = facade
+
+    def reopen(self, trial: LiveTrial, requests: Requests) -> None:
+        """Take back a trial that was packed; :meth:`replace` packs it again."""
+        del self._packed[trial.trial_id]
+        facade = self._facades.get(trial.trial_id)
+        if facade is None:
+            from milepost.control.facade import Trial
+
+            facade = self._facades[trial.trial_id] = Trial(trial)
+        facade._began(trial, requests)
+        self.live[trial.trial_id] = trial
+        self._held[trial.trial_id] = facade
+
+    def serve(self, requests: Requests) -> None:
+        """Let somebody else take what is asked for live trials."""
+        for trial_id, facade in self._held.items():
+            facade._began(self.live[trial_id], requests)
 
     def add_ended(self, trial_id: str, packed: bytes, *, counts: bool = True) -> None:
         """Take in a trial that ended in an earlier run.

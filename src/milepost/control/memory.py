@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("milepost.control")
 
 _SESSION = "run"
-_SCHEDULER = "scheduler.pkl"
+SCHEDULER = "scheduler.pkl"
 _REHEARSED_AT_MOST = 10_000
 
 
@@ -171,8 +171,8 @@ def _files(save: Callable[[str], None]) -> dict[str, bytes]:
 
 
 def _scheduler(scheduler: Any) -> bytes | None:
-    files = _files(lambda directory: scheduler.save(os.path.join(directory, _SCHEDULER)))
-    return files.get(_SCHEDULER)
+    files = _files(lambda directory: scheduler.save(os.path.join(directory, SCHEDULER)))
+    return files.get(SCHEDULER)
 
 
 def _state_of(callback: Callback) -> bytes | None:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from milepost.api.numbers import bounded
+from milepost.api.resources import PlacementGroupFactory
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint.manifest import checkpoint_name
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.earlier_rows import EarlierRows
-from milepost.control.facade import Trial
 from milepost.control.ledger import LiveTrial
 from milepost.control.metrics import RunningMetrics, flatten
 from milepost.control.outcome import Ended, pack
 from milepost.control.problems import recorded as recorded_error
+from milepost.control.state import STATUSES
 from milepost.errors import CheckpointError, TuneError
 from milepost.journal.image import CheckpointImage, RunImage, TrialImage
 from milepost.storage import codec
@@ -91,7 +92,7 @@ class Recorded:
                         path=self.path(trial, index),
                         iteration=trial.committed[index].iteration,
                         row=row,
-                        score=self._score(row),
+                        score=self.score(row),
                     )
                 )
         return found
@@ -99,7 +100,7 @@ class Recorded:
     def inflight(self, trial: TrialImage) -> dict[int, Capture]:
         """What was captured, and whose end is not on record."""
         return {
-            index: Capture(image.iteration, row, self._score(row))
+            index: Capture(image.iteration, row, self.score(row))
             for index, image in sorted(trial.captured.items())
             if (row := image.row) is not None
         }
@@ -121,29 +122,42 @@ class Recorded:
         except (OSError, CheckpointError):
             return None
 
-    def _score(self, row: msgspec.Raw) -> object:
+    def score(self, row: msgspec.Raw) -> object:
+        """What ranks a checkpoint with this row."""
         by = self._run.machine.settings.rank_by
         return None if by is None else bounded(_value(row, by))
 
     # --- trials that go on ------------------------------------------------------------------
 
-    def live(self, trial: TrialImage) -> tuple[LiveTrial, Trial]:
-        """A trial that is not over, with its values, and as callbacks and schedulers see it.
+    def live(self, trial: TrialImage) -> LiveTrial:
+        """A trial that goes on, with its values.
 
         Raises:
             TuneError: a value of its configuration cannot be loaded.
         """
+        config = self.config(trial)
+        return self._live(trial, config, self._run.plan.resources(config))
+
+    def past(self, trial: TrialImage) -> LiveTrial:
+        """A trial as it was while it was live; what cannot be loaded is shown by its repr."""
+        config = codec.decode(trial.config, self._run.objects.get, codec.shown)
+        resources = PlacementGroupFactory(codec.preview(trial.resources) or [{}])
+        return self._live(trial, config, resources)
+
+    def _live(
+        self, trial: TrialImage, config: dict[str, Any], resources: PlacementGroupFactory
+    ) -> LiveTrial:
         run = self._run
-        config = self._config(trial)
         live = LiveTrial(
             trial_id=trial.trial,
             config=config,
-            evaluated=codec.decode(trial.evaluated, run.objects.get, codec.shown),
+            evaluated=self.evaluated(trial),
             tag=trial.tag,
-            resources=run.plan.resources(config),
+            resources=resources,
             ledger=run.ledger,
         )
         live.name, live.dirname = trial.name, trial.directory
+        live.recorded_status = STATUSES[trial.status]
         live.raw_config, live.raw_evaluated = trial.config, trial.evaluated
         live.start_time = trial.first_launched or None
         if trial.row is not None:
@@ -156,7 +170,12 @@ class Recorded:
             live.error = recorded_error(
                 failure.kind, failure.message, failure.traceback, failure.error, run.objects.get
             )
-        return live, Trial(live, run.control)
+        return live
+
+    def evaluated(self, trial: TrialImage) -> dict[str, Any]:
+        """The searched variables; what cannot be loaded is shown by its repr."""
+        value: dict[str, Any] = codec.decode(trial.evaluated, self._run.objects.get, codec.shown)
+        return value
 
     def _earlier(self, trial: TrialImage) -> EarlierRows:
         return EarlierRows(
@@ -168,7 +187,12 @@ class Recorded:
             self._run.objects,
         )
 
-    def _config(self, trial: TrialImage) -> dict[str, Any]:
+    def config(self, trial: TrialImage) -> dict[str, Any]:
+        """A trial's configuration.
+
+        Raises:
+            TuneError: a value of it cannot be loaded and is not supplied.
+        """
         supply = self._run.plan.supply
         lacking: list[str] = []
 

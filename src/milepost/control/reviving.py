@@ -56,6 +56,7 @@ def revive(step: Step, event: events.TrialRestored) -> None:
         checkpoints={checkpoint.index: checkpoint for checkpoint in event.checkpoints},
         unclean=event.unclean,
         unverified=True,
+        needs_last_save=event.needs_last_save,
         absolved=event.goal == ERROR,
         goal=event.goal,
     )
@@ -69,12 +70,10 @@ def revive(step: Step, event: events.TrialRestored) -> None:
     if event.attempt >= 0:
         state.returning.add(trial.trial_id)
         settling.drain(step, trial)
-    elif event.goal == PENDING:
-        hold(step, trial)
     elif event.goal == PAUSED:
         settling.settle(step, trial)
     else:
-        settling.end(step, trial, ran=False)
+        hold(step, trial)
 
 
 def _lose(step: Step, trial: TrialState, index: int, reason: str) -> None:

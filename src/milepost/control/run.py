@@ -64,6 +64,7 @@ class Run:
         held: ends of workers whose meaning is not clear yet.
         engine_events: taken from the engine, not yet acted upon.
         seq: number of the last journal record.
+        elapsed_s: seconds that earlier runs of the experiment took.
     """
 
     engine: Engine
@@ -97,6 +98,7 @@ class Run:
         self.view = RunView(plan, self.machine, self.ledger, self.tally)
         self.deletions = Deletions()
         self.seq = 0
+        self.elapsed_s = 0.0
         self.engine_events: deque[Exited | StartFailed] = deque()
         self.obeying: dict[str, tuple[float, str]] = {}
         self.held = Held()

@@ -163,12 +163,20 @@ def settle(step: Step, trial: TrialState) -> None:
     if trial.inflight or trial.draining or trial.unjudged:
         return
     assert trial.goal is not None
+    if trial.needs_last_save and trial.goal == TERMINATED and not _has_last_save(trial):
+        step.info(f"Trial {trial.name} was to stop, but its last checkpoint is not there: again.")
+        trial.goal = PENDING
+    trial.needs_last_save = False
     if trial.goal == PENDING:
         prepare(step, trial)
     elif trial.goal == PAUSED:
         _pause(step, trial)
     else:
         end(step, trial)
+
+
+def _has_last_save(trial: TrialState) -> bool:
+    return trial.latest is not None and trial.latest.iteration == trial.iteration
 
 
 def _pause(step: Step, trial: TrialState) -> None:

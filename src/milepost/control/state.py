@@ -7,7 +7,7 @@ that is carried along.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -24,6 +24,10 @@ RUNNING: Status = "RUNNING"
 PAUSED: Status = "PAUSED"
 TERMINATED: Status = "TERMINATED"
 ERROR: Status = "ERROR"
+
+STATUSES: Final[dict[str, Status]] = {
+    status: status for status in (PENDING, RUNNING, PAUSED, TERMINATED, ERROR)
+}
 
 
 class Phase(StrEnum):
@@ -80,6 +84,7 @@ class TrialState(msgspec.Struct):
         start: the checkpoint that the next attempt starts from; ``start_id`` its id.
         unclean: the last attempt failed, so contents are compared before one is used.
         unverified: it was restored, and nothing of it is deleted until its start is chosen.
+        needs_last_save: it was restored to end, if its last row has its checkpoint.
         absolved: its failure has ended an earlier run, and does not end this one too.
         recovering: it is tried again, and nobody has been told yet.
         draining: the keeper was asked to settle all captures of the last attempt.
@@ -124,6 +129,7 @@ class TrialState(msgspec.Struct):
     start_id: str | None = None
     unclean: bool = False
     unverified: bool = False
+    needs_last_save: bool = False
     absolved: bool = False
     recovering: bool = False
     draining: bool = False

@@ -163,7 +163,7 @@ class Clocks:
         """When the time budget ends; it starts when it is first asked for."""
         budget = self._plan.time_budget_s
         if self._budget_ends is None and budget is not None:
-            self._budget_ends = now + budget
+            self._budget_ends = now + max(0.0, budget - self._run.elapsed_s)
         state = self._run.machine.state
         return None if state.stopping or state.interrupted else self._budget_ends
 

@@ -1,0 +1,302 @@
+"""Goes on with an experiment: makes the state of a run out of its journal and its manifests.
+
+In this order, so that it can be cut off at any moment and done once more:
+
+1. What the journal says becomes the ledger: ended trials packed, all others live.
+2. Searcher, scheduler, stopper and callbacks get their saved states, and go through what was
+   recorded since (:mod:`.rehearsal`). That is saved at once.
+3. Trials are compared with what their directories hold (:mod:`.reconciling`).
+4. It is told what becomes of each (:mod:`.announcing`), and the machine takes them in.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+
+from milepost.api.fields import DONE
+from milepost.api.resources import resources_of
+from milepost.api.search_algorithm import TrialSpec
+from milepost.checkpoint import verify
+from milepost.control import admission, announcing, events, fates, reconciling
+from milepost.control.announcing import Prospect, Prospects
+from milepost.control.facade import Trial
+from milepost.control.fates import Fate, Goal
+from milepost.control.reconciling import Holdings, Reconciled
+from milepost.control.recorded import Recorded
+from milepost.control.relearning import Relearning
+from milepost.control.resources import request_of
+from milepost.control.state import ERROR, TERMINATED
+from milepost.journal import lease
+from milepost.journal.log import Journal
+from milepost.keeper.owner import await_predecessor
+from milepost.keeper.place import node_root
+from milepost.keeper.settings import drain_s
+
+if TYPE_CHECKING:
+    from milepost.api.resume_config import ResumeConfig
+    from milepost.control.memory import Memory
+    from milepost.control.run import Run
+    from milepost.journal.experiment import Experiment
+    from milepost.journal.image import RunImage, TrialImage
+    from milepost.keeper.intent import ExperimentRef
+
+log = logging.getLogger("milepost.control")
+
+_KEEPER_ENDS_S = 5.0
+
+
+class Return(NamedTuple):
+    """A trial on its way back."""
+
+    trial: TrialImage
+    goal: Goal
+    there: Holdings
+    found: Reconciled
+
+
+class Restoring:
+    """One restore.
+
+    Args:
+        run: new; its plan says what becomes of each group of trials.
+        image: what the journal says of the run before.
+        resume: what becomes of each group of trials.
+
+    Raises:
+        TuneError: a value of a trial's configuration cannot be loaded. Nothing was changed.
+    """
+
+    def __init__(self, run: Run, image: RunImage, resume: ResumeConfig) -> None:
+        self._run = run
+        self._image = image
+        self._resume = resume
+        self._recorded = Recorded(run, image)
+        self._relearning = Relearning(run, self._recorded)
+        self._fates = {
+            trial.trial: fates.fate_of(trial, resume)
+            for trial in image.trials.values()
+            if trial.restarted_by is None
+        }
+        self._returns: list[Return] = []
+        run.elapsed_s = image.elapsed_s
+        self._fill()
+
+    def _of(self, *wanted: Fate) -> Iterator[TrialImage]:
+        """Trials by their fate, in the order of their creation."""
+        trials = self._image.trials
+        return (trials[trial_id] for trial_id, fate in self._fates.items() if fate in wanted)
+
+    # --- the ledger -------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        run, recorded = self._run, self._recorded
+        lives = {trial.trial: recorded.live(trial) for trial in self._of(Fate.GOES_ON, Fate.ENDS)}
+        for trial in self._of(Fate.RESTARTS):
+            recorded.config(trial)  # what cannot be loaded is an error now, not half-way
+        metric = run.plan.metric
+        for trial_id, trial in self._image.trials.items():
+            fate = self._fates.get(trial_id)
+            if trial_id in lives:
+                run.ledger.add(lives[trial_id], Trial(lives[trial_id], run.control))
+            else:
+                stays = fate is Fate.STAYS
+                run.ledger.add_ended(trial_id, recorded.packed(trial), counts=stays)
+                if stays and trial.status == ERROR:
+                    run.tally.failed.append(trial_id)
+            if metric is not None and fate not in (None, Fate.RESTARTS):
+                run.tally.offer(trial_id, recorded.metric(trial, metric))
+
+    # --- searcher, scheduler, stopper, callbacks ----------------------------------------------
+
+    def learn(self) -> None:
+        """Let those who learn from results know what they knew.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        self._relearning.learn()
+        for trial in self._of(Fate.GOES_ON):
+            if trial.is_finished:
+                self._run.informant.forget(trial.trial)
+
+    def save(self, memory: Memory) -> None:
+        """Save that, so that it need not be gone through again.
+
+        Raises:
+            JournalError: the experiment cannot be written.
+        """
+        if self._image.searched is not None:
+            memory.recall(self._image.searched_seq, self._image.searched)
+        memory.save(self._run)
+
+    # --- what is there ----------------------------------------------------------------------
+
+    def look(self) -> Prospects:
+        """Look into the directories of all trials that do not stay as they are."""
+        prospects = Prospects(
+            restarted=[trial.name for trial in self._of(Fate.RESTARTS)],
+            staying=sum(1 for _ in self._of(Fate.STAYS)),
+            deletions=sum(len(trial.deleting) for trial in self._image.trials.values()),
+            elapsed_s=self._image.elapsed_s,
+        )
+        coming = list(self._of(Fate.GOES_ON, Fate.ENDS))
+        # Trials that were begun are finished first.
+        coming.sort(key=lambda trial: trial.attempts == 0)
+        for trial in coming:
+            back = self._look_at(trial)
+            self._returns.append(back)
+            prospects.trials.append(
+                Prospect(
+                    name=trial.name,
+                    goal=back.goal,
+                    has_started=back.found.attempt >= 0,
+                    newest=back.found.checkpoints[-1] if back.found.checkpoints else None,
+                    unsettled=len(back.found.inflight.keys() - set(back.found.adopted)),
+                    adopted=back.found.adopted,
+                    missing=[index for index, _ in back.found.missing],
+                )
+            )
+        return prospects
+
+    def _look_at(self, trial: TrialImage) -> Return:
+        recorded = self._recorded
+        directory = recorded.directory(trial)
+        there = reconciling.look(directory, trial.trial, self._image.uuid)
+        found = reconciling.reconcile(
+            trial, recorded.checkpoints(trial), recorded.inflight(trial), there
+        )
+        goal = fates.goal_of(
+            trial,
+            self._resume,
+            is_done=bool(self._run.ledger.live[trial.trial].last_row.get(DONE)),
+            asked=self._relearning.asked.get(trial.trial),
+            pauses_count=self._relearning.scheduler_knows,
+        )
+        return Return(trial, goal, there, found)
+
+    # --- the machine ------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Have the machine take in all trials; from now on they act."""
+        run = self._run
+        ended: dict[Literal["TERMINATED", "ERROR"], int] = {"TERMINATED": 0, "ERROR": 0}
+        for trial in self._of(Fate.STAYS):
+            ended["ERROR" if trial.status == ERROR else "TERMINATED"] += 1
+        orders = [trial.order for trial in self._image.trials.values()]
+        run.dispatch(
+            events.RunRestored(at=run.now(), ended=ended, next_order=max(orders, default=-1) + 1)
+        )
+        self._delete()
+        for back in self._returns:
+            self._take_in(back)
+        if self._relearning.scheduler_is_new:
+            for back in self._returns:
+                run.plan.scheduler.on_trial_add(run.control, run.ledger.facade(back.trial.trial))
+        for back in self._returns:
+            self._carry_out(back)
+        for trial in self._of(Fate.RESTARTS):
+            self._restart(trial)
+
+    def _delete(self) -> None:
+        for trial in self._image.trials.values():
+            for index in sorted(trial.deleting):
+                self._run.dispatch(
+                    events.DeletionLeft(
+                        at=self._run.now(),
+                        trial_id=trial.trial,
+                        index=index,
+                        path=self._recorded.path(trial, index),
+                    )
+                )
+
+    def _take_in(self, back: Return) -> None:
+        run, trial, found = self._run, back.trial, back.found
+        live = run.ledger.live[trial.trial]
+        for index, _ in found.missing:
+            if index in back.there.names:  # damaged: out of the way, so that nobody uses it
+                verify.newest_good(self._recorded.directory(trial), quarantine=True, among=[index])
+        saves_at_end = run.plan.kind == "class" and bool(run.plan.checkpoint.checkpoint_at_end)
+        row = trial.row
+        run.dispatch(
+            events.TrialRestored(
+                at=run.now(),
+                trial_id=trial.trial,
+                name=trial.name,
+                directory=trial.directory,
+                request=request_of(resources_of(live.resources)),
+                order=trial.order,
+                status=live.recorded_status,
+                goal=back.goal,
+                attempt=found.attempt,
+                next_index=max(trial.next_index, back.there.highest + 1),
+                failures=trial.failures,
+                iteration=trial.iteration,
+                row=msgspec.Raw(b"{}") if row is None else row,
+                score=None if row is None else run.score(live.last_row),
+                checkpoints=found.checkpoints,
+                inflight=found.inflight,
+                missing=found.missing,
+                unclean=self._image.closed is None,
+                needs_last_save=fates.needs_last_save(trial, saves_at_end=saves_at_end),
+            )
+        )
+        live.state = run.machine.trials[trial.trial]
+
+    def _carry_out(self, back: Return) -> None:
+        run, trial = self._run, back.trial
+        if trial.is_finished and not self._relearning.scheduler_is_new:
+            run.plan.scheduler.on_trial_add(run.control, run.ledger.facade(trial.trial))
+        directory = self._recorded.directory(trial)
+        for index in back.found.adopted:
+            manifest = back.there.manifests[index]
+            score = self._recorded.score(manifest.metrics)
+            run.dispatch(reconciling.commit_of(directory, manifest, run.now(), score))
+        if back.goal == TERMINATED and back.found.attempt < 0:
+            run.dispatch(events.StopAsked(at=run.now(), trial_id=trial.trial))
+
+    def _restart(self, old: TrialImage) -> None:
+        """Make a new trial of an old one, with its configuration and tag."""
+        run = self._run
+        recorded = self._recorded
+        has_ended = old.is_finished or old.given_up
+        facade = run.ledger.facade(old.trial)
+        if not has_ended and not self._relearning.scheduler_is_new:
+            run.plan.scheduler.on_trial_remove(run.control, facade)
+        spec = TrialSpec(
+            trial_id=os.urandom(4).hex(),
+            config=recorded.config(old),
+            evaluated_params=recorded.evaluated(old),
+            experiment_tag=old.tag,
+        )
+        run.informant.replace(old.trial, spec.trial_id, has_ended=has_ended)
+        admission.add(run, spec, restarts=old.trial)
+
+
+def take_over(experiment: Experiment, reference: ExperimentRef) -> Journal:
+    """Take an existing experiment over, once the keeper of its last driver has finished.
+
+    Raises:
+        LeaseLostError: another driver holds it; the message says which. Nothing was changed.
+        JournalError: its journal is damaged or cannot be written.
+    """
+    holding = lease.acquire(experiment.path)
+    try:
+        await_predecessor(node_root(), reference, drain_s() + _KEEPER_ENDS_S)
+    except BaseException:
+        holding.release()
+        raise
+    return Journal.open(experiment, lease=holding)
+
+
+def announce(run: Run, prospects: Prospects) -> None:
+    """Tell what will be done, before it is."""
+    progress = run.plan.progress
+    for line in announcing.describe(prospects):
+        log.info("%s", line)
+        if progress is not None and run.plan.verbose > 0:
+            progress.line(line, "stdout")
