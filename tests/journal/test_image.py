@@ -99,6 +99,13 @@ def test_a_lost_checkpoint_is_no_checkpoint(make: Any) -> None:
     assert trial.next_index == 1
 
 
+def test_a_lost_checkpoint_that_is_committed_after_all_is_one(make: Any) -> None:
+    """A later keeper may find it where an earlier one could not commit it."""
+    lost = rec.Lost(at=4.0, trial="t1", attempt=0, index=0, reason="the directory is gone")
+    trial = trial_after(make, make.launched(), make.reported(checkpoint=0), lost, committed(0))
+    assert (list(trial.committed), trial.lost) == ([0], {})
+
+
 def test_a_checkpoint_that_was_never_reported_is_known_by_its_manifest(make: Any) -> None:
     """An adopted checkpoint has no row here."""
     trial = trial_after(make, make.launched(), committed(4))

@@ -18,9 +18,11 @@ import pytest
 from milepost.checkpoint import verify
 from milepost.checkpoint.manifest import MANIFEST_NAME, checkpoint_name
 from milepost.journal import experiment as experiments
+from milepost.keeper import intent as intents
 from milepost.keeper.capture import Capturer
 from milepost.keeper.client import DriverLink
-from milepost.keeper.intent import ExperimentRef
+from milepost.keeper.intent import CapturedFile, ExperimentRef, FileList, Intent
+from milepost.keeper.process import boot_id, started_at
 from milepost.keeper.protocol import KeeperEvent
 from milepost.testing.mounts import Kind, MountUnavailableError, mounted
 
@@ -187,6 +189,53 @@ class Place:
         )
         self._children.append(child)
         return child
+
+    @staticmethod
+    def dead_process() -> tuple[int, int]:
+        """Id and start time of a process that has ended."""
+        with subprocess.Popen(["sleep", "600"]) as child:
+            started = started_at(child.pid)
+            child.kill()
+        return child.pid, started
+
+    def stage(
+        self,
+        driver: Driver,
+        index: int,
+        *,
+        complete: bool = True,
+        place: str | None = None,
+        **fields: Any,
+    ) -> str:
+        """Put a capture into staging, of a process that has ended; its base is returned."""
+        pid, started = self.dead_process()
+        values = {
+            "experiment": driver.reference,
+            "trial_id": "t1",
+            "trial_dir": "trial",
+            "attempt": 0,
+            "attempt_id": "attempt-a",
+            "index": index,
+            "pid": pid,
+            "started": started,
+            "boot": boot_id(),
+        }
+        intent = Intent(**{**values, **fields})
+        root = place or os.path.join(driver.node_root, "staging")
+        directory = os.path.join(root, driver.reference.uuid)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        base = os.path.join(directory, str(intent.name))
+        data = f"bytes of {index}".encode()
+        if complete:
+            file = CapturedFile(path="model", size=len(data), way="copied")
+            captured = FileList(files=(file,), at=time.time(), packed=True)
+            intents.write_complete(base, intent, captured, data)
+        else:
+            intents.write(base, intent)
+            os.mkdir(base + intents.FILES_SUFFIX)
+            with open(os.path.join(base + intents.FILES_SUFFIX, "half"), "wb") as out:
+                out.write(b"half")
+        return base
 
     def source(self, name: str = "source", **files: int | bytes) -> Path:
         """A directory with files of the given contents, or of that many bytes."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 
 import msgspec
 import pytest
@@ -15,50 +14,10 @@ from milepost.journal import lease as leases
 from milepost.journal.objects import Objects, digest
 from milepost.keeper import intent as intents
 from milepost.keeper import recovery
-from milepost.keeper.intent import CapturedFile, ExperimentRef, FileList, Intent, parse_name
+from milepost.keeper.intent import ExperimentRef, parse_name
 from milepost.keeper.place import captures, ensure_place, staging_places
-from milepost.keeper.process import boot_id, is_alive, started_at
+from milepost.keeper.process import is_alive, started_at
 from milepost.keeper.protocol import Committed, Drained, Notice, Released
-
-
-def dead_process() -> tuple[int, int]:
-    """Id and start time of a process that has ended."""
-    with subprocess.Popen(["sleep", "600"]) as child:
-        started = started_at(child.pid)
-        child.kill()
-    return child.pid, started
-
-
-def stage(driver, index: int, *, complete: bool = True, place: str | None = None, **fields) -> str:
-    """Put a capture into staging by hand, of a process that has ended; its base is returned."""
-    pid, started = dead_process()
-    values = {
-        "experiment": driver.reference,
-        "trial_id": "t1",
-        "trial_dir": "trial",
-        "attempt": 0,
-        "attempt_id": "attempt-a",
-        "index": index,
-        "pid": pid,
-        "started": started,
-        "boot": boot_id(),
-    }
-    intent = Intent(**{**values, **fields})
-    root = place or os.path.join(driver.node_root, "staging")
-    directory = os.path.join(root, driver.reference.uuid)
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    base = os.path.join(directory, str(intent.name))
-    data = f"bytes of {index}".encode()
-    if complete:
-        file = CapturedFile(path="model", size=len(data), way="copied")
-        captured = FileList(files=(file,), at=time.time(), packed=True)
-        intents.write_packed(base, intent, captured, data)
-    else:
-        intents.write(base, intent)
-        os.mkdir(base + intents.FILES_SUFFIX)
-        with open(os.path.join(base + intents.FILES_SUFFIX, "half"), "wb") as out:
-            out.write(b"half")
-    return base
 
 
 def settle(driver) -> list[int]:
@@ -73,8 +32,8 @@ def test_complete_are_committed_in_order_and_others_are_swept(place):
     """Complete captures are committed in the order of their indices; incomplete ones go."""
     driver = place.driver()
     for index in (10, 2, 9, 1):
-        stage(driver, index)
-    stage(driver, 11, complete=False)
+        place.stage(driver, index)
+    place.stage(driver, 11, complete=False)
     assert settle(driver) == [1, 2, 9, 10]
     assert [index for index, _ in committed(place.trial)] == [1, 2, 9, 10]
     assert (place.checkpoint(9) / "model").read_bytes() == b"bytes of 9"
@@ -85,7 +44,7 @@ def test_incomplete_ones_of_a_live_process_stay(place):
     """A capture that is under way is nobody else's business."""
     driver = place.driver()
     me = os.getpid()
-    base = stage(driver, 0, complete=False, pid=me, started=started_at(me))
+    base = place.stage(driver, 0, complete=False, pid=me, started=started_at(me))
     driver.own()
     driver.do(lambda link: link.drain("t1", 0))
     assert driver.wait_for(Drained)[0].highest_index == 0
@@ -96,7 +55,7 @@ def test_incomplete_ones_of_a_live_process_stay(place):
 def test_reused_process_id(place):
     """A process id that belongs to another process now does not keep an incomplete capture."""
     driver = place.driver()
-    stage(driver, 0, complete=False, pid=os.getpid(), started=1)
+    place.stage(driver, 0, complete=False, pid=os.getpid(), started=1)
     assert settle(driver) == []
     assert place.staged() == []
 
@@ -104,12 +63,12 @@ def test_reused_process_id(place):
 def test_killed_while_the_intent_was_written(place):
     """Half an intent, or files without one, are swept by the name of their dead process."""
     driver = place.driver()
-    cut = stage(driver, 0, complete=False)
+    cut = place.stage(driver, 0, complete=False)
     with open(cut + intents.INTENT_SUFFIX, "r+b") as file:
         file.truncate(20)
-    without = stage(driver, 1, complete=False)
+    without = place.stage(driver, 1, complete=False)
     os.unlink(without + intents.INTENT_SUFFIX)
-    torn = stage(driver, 2)
+    torn = place.stage(driver, 2)
     with open(torn + intents.CAPTURED_SUFFIX, "r+b") as file:
         file.truncate(30)
     assert settle(driver) == []
@@ -122,7 +81,7 @@ def test_killed_while_the_intent_was_written(place):
 def test_cut_packed_bytes(place):
     """A record whose bytes are not all there fails loudly and publishes nothing."""
     driver = place.driver()
-    base = stage(driver, 0)
+    base = place.stage(driver, 0)
     with open(base + intents.CAPTURED_SUFFIX, "r+b") as file:
         file.truncate(os.path.getsize(base + intents.CAPTURED_SUFFIX) - 1)
     assert settle(driver) == []
@@ -133,8 +92,8 @@ def test_cut_packed_bytes(place):
 def test_after_a_reboot(place):
     """What was captured but never flushed is not trusted after the machine went down."""
     driver = place.driver()
-    stage(driver, 0, boot="an earlier boot")
-    stage(driver, 1)
+    place.stage(driver, 0, boot="an earlier boot")
+    place.stage(driver, 1)
     assert settle(driver) == [1]
     (notice,) = (event for event in driver.events if isinstance(event, Notice))
     assert "checkpoint 0 of trial t1 was captured but not committed when the machine" in notice.text
@@ -144,7 +103,7 @@ def test_after_a_reboot(place):
 def test_a_copy_owns_nothing_of_its_original(place):
     """The copy has the same id and another inode: captures stay with the original."""
     driver = place.driver()
-    base = stage(driver, 0)
+    base = place.stage(driver, 0)
     original, copy = place.experiment, str(place.path / "storage" / "copy")
     shutil.copytree(original, copy)
     place.experiment = copy
@@ -162,9 +121,9 @@ def test_a_copy_owns_nothing_of_its_original(place):
 def test_captures_of_other_experiments_are_reported_and_stay(place):
     """They may be the only copy of somebody's work: size, age and what to do is said, once."""
     driver = place.driver()
-    mine = stage(driver, 0)
+    mine = place.stage(driver, 0)
     foreign = ExperimentRef(path="/elsewhere/other", device=1, inode=2, uuid="other-uuid")
-    base = stage(driver, 0, experiment=foreign)
+    base = place.stage(driver, 0, experiment=foreign)
     os.makedirs(os.path.join(place.node_root, "staging", "other-uuid"), mode=0o700)
     for suffix in (intents.CAPTURED_SUFFIX,):
         target = base.replace(driver.reference.uuid, "other-uuid")
@@ -185,11 +144,11 @@ def test_captures_of_live_runs_are_their_own_business(place, held):
     mine, place.experiment = place.experiment, str(place.path / "storage" / "other")
     other, place.experiment = place.driver(), mine
     lease = leases.acquire(other.reference.path)
-    base = stage(other, 0)
+    base = place.stage(other, 0)
     if not held:
         lease.release()
     driver = place.driver()
-    stage(driver, 0)  # for which a keeper is started
+    place.stage(driver, 0)  # for which a keeper is started
     assert settle(driver) == [0]
     notices = [event.text for event in driver.events if isinstance(event, Notice)]
     assert len(notices) == (0 if held else 1)
@@ -208,7 +167,7 @@ def test_every_place_is_looked_at(place):
     places = staging_places(place.node_root, str(place.path / "storage"))
     assert places == [os.path.join(place.node_root, "staging"), storage, recorded]
     for index, where in enumerate(places):
-        stage(driver, index, place=where)
+        place.stage(driver, index, place=where)
     assert settle(driver) == [0, 1, 2]
     assert not os.path.exists(recorded)
     assert not os.path.exists(storage)
@@ -221,7 +180,7 @@ def test_abandoned_scratch_is_swept(place, driver):
     abandoned = worker.stdout.readline().strip()
     worker.wait()
     live = place.capturer(driver).new_directory()
-    stage(driver, 0)
+    place.stage(driver, 0)
     assert settle(driver) == [0]
     assert not os.path.exists(abandoned)
     assert os.path.exists(live)
@@ -232,7 +191,7 @@ def test_leftovers_of_commits_are_swept_at_take_over(place):
     driver = place.driver()
     left = os.path.join(place.trial, ".milepost-tmp-checkpoint_000007-x")
     os.makedirs(left)
-    stage(driver, 0)
+    place.stage(driver, 0)
     driver.own(epoch=2)
     driver.wait_for(Committed)
     assert not os.path.exists(left)
@@ -243,7 +202,7 @@ def test_objects_of_a_row_are_stored(place):
     driver = place.driver()
     value = b"a pickled value"
     row = b'{"value": {"$object": "..."}}'
-    stage(driver, 0, objects={digest(value): value}, row=msgspec.Raw(row))
+    place.stage(driver, 0, objects={digest(value): value}, row=msgspec.Raw(row))
     assert settle(driver) == [0]
     assert Objects(place.experiment).get(digest(value)) == value
     ((_, manifest),) = committed(place.trial)
@@ -290,8 +249,8 @@ def test_processes():
 def test_find_leaves_the_experiment_of_others_alone(place):
     """Looking for one trial does not touch the captures of another."""
     driver = place.driver()
-    stage(driver, 0, complete=False, trial_id="t2")
-    stage(driver, 5, trial_id="t1")
+    place.stage(driver, 0, complete=False, trial_id="t2")
+    place.stage(driver, 5, trial_id="t1")
     places = staging_places(place.node_root)
     found = recovery.find(places, driver.reference, trial_id="t1")
     assert [staged.intent.index for staged in found.complete] == [5]

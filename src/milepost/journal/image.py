@@ -262,6 +262,7 @@ def _capture(trial: TrialImage, index: int, attempt: int) -> None:
 
 def _committed(trial: TrialImage, record: rec.Committed) -> None:
     known = trial.captured.pop(record.index, None)
+    trial.lost.pop(record.index, None)  # a later keeper may succeed where an earlier one did not
     trial.next_index = max(trial.next_index, record.index + 1)
     trial.committed[record.index] = CheckpointImage(
         index=record.index,

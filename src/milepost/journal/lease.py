@@ -34,6 +34,8 @@ HEARTBEAT_S: Final = 5.0
 SILENCE_S: Final = 30.0
 _LOOK_EVERY_S: Final = 1.0
 _CLOCK_SLACK_S: Final = 2.0
+_NAMING_S: Final = 1.0
+_NAMING_POLL_S: Final = 0.005
 _WIDTH: Final = 512
 
 
@@ -180,7 +182,11 @@ def is_held(experiment_path: str) -> bool:
         holder = holder_of(experiment_path)
     except OSError:
         return False
-    if holder is None or holder.released or holder.boot != _boot_id():
+    return holder is not None and not holder.released and _runs_here(holder)
+
+
+def _runs_here(holder: Holder) -> bool:
+    if holder.boot != _boot_id():
         return False
     try:
         with open(f"/proc/{holder.pid}/stat", "rb") as file:
@@ -209,12 +215,25 @@ def _flock(fd: int, experiment_path: str) -> bool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise _held(experiment_path, _read(fd)) from None
+            raise _held(experiment_path, _name_of_the_locker(fd)) from None
         if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             log.warning("%s has no file locks; relying on heartbeats", experiment_path)
             return False
         raise
     return True
+
+
+def _name_of_the_locker(fd: int) -> Holder | None:
+    """Who has the lock: it writes its name right after it took it, over that of the one before."""
+    deadline = time.monotonic() + _NAMING_S
+    while True:
+        holder = _read(fd)
+        if time.monotonic() >= deadline:
+            return holder
+        if holder is not None and not holder.released:
+            if holder.boot != _boot_id() or _runs_here(holder):
+                return holder
+        time.sleep(_NAMING_POLL_S)
 
 
 def _watch(

@@ -55,6 +55,14 @@ class ExperimentRef(msgspec.Struct, frozen=True, kw_only=True):
         mine = (self.uuid, self.device, self.inode)
         return mine == (other.uuid, other.device, other.inode)
 
+    def is_there(self) -> bool:
+        """Whether the directory is still where it was."""
+        try:
+            info = os.stat(self.path)
+        except OSError:
+            return False
+        return (info.st_dev, info.st_ino) == (self.device, self.inode)
+
 
 class CapturedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One captured regular file, as it was when it was captured.

@@ -75,30 +75,44 @@ class Outcome(NamedTuple):
     took_s: float = 0.0
 
 
+class ExperimentGoneError(CheckpointError):
+    """The experiment's directory is not where it was when the run began."""
+
+
 class Owner(NamedTuple):
     """An experiment that this keeper serves, and the journal epoch of its driver."""
 
     experiment: ExperimentRef
     epoch: int
 
+    def is_held(self) -> bool:
+        """Whether :meth:`require_held` does not raise."""
+        try:
+            self.require_held()
+        except (LeaseLostError, ExperimentGoneError):
+            return False
+        return True
+
     def require_held(self) -> None:
         """Raise if another driver has taken the experiment over, or it is not there any more.
 
         Raises:
             LeaseLostError: a higher epoch exists.
-            CheckpointError: the experiment directory is gone or is another one.
+            ExperimentGoneError: the experiment directory is gone or is another one.
         """
         path = self.experiment.path
         try:
             info = os.stat(path)
         except FileNotFoundError:
-            raise CheckpointError(
-                f"the experiment directory {path} is gone; what was captured cannot be committed"
+            raise ExperimentGoneError(
+                f"the experiment directory {path} is gone, so what was captured is not committed. "
+                "It stays in staging; if the directory was renamed, restore it in its new place"
             ) from None
         if (info.st_dev, info.st_ino) != (self.experiment.device, self.experiment.inode):
-            raise CheckpointError(
+            raise ExperimentGoneError(
                 f"{path} is not the experiment directory that this run started with (it was "
-                "replaced); what was captured is not committed into it"
+                "replaced); what was captured is not committed into it. It stays in staging; if "
+                "the directory was renamed, restore it in its new place"
             )
         highest = newest_epoch(path)
         if highest > self.epoch:

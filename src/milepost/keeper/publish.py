@@ -17,7 +17,7 @@ from milepost.journal.objects import Objects
 from milepost.keeper import intent as intents
 from milepost.keeper.assemble import Assembled, Assembler
 from milepost.keeper.intent import Staged
-from milepost.keeper.job import Job, Outcome, Owner
+from milepost.keeper.job import ExperimentGoneError, Job, Outcome, Owner
 from milepost.storage import names, posix
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -163,6 +163,7 @@ def _outcome(job: Job, target: str, result: Manifest | Exception) -> Outcome:
         return Outcome(job, target, manifest=result, digest=hasher.hexdigest())
     if isinstance(result, LeaseLostError):
         return Outcome(job, target, error=str(result), keep=True, fenced=True)
+    gone = isinstance(result, ExperimentGoneError)
     full = isinstance(result, OSError) and result.errno in _FULL
     taken = isinstance(result, FileExistsError)
     text = _describe_error(result)
@@ -173,7 +174,7 @@ def _outcome(job: Job, target: str, result: Manifest | Exception) -> Outcome:
         )
     elif taken:
         text += f". The captured bytes stay in {', '.join(part.base for part in job.parts)}.*"
-    return Outcome(job, target, error=text, disk_full=full, keep=taken)
+    return Outcome(job, target, error=text, disk_full=full, keep=taken or gone)
 
 
 def _describe_error(error: Exception) -> str:

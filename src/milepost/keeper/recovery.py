@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from milepost.checkpoint.collect import sweep
@@ -67,17 +67,20 @@ def find(
     return Found(complete, highest)
 
 
-def forget(places: list[str], uuid: str, trial_id: str, index: int) -> None:
+def forget(places: list[str], experiment: ExperimentRef, trial_id: str, index: int) -> None:
     """Remove what is left in staging of a checkpoint that was committed and is to be deleted.
 
     Its record may be there still, if its removal had failed: then it would be committed again.
+    What a copy of the experiment has captured is left alone.
 
     Raises:
         OSError: it could not be removed, so the checkpoint must not be deleted.
     """
-    for base, name in captures(places, uuid):
+    for base, name in captures(places, experiment.uuid):
         if (name.trial_id, name.index) == (trial_id, index):
-            intents.remove(base)
+            staged = intents.read(base)
+            if staged is None or staged.intent.experiment.is_same(experiment):
+                intents.remove(base)
 
 
 def sweep_scratch(places: list[str], uuid: str) -> None:
@@ -87,17 +90,27 @@ def sweep_scratch(places: list[str], uuid: str) -> None:
         posix.remove_tree(directory)
 
 
-def sweep_drafts(places: list[str], uuid: str) -> None:
+def sweep_drafts(places: list[str], experiment: ExperimentRef) -> None:
     """Remove unfinished copies that an earlier keeper of the experiment left in staging."""
-    for path in drafts(places, uuid):
-        posix.remove_tree(path)
+    for path in drafts(places, experiment.uuid):
+        staged = intents.read(os.path.splitext(path)[0])
+        if staged is None or staged.intent.experiment.is_same(experiment):
+            posix.remove_tree(path)
 
 
-def sweep_trials(experiment_path: str) -> None:
-    """Remove what crashes left in the trials' directories; no commit may run meanwhile."""
+def sweep_trials(experiment_path: str, may_sweep: Callable[[], bool]) -> None:
+    """Remove what crashes left in the trials' directories; no commit may run meanwhile.
+
+    Args:
+        experiment_path: the experiment's directory.
+        may_sweep: whether the experiment is still ours; asked before each directory, since what
+            lies there may be a successor's by then.
+    """
     with os.scandir(experiment_path) as entries:
         trials = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     for trial in trials:
+        if not may_sweep():
+            return
         removed = sweep(trial)
         if removed:
             log.info("removed from %s what a crash had left: %s", trial, ", ".join(removed))
@@ -111,6 +124,32 @@ def report_others(places: list[str], mine: str) -> None:
         for uuid in sorted(os.listdir(place)):
             if uuid != mine:
                 _report_other(place, uuid)
+
+
+def report_left_behind(places: list[str], experiment: ExperimentRef) -> None:
+    """Say which complete captures belong to a directory that this one was copied or moved from.
+
+    While that directory is where it was, it is the original, and they are its own business.
+    """
+    waiting = []
+    for base, _name in captures(places, experiment.uuid):
+        staged = intents.read(base)
+        if staged is None or staged.captured is None:
+            continue
+        owner = staged.intent.experiment
+        if not owner.is_same(experiment) and not owner.is_there():
+            waiting.append(staged)
+    if waiting:
+        log.warning(
+            "%s has checkpoints that were captured when this experiment was in %s, and never "
+            "committed: %s. That directory is gone, and %s is another one (a copy, or it was moved "
+            "to another file system), so they are not taken for its own: trials go on from the "
+            "checkpoints before. Delete them if nobody needs them",
+            os.path.dirname(waiting[0].base),
+            waiting[0].intent.experiment.path,
+            ", ".join(f"{each.intent.trial_id}/{each.intent.index}" for each in waiting),
+            experiment.path,
+        )
 
 
 def _report_other(place: str, uuid: str) -> None:

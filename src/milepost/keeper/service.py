@@ -127,6 +127,7 @@ class Keeper:
         loop.on_signal(signal.SIGIO, self._workers.save_leased)
         loop.on_signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # batch systems warn whole jobs with it
         assert self._driver is not None
         loop.on_readable(self._driver, self._on_driver)
         loop.on_readable(self._listener, self._on_connection)
@@ -229,18 +230,20 @@ class Keeper:
         """In the search thread: find what is in staging, and guard it again."""
         experiment = message.experiment
         places = self._places(experiment.path)
-        recovery.sweep_drafts(places, experiment.uuid)
+        owner = Owner(experiment, message.epoch)
+        recovery.sweep_drafts(places, experiment)
         found = recovery.find(places, experiment)
         for staged in found.complete:
             assert staged.captured is not None
             leased = [file.path for file in staged.captured.files if file.way == "leased"]
             if leased and os.path.isdir(staged.tree):
                 self._leases.take(staged.base, leased)
-        if message.epoch > 1:
-            recovery.sweep_trials(experiment.path)
+        # In the first epoch too: the keeper before this one may have been killed.
+        recovery.sweep_trials(experiment.path, may_sweep=owner.is_held)
         self._loop.post(partial(self._on_recovered, experiment.uuid, found))
         if not self._told_of_others:
             self._told_of_others = True
+            recovery.report_left_behind(places, experiment)
             recovery.report_others(places, experiment.uuid)
 
     def _on_recovered(self, uuid: str, found: Found) -> None:
@@ -332,8 +335,8 @@ class Keeper:
             if not message.path.startswith(owner.experiment.path + os.sep):
                 raise MilepostError(f"{message.path} is not in {owner.experiment.path}")
             places = self._places(owner.experiment.path)
-            recovery.forget(places, message.uuid, message.trial_id, message.index)
-            outcome = str(retire(message.path))
+            recovery.forget(places, owner.experiment, message.trial_id, message.index)
+            outcome = str(retire(message.path, fence=owner.require_held))
         except (OSError, MilepostError) as error:
             outcome, reason = "failed", str(error)
             log.warning("%s could not be deleted: %s", message.path, error)
