@@ -264,8 +264,8 @@ def _end_with_driver(setup: Setup, server: ForkServer) -> None:
     """Have the driver's death, or its wish, end the server in the middle of an import as well.
 
     The kernel's signal comes at the end of the driver's *thread* that started the server, so the
-    handler looks whether the driver itself is gone. SIGTERM from elsewhere is ignored: when a
-    whole job is told to stop, the driver decides what its workers do.
+    handler looks whether the driver itself is gone. SIGTERM from elsewhere is ignored, and so are
+    SIGINT and SIGUSR1: when a whole job is told to stop, the driver decides what its workers do.
     """
     me = os.getpid()
 
@@ -275,6 +275,7 @@ def _end_with_driver(setup: Setup, server: ForkServer) -> None:
             os._exit(0)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, on_sigterm)
     process.die_with_parent(signal.SIGTERM, setup.driver_pid)
 

@@ -1,0 +1,594 @@
+"""Signals to real drivers: Ctrl-C, SIGTERM and SIGUSR1, at every stage of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from milepost.checkpoint import verify
+from milepost.journal import replay
+
+#: For waits that end at once when all is well.
+PATIENCE_S = 90
+
+PRELUDE = """
+import contextlib, ctypes, json, os, signal, subprocess, sys, tempfile, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever has started us
+
+import milepost
+from milepost import tune
+from milepost.tune import Checkpoint
+
+milepost.init(num_cpus=2)
+
+def say(word):
+    "Tell the test something; it has opened the pipe."
+    with open(os.path.join(os.environ["GATES"], "said"), "w") as pipe:
+        pipe.write(word + "\\n")
+
+def wait(name):
+    "Wait until the test lets us go on."
+    pipe = os.open(os.path.join(os.environ["GATES"], name), os.O_RDONLY)
+    os.read(pipe, 1)
+    os.close(pipe)
+
+def save(**state):
+    directory = tempfile.mkdtemp(dir=os.environ["GATES"])
+    with open(os.path.join(directory, "state.json"), "w") as file:
+        json.dump(state, file)
+    return Checkpoint.from_directory(directory)
+
+def restored():
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return {}
+    with checkpoint.as_directory() as directory:
+        with open(os.path.join(directory, "state.json")) as file:
+            return json.load(file)
+
+def fit(trainable, space=None, samples=1, callbacks=None, **options):
+    try:
+        grid = tune.Tuner(
+            trainable,
+            param_space=space,
+            tune_config=tune.TuneConfig(num_samples=samples),
+            run_config=tune.RunConfig(name="exp", callbacks=callbacks, **options),
+        ).fit()
+        print("GRID", json.dumps([r.metrics.get("n") for r in grid]), grid.num_errors, flush=True)
+        return grid
+    finally:
+        print("FINALLY", flush=True)
+
+import atexit
+atexit.register(print, "ATEXIT", flush=True)
+"""
+
+
+class Driver:
+    """A script with a run in it, and the pipes by which it meets the test.
+
+    Args:
+        place: where it runs.
+        script: what follows the prelude.
+        terminal: run it in a pseudo-terminal of its own, whose Ctrl-C it gets.
+    """
+
+    def __init__(self, place: Any, script: str, *, terminal: bool = False, **env: str) -> None:
+        self.place = place
+        self.gates = place.scratch / "gates"
+        self.gates.mkdir()
+        self._pipes: dict[str, int] = {}
+        self._said = b""
+        self.output = ""
+        self._pipe("said")
+        path = place.write(PRELUDE + script)
+        self._master, slave = pty.openpty() if terminal else os.pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, str(path)],
+            cwd=place.path,
+            env={**place.env, "GATES": str(self.gates), **env},
+            stdin=slave if terminal else subprocess.DEVNULL,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=_take_terminal if terminal else None,  # noqa: PLW1509 - no threads here
+        )
+        os.close(slave)
+
+    def _pipe(self, name: str) -> int:
+        if name not in self._pipes:
+            os.mkfifo(self.gates / name)
+            # For reading and writing, so that nobody waits for us to open it.
+            self._pipes[name] = os.open(self.gates / name, os.O_RDWR | os.O_NONBLOCK)
+        return self._pipes[name]
+
+    def heard(self, word: str, times: int = 1) -> None:
+        """Wait until the script has said a word so many times."""
+        while self._said.split().count(word.encode()) < times:
+            assert select.select([self._pipes["said"]], [], [], PATIENCE_S)[0], self._fate()
+            self._said += os.read(self._pipes["said"], 4096)
+
+    def gate(self, name: str) -> None:
+        """Make a gate at which the script can wait."""
+        self._pipe(name)
+
+    def open(self, name: str, times: int = 1) -> None:
+        """Let so many pass who wait at a gate."""
+        os.write(self._pipe(name), b"x" * times)
+
+    def send(self, signum: int) -> None:
+        """Send a signal to the driver alone."""
+        self.process.send_signal(signum)
+
+    def press_control_c(self) -> None:
+        """Press Ctrl-C at the terminal."""
+        os.write(self._master, b"\x03")
+
+    def printed(self, text: str) -> None:
+        """Wait until the script has printed something."""
+        while text not in self.output:
+            assert self._read(), f"never printed {text!r}\n{self._fate()}"
+
+    def prints_within(self, seconds: float) -> bool:
+        """Whether it prints something new, or ends, in so many seconds."""
+        return bool(select.select([self._master], [], [], seconds)[0])
+
+    def _read(self) -> bool:
+        assert select.select([self._master], [], [], PATIENCE_S)[0], self._fate()
+        try:
+            data = os.read(self._master, 65536)
+        except OSError:  # a terminal that everybody has closed
+            data = b""
+        self.output += data.decode().replace("\r\n", "\n")
+        return bool(data)
+
+    def end(self, code: int) -> str:
+        """Wait for the end; return all output."""
+        while self._read():
+            pass
+        assert self.process.wait(PATIENCE_S) == code, self.output
+        return self.output
+
+    def _fate(self) -> str:
+        return f"exit status {self.process.poll()}, said {self._said!r}:\n{self.output}"
+
+    def again(self) -> str:
+        """Run the script once more, to its end."""
+        self.place.env["GATES"] = str(self.gates)
+        return self.place.run(str(self.place.path / "script.py"))
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.wait()
+        for fd in (*self._pipes.values(), self._master):
+            os.close(fd)
+
+    # --- what is on disk ------------------------------------------------------------------------
+
+    @property
+    def image(self) -> Any:
+        """What the journal says."""
+        return replay.image(str(self.experiment))
+
+    @property
+    def experiment(self) -> Path:
+        (path,) = self.place.experiments()
+        return path
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows of all trials, in the order of trials."""
+        return [
+            json.loads(line)
+            for path in sorted(self.experiment.glob("*/result.json"))
+            for line in path.read_text().splitlines()
+        ]
+
+    def states(self) -> list[dict[str, Any]]:
+        """The states in the committed checkpoints, each of which is whole."""
+        found = []
+        for trial in sorted(path for path in self.experiment.iterdir() if path.is_dir()):
+            for index, _ in [] if trial.name == ".milepost" else verify.committed(str(trial)):
+                path = trial / f"checkpoint_{index:06d}"
+                assert verify.check(str(path), digests=True) == []
+                found.append(json.loads((path / "state.json").read_text()))
+        return found
+
+    def assert_closed(self, outcome: str = "interrupted") -> None:
+        """The journal was closed in order, nothing has failed, nothing lives."""
+        image = self.image
+        assert image.closed is not None, self.output
+        assert image.closed == outcome
+        assert [trial.failures for trial in image.trials.values()] == [0] * len(image.trials)
+        assert self.place.wait_until_gone() == {}
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+Start = Callable[..., Driver]
+
+
+@pytest.fixture
+def start(place: Any) -> Iterator[Start]:
+    """Starts a driver; it is killed at the end if it lives."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(script: str, **options: Any) -> Driver:
+            driver = Driver(place, script, **options)
+            stack.callback(driver.close)
+            return driver
+
+        yield begin
+
+
+# --- once: trials save and stop ---------------------------------------------------------------
+
+WATCHFUL = """
+def train(config):
+    n = restored().get("n", 0)
+    tune.report({"n": n + 1})
+    context = tune.get_context()
+    assert not context.should_checkpoint() and context.get_preemption_info() is None
+    say("training")
+    pause = threading.Event()
+    while not context.should_checkpoint():
+        pause.wait(0.005)
+    info = context.get_preemption_info()
+    left = info.remaining_s
+    tune.report(
+        {"n": n + 2, "reason": info.reason, "left": left}, checkpoint=save(n=n + 2)
+    )
+    say("unreachable")
+
+fit(train, {"x": tune.grid_search([1, 2, 3])})
+"""
+
+ENDS = {signal.SIGINT: 0, signal.SIGUSR1: 0, signal.SIGTERM: 143}
+
+
+@pytest.mark.parametrize("signum", ENDS)
+def test_functions_save_while_they_run(start: Start, signum: signal.Signals) -> None:
+    """Each is told inside of its loop, saves, and goes on from there when restored."""
+    driver = start(WATCHFUL)
+    driver.heard("training", 2)
+    driver.send(signum)
+    output = driver.end(ENDS[signum])
+    assert "unreachable" not in driver._said.decode()
+    assert ("GRID" in output) == (signum != signal.SIGTERM)
+    assert output.count("FINALLY") == output.count("ATEXIT") == 1
+    assert "Tuner.restore(" in output, "it says how to go on"
+    driver.assert_closed()
+    told = [row for row in driver.rows() if "reason" in row]
+    assert [row["reason"] for row in told] == [signum.name] * 2
+    for row in told:
+        assert (row["left"] is None) == (signum == signal.SIGINT)
+        assert row["left"] is None or 0 < row["left"] <= 30
+    assert driver.states() == [{"n": 2}] * 2
+    statuses = [trial.status for trial in driver.image.trials.values()]
+    assert statuses[:2] == ["RUNNING"] * 2
+    assert set(statuses[2:]) <= {"PENDING"}
+
+
+CLASS = """
+class Count(tune.Trainable):
+    def setup(self, config):
+        self.n = 0
+
+    def step(self):
+        self.n += 1
+        context = tune.get_context()
+        if self.n == 2:
+            say("step")
+            pause = threading.Event()
+            while not context.should_checkpoint():
+                pause.wait(0.005)
+        return {"n": self.n, "told": context.should_checkpoint()}
+
+    def save_checkpoint(self, directory):
+        with open(os.path.join(directory, "state.json"), "w") as file:
+            json.dump({"n": self.n}, file)
+
+    def load_checkpoint(self, directory):
+        pass
+
+fit(Count, checkpoint_config=tune.CheckpointConfig(CONFIG))
+"""
+
+
+@pytest.mark.parametrize("config", ["checkpoint_at_end=False", "checkpoint_frequency=1000"])
+def test_classes_save_after_the_step(start: Start, config: str) -> None:
+    """Whatever their frequency; and the step can see that it is the last one."""
+    driver = start(CLASS.replace("CONFIG", config))
+    driver.heard("step")
+    driver.send(signal.SIGINT)
+    assert "GRID [2] 0" in driver.end(0)
+    driver.assert_closed()
+    assert [(row["n"], row["told"]) for row in driver.rows()] == [(1, False), (2, True)]
+    assert driver.states() == [{"n": 2}]
+
+
+ONE_MORE = """
+def train(config):
+    for n in range(1, 1000):
+        say("report")
+        wait("report")
+        tune.report({"n": n}, checkpoint=save(n=n) if n % 2 == 0 else None)
+
+fit(train)
+"""
+
+
+def test_a_function_that_saves_gets_one_more_report(start: Start) -> None:
+    """A report without a checkpoint is not its last one, if it has brought one before."""
+    driver = start(ONE_MORE)
+    driver.gate("report")
+    driver.open("report", 2)
+    driver.heard("report", 3)
+    driver.send(signal.SIGINT)
+    driver.printed("Press Ctrl-C again")
+    driver.open("report", 10)
+    assert "GRID [4] 0" in driver.end(0)
+    driver.assert_closed()
+    assert driver.states() == [{"n": 2}, {"n": 4}]
+
+
+NEVER_SAVES = """
+def train(config):
+    for n in range(1, 1000):
+        say("report")
+        wait("report")
+        tune.report({"n": n})
+
+fit(train)
+"""
+
+
+def test_a_function_that_does_not_save_stops_at_its_next_report(start: Start) -> None:
+    """There is nothing to wait for."""
+    driver = start(NEVER_SAVES)
+    driver.gate("report")
+    driver.heard("report")
+    driver.send(signal.SIGUSR1)
+    driver.printed("SIGUSR1")
+    driver.open("report", 10)
+    assert "GRID [1] 0" in driver.end(0)
+    driver.assert_closed()
+
+
+GOES_ON = """
+def train(config):
+    start = restored().get("n", 0)
+    context = tune.get_context()
+    for n in range(start + 1, 8):
+        if n == 4 and "WAITS" in os.environ:
+            say("training")
+            pause = threading.Event()
+            while not context.should_checkpoint():
+                pause.wait(0.005)
+        saves = n % 3 == 0 or context.should_checkpoint()
+        tune.report({"n": n}, checkpoint=save(n=n) if saves else None)
+
+if os.path.exists(os.path.expanduser("~/milepost_results/exp")):
+    grid = tune.Tuner.restore(os.path.expanduser("~/milepost_results/exp"), train).fit()
+    print("RESTORED", [(r.metrics["n"], r.metrics["training_iteration"]) for r in grid])
+else:
+    fit(train, {"x": tune.grid_search([1, 2, 3])})
+"""
+
+
+def test_an_interrupted_run_goes_on(start: Start) -> None:
+    """The same script again: nothing that was reported is repeated, nothing is missing."""
+    driver = start(GOES_ON, WAITS="1")
+    driver.heard("training", 2)
+    driver.send(signal.SIGTERM)
+    driver.end(143)
+    driver.assert_closed()
+    output = driver.again()
+    assert "RESTORED [(7, 7), (7, 7), (7, 7)]" in output
+    assert [row["n"] for row in driver.rows()] == [1, 2, 3, 4, 5, 6, 7] * 3
+
+
+# --- deadlines --------------------------------------------------------------------------------
+
+STUBBORN = """
+def train(config):
+    tune.report({"n": 1}, checkpoint=save(n=1))
+    say("training")
+    while True:
+        threading.Event().wait(3600)
+
+fit(train)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("grace", ["0", "1"])
+def test_what_does_not_stop_in_time_is_killed(
+    start: Start, grace: str, signum: signal.Signals
+) -> None:
+    """No failure: what it had captured is committed, and it is unfinished."""
+    driver = start(STUBBORN, MILEPOST_GRACE_S=grace)
+    driver.heard("training")
+    driver.send(signum)
+    output = driver.end(ENDS[signum])
+    assert f"not stopped in {grace} s are killed" in output
+    assert "1 trial has not stopped by the deadline: killing it" in output
+    driver.assert_closed()
+    assert driver.states() == [{"n": 1}]
+    assert [trial.status for trial in driver.image.trials.values()] == ["RUNNING"]
+
+
+def test_a_second_sigterm_is_the_deadline(start: Start) -> None:
+    """Whoever sends it wants the end now; a second SIGUSR1 means nothing new."""
+    driver = start(STUBBORN, MILEPOST_GRACE_S="3000")
+    driver.heard("training")
+    driver.send(signal.SIGUSR1)
+    driver.printed("SIGUSR1: trials save")
+    driver.send(signal.SIGUSR1)
+    driver.send(signal.SIGTERM)
+    driver.printed("SIGTERM: trials save")
+    driver.send(signal.SIGTERM)
+    assert "killing it" in driver.end(143)
+    driver.assert_closed()
+
+
+def test_sigterm_after_control_c_sets_the_deadline(start: Start) -> None:
+    """Ctrl-C alone waits without end."""
+    driver = start(STUBBORN, MILEPOST_GRACE_S="0")
+    driver.heard("training")
+    driver.send(signal.SIGINT)
+    driver.printed("Press Ctrl-C again")
+    driver.send(signal.SIGTERM)
+    driver.end(143)
+    driver.assert_closed()
+
+
+@pytest.mark.parametrize("value", ["-1", "soon", "nan", "inf"])
+def test_a_grace_that_is_no_time_is_an_error(place: Any, value: str) -> None:
+    """Before anything is written or started."""
+    place.env["MILEPOST_GRACE_S"] = value
+    output = place.run(
+        "-c",
+        "from milepost import tune\ntry:\n    tune.Tuner(print).fit()\n"
+        "except ValueError as error:\n    print(error)",
+    )
+    assert f"MILEPOST_GRACE_S={value!r} is not a number of seconds" in output
+    assert place.experiments() == []
+
+
+# --- twice ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("display", ["table", "lines"])
+def test_control_c_in_a_terminal(start: Start, display: str) -> None:
+    """The terminal's Ctrl-C reaches the driver alone: trials save and stop."""
+    script = WATCHFUL.replace("fit(", "fit(")
+    driver = start(script, terminal=True, TERM="dumb" if display == "lines" else "xterm-256color")
+    driver.heard("training", 2)
+    driver.press_control_c()
+    output = driver.end(0)
+    assert "GRID" in output
+    assert "Traceback" not in output
+    driver.assert_closed()
+    assert driver.states() == [{"n": 2}] * 2
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_control_c_twice(start: Start, *, terminal: bool) -> None:
+    """Everything is killed at once; what was captured is committed, the journal is closed."""
+    driver = start(STUBBORN, terminal=terminal)
+    interrupt = driver.press_control_c if terminal else lambda: driver.send(signal.SIGINT)
+    driver.heard("training")
+    interrupt()
+    driver.printed("Press Ctrl-C again to stop at once")
+    interrupt()
+    output = driver.end(-signal.SIGINT)
+    assert "KeyboardInterrupt" in output
+    assert "GRID" not in output
+    assert output.count("FINALLY") == output.count("ATEXIT") == 1
+    assert "Tuner.restore(" in output
+    driver.assert_closed()
+    assert driver.states() == [{"n": 1}]
+
+
+BLOCKED = """
+class Blocks(tune.Callback):
+    def on_trial_result(self, **info):
+        say("blocked")
+        threading.Event().wait(3600)
+
+def train(config):
+    tune.report({"n": 1}, checkpoint=save(n=1))
+
+fit(train, callbacks=[Blocks()])
+"""
+
+
+def test_control_c_twice_ends_callbacks_that_block(start: Start) -> None:
+    """Code of users that does not return in the driver is interrupted."""
+    driver = start(BLOCKED)
+    driver.heard("blocked")
+    driver.printed("started")
+    while not driver.prints_within(0.2):  # the system may take two that come at once as one
+        driver.send(signal.SIGINT)
+    output = driver.end(-signal.SIGINT)
+    assert "on_trial_result" in output
+    driver.assert_closed()
+
+
+AFTER = """
+def train(config):
+    tune.report({"n": 1})
+
+handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+fit(train)
+assert handlers == [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("NOT SWALLOWED")
+"""
+
+
+def test_the_first_control_c_after_a_run_counts(start: Start) -> None:
+    """The handlers before are back."""
+    driver = start(AFTER)
+    assert "NOT SWALLOWED" in driver.end(0)
+    driver.assert_closed("finished")
+
+
+OWN_HANDLER = (
+    """
+def own(signum, frame):
+    print("OWN HANDLER", "GRID" in globals(), flush=True)
+
+signal.signal(signal.SIGTERM, own)
+"""
+    + WATCHFUL
+)
+
+
+def test_a_handler_of_the_scripts_own_is_called(start: Start) -> None:
+    """After everything is closed; the script decides what happens next."""
+    driver = start(OWN_HANDLER)
+    driver.heard("training", 2)
+    driver.send(signal.SIGTERM)
+    output = driver.end(0)
+    assert output.index("OWN HANDLER") < output.index("GRID")
+    driver.assert_closed()
+
+
+def test_ignored_signals_stay_ignored(start: Start) -> None:
+    """As with nohup, or in the background of a shell script."""
+    ignores = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    driver = start(ignores + WATCHFUL)
+    driver.heard("training", 2)
+    driver.send(signal.SIGINT)
+    driver.send(signal.SIGTERM)
+    driver.end(143)
+    assert {row["reason"] for row in driver.rows() if "reason" in row} == {"SIGTERM"}
+    driver.assert_closed()
+
+
+def test_control_c_can_be_left_alone(start: Start) -> None:
+    """TUNE_DISABLE_SIGINT_HANDLER=1: KeyboardInterrupt is raised wherever the driver is."""
+    driver = start(STUBBORN, TUNE_DISABLE_SIGINT_HANDLER="1")
+    driver.heard("training")
+    driver.send(signal.SIGINT)
+    assert "trials save and stop" not in driver.end(-signal.SIGINT)
+    driver.assert_closed()
