@@ -475,6 +475,33 @@ def test_going_on_after_an_interruption(
     assert all(begun)
 
 
+@pytest.mark.parametrize("state", [7, None])
+@pytest.mark.parametrize("name", SPACES)
+def test_going_on_after_the_end(name: str, state: int | None, tmp_path: Any) -> None:
+    """A search that had ended makes the trials that one with more samples would have made."""
+
+    def search_of(num_samples: int) -> BasicVariantGenerator:
+        search = BasicVariantGenerator(random_state=state)
+        search.add_configurations([Described(SPACES[name], num_samples=num_samples)])
+        return search
+
+    def rest_of(search: BasicVariantGenerator) -> list[Any]:
+        made = []
+        while (trial := search.next_trial()) is not None:
+            made.append(trial)
+        return made
+
+    np.random.seed(3)
+    short = search_of(2)
+    made = rest_of(short)
+    short.save_to_dir(str(tmp_path), "ended")
+    resumed = search_of(4)
+    resumed.restore_from_dir(str(tmp_path))
+    np.random.seed(3)
+    whole = [trial.config for trial in rest_of(search_of(4))]
+    assert [trial.config for trial in made + rest_of(resumed)] == whole
+
+
 def test_restoring_from_an_empty_directory(tmp_path: Any) -> None:
     """There must be something to go on from."""
     with pytest.raises(RuntimeError, match=str(tmp_path)):

@@ -27,7 +27,7 @@ def train(config: dict[str, Any]) -> None:
     if checkpoint := tune.get_checkpoint():
         with checkpoint.as_directory() as directory:
             start = json.loads(Path(directory, "state.json").read_text())
-    for step in range(start + 1, config.get("steps", 3) + 1):
+    for step in range(start + 1, config.get("steps", 4) + 1):
         with open("executed", "a") as file:
             file.write(f"{step}\n")
         if step == config.get("fails_at") and not Path(os.environ["REPAIRED"]).exists():
@@ -58,7 +58,7 @@ class Model(tune.Trainable):
 
 
 class Cut(tune.Callback):
-    """Interrupts the run after some results, as Ctrl-C would."""
+    """Interrupts the run after some results, as Ctrl-C would: the trial stops at its next one."""
 
     def __init__(self, results: int) -> None:
         self.left = results
@@ -85,7 +85,7 @@ def store(tmp_path: Path) -> Path:
 def fit(
     store: Path, trainable: Any = train, space: Any = None, cut: int = 0, **options: Any
 ) -> tune.ResultGrid:
-    """Run an experiment named exp, one trial at a time; cut it after so many results."""
+    """Run an experiment named exp, one trial at a time; press Ctrl-C after so many results."""
     run = {"callbacks": [Cut(cut)] if cut else None, "verbose": 0, **options.pop("run", {})}
     return tune.Tuner(
         trainable,
@@ -119,27 +119,27 @@ def test_a_run_goes_on(store: Path) -> None:
     """Finished trials stay, the cut one goes on from its checkpoint, the rest starts."""
     space = {"x": tune.grid_search([1, 2, 3])}
     cut = fit(store, space=space, cut=5)
-    assert iterations(cut) == [3, 2]
+    assert iterations(cut) == [4, 2]
     tuner = restore(store / "exp")
-    assert iterations(tuner.get_results()) == [3, 2]
+    assert iterations(tuner.get_results()) == [4, 2]
     grid = tuner.fit()
-    assert iterations(grid) == [3, 3, 3]
+    assert iterations(grid) == [4, 4, 4]
     assert [result.config["x"] for result in grid] == [1, 2, 3]  # type: ignore[index]
     assert [result.path for result in grid][:2] == [result.path for result in cut]
     for result in grid:
-        assert executed(result) == logged(result) == [1, 2, 3]
+        assert executed(result) == logged(result) == [1, 2, 3, 4]
     assert grid.num_terminated == 3
-    assert iterations(tuner.get_results()) == [3, 3, 3]
+    assert iterations(tuner.get_results()) == [4, 4, 4]
     again = tuner.fit()
-    assert iterations(again) == [3, 3, 3]
-    assert executed(again[1]) == [1, 2, 3]
+    assert iterations(again) == [4, 4, 4]
+    assert executed(again[1]) == [1, 2, 3, 4]
     fresh = tune.ResultGrid(tune.ExperimentAnalysis(store / "exp"))
-    assert iterations(fresh) == [3, 3, 3]
+    assert iterations(fresh) == [4, 4, 4]
 
 
 def test_a_class_goes_on(store: Path) -> None:
     """From a checkpoint that was made for the interruption."""
-    cut = fit(store, Model, {"x": tune.grid_search([1, 2])}, cut=4, run={"stop": {"step": 5}})
+    cut = fit(store, Model, {"x": tune.grid_search([1, 2])}, cut=6, run={"stop": {"step": 5}})
     grid = restore(store / "exp", Model).fit()
     assert iterations(grid) == [5, 5]
     assert logged(grid[0]) == [1, 2, 3, 4, 5]
@@ -171,12 +171,12 @@ def test_how_to_go_on_is_said(store: Path, caplog: pytest.LogCaptureFixture) -> 
     (line,) = re.findall(r"^ +(tune\.Tuner\.restore\(.*)$", caplog.text, re.MULTILINE)
     assert line == f"tune.Tuner.restore('{store / 'exp'}', train).fit()"
     grid = eval(line)
-    assert iterations(grid) == [3]
+    assert iterations(grid) == [4]
 
 
 def test_what_will_be_done_is_said(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On standard output, before anything starts; verbose=0 says nothing."""
-    fit(store, space={"x": tune.grid_search([1, 2])}, cut=4)
+    fit(store, space={"x": tune.grid_search([1, 2])}, cut=5)
     capsys.readouterr()
     restore(store / "exp", run_config=tune.RunConfig(verbose=1)).fit()
     lines = capsys.readouterr().out.splitlines()
@@ -191,11 +191,11 @@ def test_what_will_be_done_is_said(store: Path, capsys: pytest.CaptureFixture[st
 
 def test_unfinished_trials_can_be_left(store: Path) -> None:
     """They end as they are, and stay ended."""
-    fit(store, space={"x": tune.grid_search([1, 2])}, cut=4)
+    fit(store, space={"x": tune.grid_search([1, 2])}, cut=5)
     grid = restore(store / "exp", resume_unfinished=False).fit()
-    assert iterations(grid) == [3, 1]
+    assert iterations(grid) == [4, 2]
     assert grid.num_terminated == 2
-    assert iterations(restore(store / "exp").fit()) == [3, 1]
+    assert iterations(restore(store / "exp").fit()) == [4, 2]
 
 
 FAILING = {"x": tune.grid_search([1, 2]), "fails_at": 2}
@@ -219,8 +219,8 @@ def test_failed_trials_go_on(store: Path, repaired: Path) -> None:
     assert [result.path for result in grid] == [result.path for result in failed]
     for result in grid:
         assert result.error is None
-        assert executed(result) == [1, 2, 2, 3]
-        assert logged(result) == [1, 2, 3]
+        assert executed(result) == [1, 2, 2, 3, 4]
+        assert logged(result) == [1, 2, 3, 4]
 
 
 def test_failed_trials_start_again(store: Path, repaired: Path) -> None:
@@ -233,11 +233,11 @@ def test_failed_trials_start_again(store: Path, repaired: Path) -> None:
     assert [r.config for r in grid] == [r.config for r in failed]
     assert not {r.path for r in grid} & {r.path for r in failed}
     for new, old in zip(grid, failed, strict=True):
-        assert executed(new) == [1, 2, 3]
+        assert executed(new) == [1, 2, 3, 4]
         assert (Path(new.path) / "checkpoint_000000").is_dir()
         assert executed(old) == [1, 2]
     assert len(tune.ExperimentAnalysis(store / "exp")) == 2
-    assert iterations(restore(store / "exp", restart_errored=True).fit()) == [3, 3]
+    assert iterations(restore(store / "exp", restart_errored=True).fit()) == [4, 4]
 
 
 def test_more_retries(store: Path, repaired: Path) -> None:
@@ -276,7 +276,7 @@ def test_another_stop_condition(store: Path) -> None:
 
 def test_another_search_space(store: Path) -> None:
     """New trials are drawn from it; trials that exist keep their configs."""
-    fit(store, space={"x": tune.uniform(0, 1)}, num_samples=2, cut=4)
+    fit(store, space={"x": tune.uniform(0, 1)}, num_samples=2, cut=5)
     space = {"x": tune.uniform(10, 11), "y": 1}
     more = tune.TuneConfig(num_samples=4)
     grid = restore(store / "exp", param_space=space, tune_config=more).fit()
@@ -287,13 +287,13 @@ def test_another_search_space(store: Path) -> None:
 
 def test_other_code(store: Path) -> None:
     """The trainable that is given runs."""
-    fit(store, space={"x": tune.grid_search([1, 2])}, cut=4)
+    fit(store, space={"x": tune.grid_search([1, 2])}, cut=5)
 
     def changed(config: dict[str, Any]) -> None:
-        train({**config, "steps": 4})
+        train({**config, "steps": 5})
 
     changed.__name__ = "train"
-    assert iterations(restore(store / "exp", changed).fit()) == [3, 4]
+    assert iterations(restore(store / "exp", changed).fit()) == [4, 5]
 
 
 def test_other_resources(store: Path) -> None:
@@ -311,7 +311,7 @@ def test_other_resources(store: Path) -> None:
 @pytest.mark.parametrize("how", ["moved", "copied"])
 def test_another_directory(store: Path, tmp_path: Path, how: str) -> None:
     """All goes on where it is now; an original stays as it was, and can go on by itself."""
-    fit(store, space={"x": tune.grid_search([1, 2])}, cut=4)
+    fit(store, space={"x": tune.grid_search([1, 2])}, cut=5)
     here = tmp_path / "elsewhere" / "other name"
     here.parent.mkdir()
     if how == "moved":
@@ -319,7 +319,7 @@ def test_another_directory(store: Path, tmp_path: Path, how: str) -> None:
     else:
         shutil.copytree(store / "exp", here)
     grid = restore(here).fit()
-    assert iterations(grid) == [3, 3]
+    assert iterations(grid) == [4, 4]
     assert grid.experiment_path == str(here)
     for result in grid:
         assert Path(result.path).parent == here
@@ -328,8 +328,8 @@ def test_another_directory(store: Path, tmp_path: Path, how: str) -> None:
     if how == "moved":
         assert not (store / "exp").exists()
     else:
-        assert iterations(tune.ResultGrid(tune.ExperimentAnalysis(store / "exp"))) == [3, 1]
-        assert iterations(restore(store / "exp").fit()) == [3, 3]
+        assert iterations(tune.ResultGrid(tune.ExperimentAnalysis(store / "exp"))) == [4, 2]
+        assert iterations(restore(store / "exp").fit()) == [4, 4]
 
 
 class Remembering(tune.Callback):
@@ -360,12 +360,11 @@ def test_callbacks_remember(store: Path) -> None:
     fit(
         store,
         space={"x": tune.grid_search([1, 2])},
-        run={"callbacks": [Remembering(), Cut(4)]},
+        run={"callbacks": [Remembering(), Cut(5)]},
     )
-    seen, _ = json.loads((store / "exp" / "seen").read_text())
-    assert seen == 4
+    assert json.loads((store / "exp" / "seen").read_text()) == [6, ["setup after 0"]]
     tune.Tuner.restore(store / "exp", train).fit()
-    assert json.loads((store / "exp" / "seen").read_text()) == [6, ["setup after 4"]]
+    assert json.loads((store / "exp" / "seen").read_text()) == [8, ["setup after 6"]]
 
 
 def test_values_that_cannot_be_loaded_are_supplied(
@@ -427,7 +426,7 @@ def test_a_second_driver_is_told_who_runs(written: Written, tmp_path: Path) -> N
         tuner.fit()
     assert sorted(p.name for p in (run.path / ".milepost" / "journal").iterdir()) == before
     run.close()
-    assert iterations(tuner.fit()) == [3]
+    assert iterations(tuner.fit()) == [4]
 
 
 def test_an_experiment_is_never_overwritten(store: Path) -> None:
@@ -447,4 +446,4 @@ def test_a_run_that_died_while_it_started(store: Path, caplog: pytest.LogCapture
     Journal.open(stored).close("failed")
     with caplog.at_level(logging.INFO, "milepost.tune"):
         assert not tune.Tuner.can_restore(store / "exp")
-    assert iterations(fit(store, space={"x": 1})) == [3]
+    assert iterations(fit(store, space={"x": 1})) == [4]

@@ -28,7 +28,7 @@ def fences(containing: str) -> str:
 
 
 class InterruptOnce(tune.Callback):
-    """Presses Ctrl-C after the second result of the first run."""
+    """Presses Ctrl-C in the first run, so that it stops at its third result."""
 
     def __init__(self, marker: str) -> None:
         self.marker = Path(marker)
@@ -106,7 +106,7 @@ def test_the_function_of_the_reference(tmp_path: Path) -> None:
     )
     tuner = tune.Tuner(train_func, param_space={"epochs": 6}, run_config=run_config)
     cut = tuner.fit()
-    assert cut[0].metrics["epoch"] == 2  # type: ignore[index]
+    assert cut[0].metrics["epoch"] == 3  # type: ignore[index]
     (result,) = tune.Tuner.restore(tmp_path / "store" / "exp", train_func).fit()
-    assert (result.metrics["epoch"], result.metrics["start"]) == (5, 3)  # type: ignore[index]
+    assert (result.metrics["epoch"], result.metrics["start"]) == (5, 4)  # type: ignore[index]
     assert result.metrics["training_iteration"] == 5  # type: ignore[index]

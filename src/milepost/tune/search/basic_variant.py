@@ -226,6 +226,7 @@ class BasicVariantGenerator(SearchAlgorithm):
                 return variant
             experiment, sample = self._at
             self._at, self._taken, self._current = (experiment, sample + 1), 0, None
+            self._source.mark()  # also after the last sample: more may be asked for later
 
     def _space_of_sample(self) -> Any:
         """The space of the sample that is due, with its preset; None when all are done."""
