@@ -7,7 +7,9 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +93,7 @@ class Driver:
         self.gates = place.scratch / "gates"
         self.gates.mkdir()
         self._pipes: dict[str, int] = {}
+        self._descriptors = contextlib.ExitStack()
         self._said = b""
         self.output = ""
         self._pipe("said")
@@ -107,12 +110,15 @@ class Driver:
             preexec_fn=_take_terminal if terminal else None,  # noqa: PLW1509 - no threads here
         )
         os.close(slave)
+        self._descriptors.callback(os.close, self._master)
 
     def _pipe(self, name: str) -> int:
         if name not in self._pipes:
             os.mkfifo(self.gates / name)
             # For reading and writing, so that nobody waits for us to open it.
-            self._pipes[name] = os.open(self.gates / name, os.O_RDWR | os.O_NONBLOCK)
+            pipe = os.open(self.gates / name, os.O_RDWR | os.O_NONBLOCK)
+            self._pipes[name] = pipe
+            self._descriptors.callback(os.close, pipe)
         return self._pipes[name]
 
     def heard(self, word: str, times: int = 1) -> None:
@@ -155,11 +161,12 @@ class Driver:
         self.output += data.decode().replace("\r\n", "\n")
         return bool(data)
 
-    def end(self, code: int) -> str:
-        """Wait for the end; return all output."""
+    def end(self, code: int | None = None) -> str:
+        """Wait for the end, with this exit code unless it is None; return all output."""
         while self._read():
             pass
-        assert self.process.wait(PATIENCE_S) == code, self.output
+        ended = self.process.wait(PATIENCE_S)
+        assert code is None or ended == code, self.output
         return self.output
 
     def _fate(self) -> str:
@@ -171,11 +178,16 @@ class Driver:
         return self.place.run(str(self.place.path / "script.py"))
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """End it."""
         self.process.kill()
         self.process.wait()
-        for fd in (*self._pipes.values(), self._master):
-            os.close(fd)
+        self._descriptors.close()
+
+    def forget(self) -> None:
+        """End it, and remove everything that it has written."""
+        self.close()
+        shutil.rmtree(self.gates)
+        shutil.rmtree(self.place.home / "milepost_results", ignore_errors=True)
 
     # --- what is on disk ------------------------------------------------------------------------
 
@@ -592,3 +604,105 @@ def test_control_c_can_be_left_alone(start: Start) -> None:
     driver.send(signal.SIGINT)
     assert "trials save and stop" not in driver.end(-signal.SIGINT)
     driver.assert_closed()
+
+
+# --- at every stage -----------------------------------------------------------------------------
+
+MOMENTS = """
+import glob
+
+def train(config):
+    for n in range(restored().get("n", 0) + 1, 4):
+        tune.report({"n": n}, checkpoint=save(n=n))
+
+PATH = os.path.expanduser("~/milepost_results/exp")
+SIGNALS = json.loads(os.environ.get("SIGNALS", "{}"))
+calls = 0
+
+def profile(frame, event, argument):
+    "Raises signals at counted calls in the driver, as long as fit() listens to them."
+    global calls
+    if event == "call" and os.sep + "milepost" + os.sep in frame.f_code.co_filename:
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            calls += 1
+            if str(calls) in SIGNALS:
+                signal.raise_signal(SIGNALS[str(calls)])
+
+options = {"checkpoint_config": tune.CheckpointConfig(num_to_keep=1), "verbose": 0}
+if glob.glob(PATH + "/.milepost/journal/*"):
+    grid = tune.Tuner.restore(PATH, train).fit()
+    print("GRID", json.dumps([r.metrics.get("n") for r in grid]), grid.num_errors)
+else:
+    sys.setprofile(profile)
+    try:
+        fit(train, {"x": tune.grid_search([1, 2, 3])}, **options)
+    finally:
+        sys.setprofile(None)
+        print("CALLS", calls)
+"""
+
+#: Name -> signals, each with how many calls after the first it comes; and the exit code.
+SERIES: dict[str, tuple[list[tuple[signal.Signals, int]], int]] = {
+    "SIGINT": ([(signal.SIGINT, 0)], 0),
+    "SIGUSR1": ([(signal.SIGUSR1, 0)], 0),
+    "SIGTERM": ([(signal.SIGTERM, 0)], 143),
+    "SIGINT twice": ([(signal.SIGINT, 0), (signal.SIGINT, 1)], -2),
+    "SIGINT twice, later": ([(signal.SIGINT, 0), (signal.SIGINT, 40)], -2),
+    "SIGTERM twice": ([(signal.SIGTERM, 0), (signal.SIGTERM, 15)], 143),
+    "SIGTERM and SIGINT": ([(signal.SIGTERM, 0), (signal.SIGINT, 25)], 143),
+}
+
+
+def check_moment(start: Start, name: str, calls: int, part: float) -> None:
+    """Run with signals at a moment; then restore, and see that nothing is missing."""
+    series, code = SERIES[name]
+    last = max(after for _, after in series)
+    for _ in range(5):
+        first = 1 + round((calls - last) * part)
+        moments = {str(first + after): int(signum) for signum, after in series}
+        driver = start(MOMENTS, SIGNALS=json.dumps(moments))
+        output = driver.end()
+        calls = calls_in(output)
+        if calls >= first + last:
+            break
+        driver.forget()  # this run had less to do, and the moment did not come
+    assert driver.process.returncode == code, output
+    assert output.count("FINALLY") == output.count("ATEXIT") == 1
+    if driver.place.experiments():
+        assert driver.image.closed is not None, output
+        assert [t.failures for t in driver.image.trials.values() if t.failures] == []
+    assert driver.place.wait_until_gone() == {}
+    assert "GRID [3, 3, 3] 0" in driver.again()
+    assert [row["n"] for row in driver.rows()] == [1, 2, 3] * 3
+    assert driver.states() == [{"n": 3}] * 3
+
+
+def calls_in(output: str) -> int:
+    return int(re.findall(r"CALLS (\d+)", output)[0])
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many calls a run makes in which nothing happens."""
+    from conftest import Place
+
+    place = Place(tmp_path_factory.mktemp("calls"))
+    driver = Driver(place, MOMENTS)
+    output = driver.end(0)
+    driver.close()
+    return calls_in(output)
+
+
+@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.parametrize("part", [0.02, 0.3, 0.6, 0.97])
+def test_signals_at_some_moments(start: Start, calls: int, name: str, part: float) -> None:
+    """From the start of the first process to the last thing that is closed."""
+    check_moment(start, name, calls, part)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("name", SERIES)
+@pytest.mark.parametrize("part", [i / 20 for i in range(20)])
+def test_signals_at_many_moments(start: Start, calls: int, name: str, part: float) -> None:
+    """The same, at twenty moments."""
+    check_moment(start, name, calls, part)

@@ -109,9 +109,9 @@ def _plan(experiment: Experiment, save_at_end: bool, restoration: Restoration | 
 
 
 def _run(plan: RunPlan, engine: Engine, interruption: Interruption) -> RunOutcome:
-    from milepost.control.controller import run
-
     try:
+        from milepost.control.controller import run  # which takes time, in which signals may come
+
         return run(plan, engine=engine, interruption=interruption)
     except LeaseLostError:  # nothing of it is ours
         raise
