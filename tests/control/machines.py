@@ -13,6 +13,7 @@ from milepost.control.events import AnyEvent, Problem
 from milepost.control.machine import Machine
 from milepost.control.resources import Pool, request_of
 from milepost.control.state import Settings, TrialState
+from milepost.journal.records import AnyRecord
 
 RAW = msgspec.Raw(b"{}")
 BOOM = Problem(kind="ValueError", message="boom")
@@ -33,6 +34,7 @@ class Driven:
         order: str = "max",
         **settings: Any,
     ) -> None:
+        self.journal: list[AnyRecord] = []
         policy = None if keep is None else retention.from_config(keep, rank_by, order)
         self.machine = Machine(
             Settings(run_id="run", root="/exp", retention=policy, rank_by=rank_by, **settings),
@@ -42,6 +44,7 @@ class Driven:
     def __call__(self, event: AnyEvent) -> list[str]:
         """Handle an event; return what is to be done."""
         told = self.machine.handle(event)
+        self.journal += [each.record for each in told if isinstance(each, commands.Record)]
         self.machine.validate()
         return [describe(command) for command in told]
 
@@ -141,7 +144,7 @@ class Driven:
             )
         )
 
-    def drained(self, trial_id: str, attempt: int = 0, highest: int = -1) -> list[str]:
+    def drained(self, trial_id: str, attempt: int | None = 0, highest: int = -1) -> list[str]:
         return self(events.Drained(at=0, trial_id=trial_id, attempt=attempt, highest_index=highest))
 
     def judged(
@@ -150,6 +153,19 @@ class Driven:
         return self(
             events.ReportJudged(
                 at=0, trial_id=trial_id, index=index, iteration=iteration, row=RAW, action=action
+            )
+        )
+
+    def restored(self, trial_id: str, *, order: int = 0, **fields: Any) -> list[str]:
+        return self(
+            events.TrialRestored(
+                at=0,
+                trial_id=trial_id,
+                name=trial_id,
+                directory=trial_id,
+                request=fields.pop("request", request_of(({"CPU": 1},))),
+                order=order,
+                **fields,
             )
         )
 

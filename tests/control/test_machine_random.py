@@ -30,12 +30,13 @@ class World:
     """Workers, a keeper and a scheduler around a machine."""
 
     def __init__(self, **options: Any) -> None:
+        self.options = options
         self.m = Driven(**options)
         self.kind = options.get("kind", "function")
         self.workers: dict[int, Worker] = {}
         self.captured: set[tuple[str, int, int]] = set()  # (trial, attempt, index), not settled
         self.on_disk: dict[str, set[int]] = {}
-        self.drains: list[tuple[str, int]] = []
+        self.drains: list[tuple[str, int | None]] = []
         self.deletes: list[tuple[str, int]] = []
         self.verifying: dict[str, list[int]] = {}
         self.ended: dict[str, int] = {}
@@ -62,7 +63,7 @@ class World:
                 self.workers[_worker(rest[0])].state = "ending"
             elif verb == "drain":
                 trial, _, attempt = rest[0].rpartition(".")
-                self.drains.append((trial, int(attempt)))
+                self.drains.append((trial, None if attempt == "None" else int(attempt)))
             elif verb == "delete":
                 self._delete(rest[0])
             elif verb == "judge":
@@ -89,7 +90,8 @@ class World:
     def _delete(self, what: str) -> None:
         trial, _, index = what.partition("/")
         assert f"record deleting {what}" in self.recorded, "deleting is recorded first"
-        assert int(index) != max(self.on_disk[trial]), "the latest is never deleted"
+        there = self.on_disk.get(trial, set())
+        assert not there or int(index) != max(there), "the latest is never deleted"
         self.deletes.append((trial, int(index)))
 
     # --- what can happen ----------------------------------------------------------------------
@@ -107,7 +109,7 @@ class World:
             if not calm:
                 found.append(("lose", lambda t=trial, a=attempt, i=index: self._lose(t, a, i)))
         for trial, attempt in self.drains:
-            if not any((t, a) == (trial, attempt) for t, a, _ in self.captured):
+            if not any(t == trial and attempt in (None, a) for t, a, _ in self.captured):
                 found.append(("drained", lambda t=trial, a=attempt: self._drained(t, a)))
         for trial, index in self.deletes:
             outcomes = ["deleted"] if calm else ["deleted", "busy", "failed"]
@@ -213,14 +215,14 @@ class World:
         self.captured.discard((trial, attempt, index))
         return self.m.commit_failed(trial, index, attempt, full=index % 2 == 0)
 
-    def _drained(self, trial: str, attempt: int) -> list[str]:
+    def _drained(self, trial: str, attempt: int | None) -> list[str]:
         self.drains.remove((trial, attempt))
         return self.m.drained(trial, attempt, max(self.on_disk.get(trial, ()), default=-1))
 
     def _deleted(self, trial: str, index: int, outcome: str) -> list[str]:
         self.deletes.remove((trial, index))
         if outcome == "deleted":
-            self.on_disk[trial].discard(index)
+            self.on_disk.get(trial, set()).discard(index)
         return self.m.deleted(trial, index, outcome)
 
     def _verified(self, trial: str, index: int | None) -> list[str]:

@@ -88,10 +88,10 @@ class KillWorker(Command, frozen=True):
 
 
 class Drain(Command, frozen=True, kw_only=True):
-    """Ask the keeper to settle every capture of an attempt."""
+    """Ask the keeper to settle every capture of an attempt, or of all when it is None."""
 
     trial_id: str
-    attempt: int
+    attempt: int | None
 
 
 class Delete(Command, frozen=True, kw_only=True):

@@ -264,10 +264,10 @@ class CommitFailed(Event, frozen=True, kw_only=True):
 
 
 class Drained(Event, frozen=True, kw_only=True):
-    """All captures of an attempt are settled."""
+    """All captures of an attempt are settled; of all attempts when it is None."""
 
     trial_id: str
-    attempt: int
+    attempt: int | None
     highest_index: int
 
 

@@ -30,7 +30,7 @@ from milepost.control.reconciling import Holdings, Reconciled
 from milepost.control.recorded import Recorded
 from milepost.control.relearning import Relearning
 from milepost.control.resources import request_of
-from milepost.control.state import ERROR, TERMINATED
+from milepost.control.state import ERROR
 from milepost.journal import lease
 from milepost.journal.log import Journal
 from milepost.keeper.owner import await_predecessor
@@ -256,8 +256,6 @@ class Restoring:
             manifest = back.there.manifests[index]
             score = self._recorded.score(manifest.metrics)
             run.dispatch(reconciling.commit_of(directory, manifest, run.now(), score))
-        if back.goal == TERMINATED and back.found.attempt < 0:
-            run.dispatch(events.StopAsked(at=run.now(), trial_id=trial.trial))
 
     def _restart(self, old: TrialImage) -> None:
         """Make a new trial of an old one, with its configuration and tag."""

@@ -69,11 +69,7 @@ def revive(step: Step, event: events.TrialRestored) -> None:
         step.set_status(trial, PENDING)
     if event.attempt >= 0:
         state.returning.add(trial.trial_id)
-        settling.drain(step, trial)
-    elif event.goal == PAUSED:
-        settling.settle(step, trial)
-    else:
-        hold(step, trial)
+    settling.drain(step, trial, all_attempts=True)
 
 
 def _lose(step: Step, trial: TrialState, index: int, reason: str) -> None:
@@ -83,15 +79,6 @@ def _lose(step: Step, trial: TrialState, index: int, reason: str) -> None:
         )
     )
     step.warn(f"Trial {trial.name}: checkpoint {index:06d} is lost: {reason}.")
-
-
-def hold(step: Step, trial: TrialState) -> None:
-    """Let a trial that was never started wait for those that were."""
-    step.move(trial, Phase.PREPARING)
-    if step.state.returning:
-        step.state.held.append(trial.trial_id)
-    else:
-        settling.prepare(step, trial)
 
 
 def release(step: Step) -> None:
@@ -108,4 +95,4 @@ def release(step: Step) -> None:
     for trial_id in held:
         trial = state.trials.get(trial_id)
         if trial is not None and trial.phase is Phase.PREPARING:
-            settling.prepare(step, trial)
+            settling.ready(step, trial)

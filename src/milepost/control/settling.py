@@ -123,19 +123,20 @@ def _register(step: Step, trial: TrialState, event: events.Committed, capture: C
 # --- after an attempt -----------------------------------------------------------------------
 
 
-def drain(step: Step, trial: TrialState) -> None:
+def drain(step: Step, trial: TrialState, *, all_attempts: bool = False) -> None:
     """Have every capture of a failed or killed attempt settled, also those never told of."""
     trial.draining = True
     for index in sorted(trial.early):
         _adopt(step, trial, trial.early.pop(index))
     step.move(trial, Phase.SETTLING)
-    step.do(commands.Drain(trial_id=trial.trial_id, attempt=trial.attempt))
+    attempt = None if all_attempts else trial.attempt
+    step.do(commands.Drain(trial_id=trial.trial_id, attempt=attempt))
 
 
 def drained(step: Step, event: events.Drained) -> None:
     """All captures of the attempt are settled."""
     trial = step.state.trials.get(event.trial_id)
-    if trial is None or not trial.draining or event.attempt != trial.attempt:
+    if trial is None or not trial.draining or event.attempt not in (None, trial.attempt):
         return
     trial.draining = False
     trial.next_index = max(trial.next_index, event.highest_index + 1)
@@ -172,7 +173,7 @@ def settle(step: Step, trial: TrialState) -> None:
     elif trial.goal == PAUSED:
         _pause(step, trial)
     else:
-        end(step, trial)
+        end(step, trial, ran=trial.attempt >= 0)
 
 
 def _has_last_save(trial: TrialState) -> bool:
@@ -213,7 +214,7 @@ def prepare(step: Step, trial: TrialState, *, in_front: bool = False) -> None:
         trial.unverified = False
     if not candidates or step.state.interrupted:
         trial.start = trial.start_id = None
-        _ready(step, trial)
+        ready(step, trial)
         return
     step.move(trial, Phase.PREPARING)
     step.do(commands.Verify(trial_id=trial.trial_id, candidates=candidates, contents=trial.unclean))
@@ -246,10 +247,15 @@ def verified(step: Step, event: events.Verified) -> None:
             f"Trial {trial.name}: none of its checkpoints passed verification, so it starts from "
             "the beginning."
         )
-    _ready(step, trial)
+    ready(step, trial)
 
 
-def _ready(step: Step, trial: TrialState) -> None:
+def ready(step: Step, trial: TrialState) -> None:
+    """Let a trial wait for resources; if it never ran, restored ones that did come first."""
+    if trial.attempt < 0 and step.state.returning:
+        step.move(trial, Phase.PREPARING)
+        step.state.held.append(trial.trial_id)
+        return
     step.enqueue(trial, in_front=trial.in_front)
     if trial.recovering:
         trial.recovering = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from milepost.control import commands, events, reviving, settling
+from milepost.control import commands, events, settling
 from milepost.control.resources import Grant, Request
 from milepost.control.state import (
     PENDING,
@@ -60,7 +60,7 @@ def add(step: Step, event: events.TrialAdded) -> None:
         )
     )
     if state.returning:
-        reviving.hold(step, trial)
+        settling.ready(step, trial)
 
 
 def place(step: Step, event: events.Place) -> None:

@@ -109,8 +109,8 @@ class DriverLink:
         elif self._has_intents():
             self._start()
 
-    def drain(self, trial_id: str, attempt: int) -> None:
-        """Settle every capture of one attempt of a trial; :class:`Drained` answers.
+    def drain(self, trial_id: str, attempt: int | None) -> None:
+        """Settle every capture of one attempt of a trial, or of all; :class:`Drained` answers.
 
         Call it when the attempt's worker has ended or captures no more.
         """

@@ -27,11 +27,14 @@ class Own(Message, frozen=True, kw_only=True):
 
 
 class Drain(Message, frozen=True, kw_only=True):
-    """Settle every capture of one attempt of a trial, also those never announced; then answer."""
+    """Settle every capture of one attempt of a trial, also those never announced; then answer.
+
+    ``attempt`` is None for all attempts.
+    """
 
     uuid: str
     trial_id: str
-    attempt: int
+    attempt: int | None
 
 
 class Delete(Message, frozen=True, kw_only=True):
@@ -184,7 +187,7 @@ class Drained(Message, frozen=True, kw_only=True):
 
     uuid: str
     trial_id: str
-    attempt: int
+    attempt: int | None
     highest_index: int
 
 
