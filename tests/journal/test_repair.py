@@ -382,6 +382,45 @@ def test_a_damaged_file_after_a_snapshot_is_rebuilt_from_it(tmp_path: Path, make
     assert facts(state) == facts(intact)
 
 
+def test_a_saved_search_counts_only_with_all_that_followed_it(tmp_path: Path, make: Any) -> None:
+    """Records between it and the snapshot go with the damaged files, so it must be left alone."""
+    run = Run(str(tmp_path / "exp"), make)
+    run.create("t1")
+    run.add(rec.Searched(at=4.0, state="s1"))
+    for _ in range(3):
+        run.report("t1")
+        run.journal.rotate()
+        compaction.compact(
+            run.experiment.path, epochs.segments(run.experiment.path)[-1], keep_rows=False
+        )
+    run.report("t1")
+    run.journal.close(None)
+    newest = epochs.segments(run.experiment.path)[-1]
+    path = Path(epochs.journal_directory(run.experiment.path), newest.name)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([b"rubbish\n", *lines[1:]]))
+    state = repaired(run.experiment)
+    assert (state.searched, state.saves, state.trials["t1"].rows) == (None, 1, 4)
+    assert list(replay.records(run.experiment.path, after=state.searched_seq))
+
+
+def test_readers_see_an_experiment_without_a_journal(
+    copies: Callable[[], Experiment], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What its directories have, with a warning; an experiment without anything is quiet."""
+    experiment = copies()
+    intact = facts(replay.image(experiment.path))
+    shutil.rmtree(epochs.journal_directory(experiment.path))
+    found = facts(rebuild.image(experiment.path))
+    assert {trial: each.rows for trial, each in found.items()} == {
+        trial: each.rows for trial, each in intact.items()
+    }
+    assert "is gone. What is left is shown" in caplog.text
+    os.mkdir(epochs.journal_directory(experiment.path))
+    assert facts(rebuild.image(experiment.path)) == found
+    assert "is empty. What is left is shown" in caplog.text
+
+
 def test_what_a_replaced_driver_wrote_does_not_count(lived: Experiment, make: Any) -> None:
     """Bytes that the successor left out are left out of a repair too."""
     path = journal_file(lived, 1)

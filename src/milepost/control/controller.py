@@ -29,7 +29,7 @@ from milepost.control.verifying import Verifier
 from milepost.control.workers import Workers
 from milepost.engine.payload import pack
 from milepost.errors import JournalError, MilepostError, TuneError
-from milepost.journal import records, replay
+from milepost.journal import records
 from milepost.journal.log import Journal
 from milepost.journal.projections import Projections
 from milepost.keeper.client import DriverLink
@@ -115,8 +115,8 @@ class _Controller:
                 run.journal = take_over(experiment, reference)
         stack.callback(self._close_journal)
         if plan.resume is not None:
-            image = replay.image_before(experiment.path, run.journal.first_segment)
-            self._restoring = Restoring(run, image, plan.resume)
+            assert run.journal.inherited is not None
+            self._restoring = Restoring(run, run.journal.inherited, plan.resume)
         self._projections = Projections(run.journal, plan.projections)
         stack.callback(self._close_projections)
         run.keeper = DriverLink()

@@ -278,9 +278,12 @@ class Restoring:
 def take_over(experiment: Experiment, reference: ExperimentRef) -> Journal:
     """Take an existing experiment over, once the keeper of its last driver has finished.
 
+    A damaged journal is rebuilt from what is left of it and the trials' files. What it amounts to
+    is the journal's ``inherited``.
+
     Raises:
         LeaseLostError: another driver holds it; the message says which. Nothing was changed.
-        JournalError: its journal is damaged or cannot be written.
+        JournalError: its journal cannot be read or written.
     """
     holding = lease.acquire(experiment.path)
     try:
@@ -288,7 +291,7 @@ def take_over(experiment: Experiment, reference: ExperimentRef) -> Journal:
     except BaseException:
         holding.release()
         raise
-    return Journal.open(experiment, lease=holding)
+    return Journal.open(experiment, lease=holding, repair=True)
 
 
 def announce(run: Run, prospects: Prospects) -> None:

@@ -202,9 +202,9 @@ def _planned(image: RunImage, record: rec.Planned) -> None:
 
 
 def _searched(image: RunImage, record: rec.Searched) -> None:
-    image.searched = record.state
+    image.searched = record.state or None
     image.searched_seq = image.seq
-    image.saves += 1
+    image.saves += bool(record.state)
     image.saving_s += record.took_s
 
 

@@ -230,10 +230,13 @@ def _name_of_the_locker(fd: int) -> Holder | None:
         holder = _read(fd)
         if time.monotonic() >= deadline:
             return holder
-        if holder is not None and not holder.released:
-            if holder.boot != _boot_id() or _runs_here(holder):
-                return holder
+        if holder is not None and not holder.released and _may_run(holder):
+            return holder
         time.sleep(_NAMING_POLL_S)
+
+
+def _may_run(holder: Holder) -> bool:
+    return holder.boot != _boot_id() or _runs_here(holder)
 
 
 def _watch(

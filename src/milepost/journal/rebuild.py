@@ -52,7 +52,7 @@ class Rebuilt(NamedTuple):
 
 
 def image(experiment_path: str) -> RunImage:
-    """Return the state of a run, for reading, also when its journal is damaged.
+    """Return the state of a run, for reading, also when its journal is damaged or gone.
 
     Damage is a warning: the state is then what :func:`rebuilt` makes of the rest. Nothing is
     changed; a restore repairs the journal.
@@ -61,11 +61,18 @@ def image(experiment_path: str) -> RunImage:
         JournalError: a newer version wrote the journal.
     """
     try:
-        return replay.image(experiment_path)
+        state = replay.image(experiment_path)
+        if state.seq:
+            return state
+        problem = f"The journal of {experiment_path} is empty."
     except JournalCorruptError as error:
-        found = rebuilt(experiments.open(experiment_path))
-        log.warning("%s What is left is shown: %s", error, found.summary)
-        return found.image
+        problem = str(error)
+    except FileNotFoundError:
+        problem = f"The journal of {experiment_path} is gone."
+    found = rebuilt(experiments.open(experiment_path))
+    if found.records:
+        log.warning("%s What is left is shown: %s", problem, found.summary)
+    return found.image
 
 
 def rebuilt(experiment: Experiment, put_object: PutObject | None = None) -> Rebuilt:
@@ -81,6 +88,7 @@ def rebuilt(experiment: Experiment, put_object: PutObject | None = None) -> Rebu
         JournalCorruptError: it holds whole records that are not understood.
     """
     left = salvage.read(experiment)
+    base = left.base.seq
     left.base.uuid = experiment.uuid
     known = {trial.directory for trial in left.base.trials.values()}
     known.update(record.directory for _, record in left.records if isinstance(record, rec.Created))
@@ -90,6 +98,7 @@ def rebuilt(experiment: Experiment, put_object: PutObject | None = None) -> Rebu
     work.find_trials()
     for trial in list(work.image.trials.values()):
         work.complete(trial)
+    work.forget_search(base)
     return Rebuilt(work.image, left.mark, work.records, _summary(left, work))
 
 
@@ -201,6 +210,11 @@ class _Rebuilding:
         row = codec.preview(trial.row)
         if isinstance(row, dict) and row.get("done") is True:
             self._add(rec.Changed(at=self.image.changed, trial=trial.trial, status="TERMINATED"))
+
+    def forget_search(self, base: int) -> None:
+        """Add that no saved search counts, if what happened up to the base since is not there."""
+        if self.image.searched is not None and self.image.searched_seq < base:
+            self._add(rec.Searched(at=self.image.changed, state=""))
 
     def directory(self, trial: TrialImage) -> TrialDirectory:
         """The files of a trial."""

@@ -184,7 +184,8 @@ class Reconfigured(Record, frozen=True, kw_only=True):
 class Searched(Record, frozen=True, kw_only=True):
     """The searcher and scheduler states were saved, as a digest in objects/.
 
-    ``took_s`` is how long the driver was busy with that since the record before.
+    ``took_s`` is how long the driver was busy with that since the record before. An empty
+    ``state`` says that none counts any more.
     """
 
     state: str

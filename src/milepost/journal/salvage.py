@@ -89,6 +89,8 @@ class _Reading:
 
     def files(self) -> list[_File]:
         """The files in which anything can be read, oldest first."""
+        if not os.path.isdir(self._directory):
+            return []
         found = [self._read(segment) for segment in epochs.segments(self._experiment.path)]
         return [file for file in found if file is not None and file.records]
 
