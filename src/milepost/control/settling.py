@@ -192,6 +192,9 @@ def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
     # What the user or somebody else's failure has cut short can be gone on with later.
     cut_short = step.state.interrupted or step.state.failed_fast
     unfinished = trial.quiet and cut_short and trial.goal == TERMINATED
+    if trial.unverified and not unfinished:  # it needs no start, so nobody verifies it any more
+        trial.unverified = False
+        deleting.retain(step, trial)
     step.move(trial, Phase.ENDED)
     step.set_status(trial, trial.goal, recorded=not unfinished)
     if trial.goal == ERROR:
