@@ -194,6 +194,7 @@ def test_the_next_writer_completes_the_files_of_the_config(
     directory = trial_dir(run.experiment)
     for name in lost.split(" and "):
         (directory / name).unlink()
+    (directory / ".milepost-tmp-params.json-0").touch()
     if reports:
         config = make.raw({"lr": 2})
         run.append(rec.Reconfigured(at=4.0, trial="t1", config=config, tag="0_lr=2"))
@@ -202,6 +203,7 @@ def test_the_next_writer_completes_the_files_of_the_config(
     run.projections.flush()
     assert json.loads((directory / "params.json").read_text()) == {"lr": 2 if reports else 1}
     assert pickle.loads((directory / "params.pkl").read_bytes()) == {"lr": 2 if reports else 1}
+    assert not list(directory.glob(".milepost-tmp-*"))
     run.close()
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from milepost.checkpoint.collect import sweep
 from milepost.journal import records as rec
 from milepost.journal import replay
 from milepost.journal.files import failures
@@ -56,7 +57,9 @@ class Projector:
             self._created[trial.trial] = _as_created(trial)
             before = settled.trials.get(trial.trial) if settled else None
             if _is_shown_differently(trial, before):
-                self._files_of(trial.trial).show_config()
+                files = self._files_of(trial.trial)
+                sweep(files.directory)  # drafts of a writer that was killed
+                files.show_config()
             if _has_more(trial, before):
                 files = self._files_of(trial.trial)
                 there = files.keep(trial.rows)
