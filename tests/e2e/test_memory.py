@@ -93,6 +93,16 @@ def test_old_states_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert saved[0] not in there
 
 
+def test_results_tell_what_saving_has_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grid says how often states were saved and how long that took, also when read later."""
+    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")
+    path, _ = run(tmp_path, callbacks=[Counting()])
+    saves = tune.ResultGrid(tune.ExperimentAnalysis(path)).state_saves
+    assert saves.count == sum(type(r).__name__ == "Searched" for _, r in records(path)) > 2
+    assert 0 < saves.seconds < saves.elapsed_s
+    assert saves.share == saves.seconds / saves.elapsed_s
+
+
 def test_what_cannot_be_saved_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from milepost.control.facade import Trial
     from milepost.control.outcome import TrialFacts
     from milepost.tune.results.result import Result
+    from milepost.tune.results.saves import StateSaves
 
 log = logging.getLogger("milepost.tune")
 
@@ -77,6 +78,16 @@ class ExperimentAnalysis:
     def experiment_path(self) -> str:
         """The experiment's directory, absolute."""
         return self._path
+
+    @property
+    def state_saves(self) -> StateSaves:
+        """How often searcher, scheduler, stopper and callbacks were saved, and what it took.
+
+        Beyond Ray. It is read from the experiment's journal each time.
+        """
+        from milepost.tune.results.saves import state_saves
+
+        return state_saves(self._path)
 
     @cached_property
     def trials(self) -> list[Trial]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from milepost.tune.analysis import ExperimentAnalysis
+    from milepost.tune.results.saves import StateSaves
 
 _SHOWN_ROWS = 50
 
@@ -121,6 +122,14 @@ class ResultGrid:
     def num_terminated(self) -> int:
         """How many trials ended well."""
         return self._count("TERMINATED")
+
+    @property
+    def state_saves(self) -> StateSaves:
+        """How often searcher, scheduler, stopper and callbacks were saved, and what it took.
+
+        Beyond Ray. It is read from the experiment's journal each time.
+        """
+        return self._experiment_analysis.state_saves
 
     @property
     def experiment_path(self) -> str:

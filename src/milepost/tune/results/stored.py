@@ -57,12 +57,18 @@ def load_error(trial_dir: str) -> Exception | str | None:
     A trial that failed and was tried again with success has none. Where the exception cannot be
     loaded, for example because its class is not importable here, the text of ``error.txt`` counts.
     """
+    logged = any(
+        os.path.isfile(os.path.join(trial_dir, name)) for name in (ERROR_PICKLE, ERROR_TEXT)
+    )
+    return None if not logged or _ended_well(trial_dir) else _logged_error(trial_dir)
+
+
+def _logged_error(trial_dir: str) -> Exception | str | None:
+    """Return the last error that a trial's directory has, whether the trial got over it or not."""
     pickled = os.path.join(trial_dir, ERROR_PICKLE)
     text = os.path.join(trial_dir, ERROR_TEXT)
-    has_pickle, has_text = os.path.isfile(pickled), os.path.isfile(text)
-    if not (has_pickle or has_text) or _ended_well(trial_dir):
-        return None
-    if has_pickle:
+    has_text = os.path.isfile(text)
+    if os.path.isfile(pickled):
         try:
             with open(pickled, "rb") as file:
                 error = pickle.load(file)
@@ -280,7 +286,7 @@ class StoredTrial:
         if self.status == "TERMINATED":
             return None
         failure = self._image.failure
-        return load_error(self.directory) or (failure.message if failure else None)
+        return _logged_error(self.directory) or (failure.message if failure else None)
 
     @cached_property
     def analysis(self) -> Analysis:
