@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from milepost.control import admission, events, inbox, timing
+from milepost.control.beginning import begin
 from milepost.control.interruption import Interruption
 from milepost.control.memory import Memory
 from milepost.control.outcome import RunOutcome
@@ -30,7 +31,6 @@ from milepost.control.workers import Workers
 from milepost.engine.payload import pack
 from milepost.errors import JournalError, MilepostError, TuneError
 from milepost.journal import records
-from milepost.journal.log import Journal
 from milepost.journal.projections import Projections
 from milepost.keeper.client import DriverLink
 from milepost.keeper.intent import ExperimentRef
@@ -108,7 +108,7 @@ class _Controller:
         self._restoring: Restoring | None = None
         self._outcome: str | None = "failed"
         if plan.resume is None:
-            run.journal = Journal.open(experiment)
+            run.journal = begin(experiment)
         else:
             self._outcome = None  # the last end counts until trials have been taken in
             with interruption.breakable():

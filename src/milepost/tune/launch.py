@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from milepost.errors import JournalError, LeaseLostError, StorageError
+from milepost.errors import ExperimentExistsError, JournalError, LeaseLostError, StorageError
 from milepost.tune.analysis import ExperimentAnalysis
 from milepost.tune.descriptors import fill_standard_descriptors
 from milepost.tune.experiment.experiment import Experiment
@@ -113,7 +113,7 @@ def _run(plan: RunPlan, engine: Engine, interruption: Interruption) -> RunOutcom
         from milepost.control.controller import run  # which takes time, in which signals may come
 
         return run(plan, engine=engine, interruption=interruption)
-    except LeaseLostError:  # nothing of it is ours
+    except (LeaseLostError, ExperimentExistsError):  # nothing of it is ours
         raise
     except BaseException as error:
         discarded = plan.resume is None and discard_if_empty(plan.experiment)
