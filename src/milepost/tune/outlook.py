@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from milepost.api.resume_config import ResumeConfig, ResumeType
+from milepost.control.fates import Fate, fate_of, group_of
 
 if TYPE_CHECKING:
     from milepost.journal.image import RunImage, TrialImage
@@ -17,23 +18,14 @@ _SAID = {
 }
 
 
-def group_of(trial: TrialImage) -> str:
-    """Return which field of :class:`ResumeConfig` decides about a trial."""
-    if trial.status == "ERROR":
-        return "errored"
-    return "finished" if trial.is_finished else "unfinished"
-
-
 def current(image: RunImage) -> Iterator[TrialImage]:
     """Yield the trials that count: all but those that were started again as others."""
     return (trial for trial in image.trials.values() if trial.restarted_by is None)
 
 
-def running(image: RunImage, resume: ResumeConfig) -> Iterator[TrialImage]:
-    """Yield the trials that will run."""
-    for trial in current(image):
-        if getattr(resume, group_of(trial)) is not ResumeType.SKIP:
-            yield trial
+def taken_up(image: RunImage, resume: ResumeConfig) -> Iterator[TrialImage]:
+    """Yield the trials that do not stay as they are; their configs are needed."""
+    return (trial for trial in current(image) if fate_of(trial, resume) is not Fate.STAYS)
 
 
 def outlook(image: RunImage, resume: ResumeConfig, budget_s: float | None = None) -> list[str]:

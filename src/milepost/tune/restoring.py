@@ -13,7 +13,7 @@ from milepost.api.tune_config import TuneConfig
 from milepost.tune.experiment.experiment import Experiment, check_space
 from milepost.tune.fingerprint import code_of
 from milepost.tune.likeness import alike
-from milepost.tune.outlook import current, outlook, running
+from milepost.tune.outlook import current, outlook, taken_up
 from milepost.tune.overrides import Merged, at_its_place, made, merge
 from milepost.tune.recorded import Recorded
 from milepost.tune.resolve import Target, resolve
@@ -118,7 +118,7 @@ class Restoration:
             path,
         )
         self.supply = Supply(space)
-        require(self.supply.missing(path, running(recorded.image, resume)))
+        require(self.supply.missing(path, taken_up(recorded.image, resume)))
         self.save_at_end = bool(recorded.setup.get("save_at_end", True))
         self.anew = _replaced_parts(tune, run, bool(self._space_changes))
         self._changes = [*tune.replaced.values(), *run.replaced.values()]

@@ -663,7 +663,6 @@ def test_values_that_nobody_has(written: Written, module: Any) -> None:
     assert failed not in said
     with pytest.raises(ValueError, match=f"box of trial {failed}"):
         tune.Tuner.restore(path, train, resume_errored=True)
-    tune.Tuner.restore(path, train, resume_unfinished=False)
 
 
 def test_large_arrays_that_are_gone(written: Written) -> None:
