@@ -122,6 +122,10 @@ class Place:
         store = self.home / "milepost_results"
         return sorted(store.iterdir(), key=lambda path: path.stat().st_ctime_ns)
 
+    def processes(self) -> dict[int, str]:
+        """Ids and commands of the live processes of scripts."""
+        return processes_with(self.token)
+
     def wait_until_gone(self) -> dict[int, str]:
         """Wait until no process of a script lives; return those that stay."""
         return gone(self.token)

@@ -123,9 +123,24 @@ class Driver:
 
     def heard(self, word: str, times: int = 1) -> None:
         """Wait until the script has said a word so many times."""
-        while self._said.split().count(word.encode()) < times:
-            assert select.select([self._pipes["said"]], [], [], PATIENCE_S)[0], self._fate()
+        lives = True
+        while self.said.count(word) < times:
+            assert lives, self._fate()
+            ready = select.select([self._pipes["said"], self._master], [], [], PATIENCE_S)[0]
+            assert ready, self._fate()
+            lives = self._master not in ready or self._read()
+
+    @property
+    def said(self) -> list[str]:
+        """The words that the script has said."""
+        while select.select([self._pipes["said"]], [], [], 0)[0]:
             self._said += os.read(self._pipes["said"], 4096)
+        return self._said.decode().split()
+
+    def worker(self) -> int:
+        """The process id that the only trial has said."""
+        (pid,) = [int(word) for word in self.said if word.isdecimal()]
+        return pid
 
     def gate(self, name: str) -> None:
         """Make a gate at which the script can wait."""
@@ -280,7 +295,7 @@ def test_functions_save_while_they_run(start: Start, signum: signal.Signals) -> 
     driver.heard("training", 2)
     driver.send(signum)
     output = driver.end(ENDS[signum])
-    assert "unreachable" not in driver._said.decode()
+    assert "unreachable" not in driver.said
     assert ("GRID" in output) == (signum != signal.SIGTERM)
     assert output.count("FINALLY") == output.count("ATEXIT") == 1
     assert "Tuner.restore(" in output, "it says how to go on"
@@ -420,6 +435,7 @@ def test_an_interrupted_run_goes_on(start: Start) -> None:
 STUBBORN = """
 def train(config):
     tune.report({"n": 1}, checkpoint=save(n=1))
+    say(str(os.getpid()))
     say("training")
     while True:
         threading.Event().wait(3600)
@@ -681,16 +697,17 @@ def calls_in(output: str) -> int:
     return int(re.findall(r"CALLS (\d+)", output)[0])
 
 
-@pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """How many calls a run makes in which nothing happens."""
-    from conftest import Place
+_calls: list[int] = []
 
-    place = Place(tmp_path_factory.mktemp("calls"))
-    driver = Driver(place, MOMENTS)
-    output = driver.end(0)
-    driver.close()
-    return calls_in(output)
+
+@pytest.fixture
+def calls(place: Any, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many calls a run makes in which nothing happens."""
+    if not _calls:
+        driver = Driver(type(place)(tmp_path_factory.mktemp("calls")), MOMENTS)
+        _calls.append(calls_in(driver.end(0)))
+        driver.close()
+    return _calls[0]
 
 
 @pytest.mark.parametrize("name", SERIES)
@@ -706,3 +723,290 @@ def test_signals_at_some_moments(start: Start, calls: int, name: str, part: floa
 def test_signals_at_many_moments(start: Start, calls: int, name: str, part: float) -> None:
     """The same, at twenty moments."""
     check_moment(start, name, calls, part)
+
+
+CAPTURES = """
+from milepost.storage import posix
+
+def stop_at(number):
+    "Have the operation of this number on files meet the test."
+    calls = []
+
+    def counted(function):
+        def call(*arguments, **options):
+            calls.append(function)
+            if len(calls) == number:
+                say("capturing")
+                wait("capture")
+            return function(*arguments, **options)
+        return call
+
+    for name in posix.OPERATIONS:
+        setattr(posix, name, counted(getattr(posix, name)))
+
+def train(config):
+    tune.report({"n": 1}, checkpoint=save(n=1))
+    stop_at(int(os.environ["NUMBER"]))
+    tune.report({"n": 2}, checkpoint=save(n=2))
+    say("unreachable")
+
+fit(train)
+"""
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3"])
+def test_while_a_worker_captures(start: Start, number: str) -> None:
+    """The capture is finished, committed, and where the trial will go on from."""
+    driver = start(CAPTURES, NUMBER=number)
+    driver.gate("capture")
+    driver.heard("capturing")
+    driver.send(signal.SIGTERM)
+    driver.printed("SIGTERM: trials save")
+    driver.open("capture")
+    driver.end(143)
+    assert "unreachable" not in driver.said
+    driver.assert_closed()
+    assert driver.states() == [{"n": 1}, {"n": 2}]
+
+
+def test_a_capture_that_the_deadline_cuts_off(start: Start) -> None:
+    """It never was; the checkpoint before is whole."""
+    driver = start(CAPTURES, NUMBER="2", MILEPOST_GRACE_S="0")
+    driver.gate("capture")
+    driver.heard("capturing")
+    driver.send(signal.SIGTERM)
+    driver.end(143)
+    driver.assert_closed()
+    assert driver.states() == [{"n": 1}]
+    assert [p for p in driver.place.leftovers() if not p.startswith("gates/")] == []
+
+
+COMMITS = """
+def train(config):
+    tune.report({"n": 1}, checkpoint=save(n=1))
+    tune.get_checkpoint()
+    say("committed")
+    wait("keeper")
+    tune.report({"n": 2}, checkpoint=save(n=2))
+    say("captured")
+    threading.Event().wait(3600)
+
+fit(train)
+"""
+
+
+@pytest.fixture
+def stopped_keeper(start: Start) -> Iterator[Callable[..., tuple[Driver, int]]]:
+    """Starts a driver whose trial has captured a checkpoint that its keeper does not commit."""
+    stopped: list[int] = []
+
+    def begin(**env: str) -> tuple[Driver, int]:
+        driver = start(COMMITS, **env)
+        driver.gate("keeper")
+        driver.heard("committed")
+        (keeper,) = [p for p, c in driver.place.processes().items() if "milepost.keeper" in c]
+        os.kill(keeper, signal.SIGSTOP)
+        stopped.append(keeper)
+        driver.open("keeper")
+        driver.heard("captured")
+        return driver, keeper
+
+    yield begin
+    for keeper in stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(keeper, signal.SIGCONT)
+
+
+def test_while_the_keeper_commits(stopped_keeper: Any) -> None:
+    """The end waits for the commit, which is in the journal."""
+    driver, keeper = stopped_keeper(MILEPOST_GRACE_S="0")
+    driver.send(signal.SIGUSR1)
+    driver.printed("killing it")
+    os.kill(keeper, signal.SIGCONT)
+    driver.end(0)
+    driver.assert_closed()
+    (trial,) = driver.image.trials.values()
+    assert sorted(trial.committed) == [0, 1]
+    assert driver.states() == [{"n": 1}, {"n": 2}]
+
+
+@pytest.mark.parametrize("way", ["deadline", "twice"])
+def test_a_keeper_that_takes_too_long_goes_on_by_itself(stopped_keeper: Any, way: str) -> None:
+    """The driver ends without it; what was captured is committed all the same."""
+    driver, keeper = stopped_keeper(MILEPOST_GRACE_S="0")
+    driver.send(signal.SIGTERM if way == "deadline" else signal.SIGINT)
+    if way == "twice":
+        driver.printed("Press Ctrl-C again")
+        driver.send(signal.SIGINT)
+    output = driver.end(143 if way == "deadline" else -signal.SIGINT)
+    assert "it goes on by itself" in output
+    assert driver.states() == [{"n": 1}]
+    os.kill(keeper, signal.SIGCONT)
+    driver.assert_closed()
+    assert driver.states() == [{"n": 1}, {"n": 2}]
+
+
+# --- everything else that runs ------------------------------------------------------------------
+
+TREE = """
+def loader():
+    import torch
+
+    def told(worker):
+        handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
+        assert handlers == [signal.SIG_DFL, signal.SIG_DFL, signal.default_int_handler], handlers
+        say("loading")
+
+    class Endless(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1 << 40
+
+        def __getitem__(self, index):
+            return torch.zeros(1)
+
+    for batch in torch.utils.data.DataLoader(Endless(), num_workers=2, worker_init_fn=told):
+        pass
+
+def c_code():
+    say("in-C")
+    ctypes.CDLL(None).sleep(3600)
+
+def c_code_that_keeps_the_interpreter():
+    say("in-C")
+    ctypes.PyDLL(None).sleep(3600)
+
+def child():
+    command = "trap '' TERM INT HUP; while true; do sleep 1000; done"
+    subprocess.Popen(["sh", "-c", command], start_new_session=True)
+    subprocess.Popen(["sh", "-c", command])
+    say("child")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        threading.Event().wait(1000)
+
+def train(config):
+    tune.report({"n": 1})
+    kinds = {
+        "loader": loader,
+        "c_code": c_code,
+        "c_code_that_keeps_the_interpreter": c_code_that_keeps_the_interpreter,
+        "child": child,
+    }
+    kinds[os.environ["KIND"]]()
+
+fit(train)
+"""
+
+KINDS = {
+    "loader": ("loading", 2),
+    "c_code": ("in-C", 1),
+    "c_code_that_keeps_the_interpreter": ("in-C", 1),
+    "child": ("child", 1),
+}
+
+
+@pytest.mark.parametrize("way", ["deadline", "twice"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_of_the_process_tree_stays(start: Start, kind: str, way: str) -> None:
+    """Data loaders, code in C, and children that ignore signals: all end with the run."""
+    driver = start(TREE, KIND=kind, MILEPOST_GRACE_S="0")
+    word, times = KINDS[kind]
+    driver.heard(word, times)
+    if way == "deadline":
+        driver.send(signal.SIGTERM)
+        driver.end(143)
+    else:
+        driver.send(signal.SIGINT)
+        driver.printed("Press Ctrl-C again")
+        driver.send(signal.SIGINT)
+        driver.end(-signal.SIGINT)
+    driver.assert_closed()  # also looks at the processes that carry the run's token
+
+
+# --- the whole job is signalled -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signum", ENDS)
+@pytest.mark.parametrize("first", ["driver", "workers"])
+def test_a_signal_to_every_process_of_the_job(
+    start: Start, signum: signal.Signals, first: str
+) -> None:
+    """Workers that it ends have not failed, in whatever order it comes; the rest goes on."""
+    driver = start(STUBBORN.replace("fit(train)", "fit(train, samples=2)"))
+    driver.heard("training", 2)
+    others = [pid for pid in driver.place.processes() if pid != driver.process.pid]
+    pids = [driver.process.pid, *others] if first == "driver" else [*others, driver.process.pid]
+    for pid in pids:
+        os.kill(pid, signum)
+    output = driver.end(ENDS[signum])
+    assert "failed (failure" not in output
+    driver.assert_closed()
+    assert driver.states() == [{"n": 1}] * 2
+    assert [trial.status for trial in driver.image.trials.values()] == ["RUNNING"] * 2
+
+
+def test_preemption_counts_as_failure_where_that_is_asked_for(start: Start) -> None:
+    """RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE=1: as in Ray, it uses up max_failures."""
+    driver = start(
+        STUBBORN.replace("fit(train)", "fit(train, failure_config=tune.FailureConfig(1))"),
+        RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE="1",
+    )
+    driver.heard("training")
+    driver.send(signal.SIGTERM)
+    driver.printed("SIGTERM: trials save")
+    os.kill(driver.worker(), signal.SIGTERM)
+    driver.end(143)
+    (trial,) = driver.image.trials.values()
+    assert (trial.failures, trial.status) == (1, "PENDING")
+
+
+LEAVES = """
+def train(config):
+    tune.report({"n": 1}, checkpoint=save(n=1))
+    context = tune.get_context()
+    say("training")
+    pause = threading.Event()
+    while not context.should_checkpoint():
+        pause.wait(0.005)
+    LEAVE
+
+fit(train)
+"""
+
+
+@pytest.mark.parametrize(
+    "leave", ["return", "sys.exit(0)", "sys.exit(3)", "raise KeyboardInterrupt"]
+)
+def test_a_function_that_leaves_when_told_is_unfinished(start: Start, leave: str) -> None:
+    """It has not failed, and it has not finished either."""
+    driver = start(LEAVES.replace("LEAVE", leave))
+    driver.heard("training")
+    driver.send(signal.SIGTERM)
+    driver.end(143)
+    driver.assert_closed()
+    assert [trial.status for trial in driver.image.trials.values()] == ["RUNNING"]
+
+
+FORKS = """
+class Forks(tune.Callback):
+    def on_trial_result(self, **info):
+        pid = os.fork()
+        if pid == 0:
+            say("forked")
+            threading.Event().wait(1000)
+            os._exit(1)
+        os.kill(pid, signal.SIGTERM)
+        print("CHILD", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+def train(config):
+    tune.report({"n": 1})
+
+fit(train, callbacks=[Forks()])
+"""
+
+
+def test_forks_of_the_driver_are_not_in_the_run(start: Start) -> None:
+    """A signal to a child of the script ends the child, as if there were no run."""
+    driver = start(FORKS)
+    assert "CHILD -15" in driver.end(0)
+    driver.assert_closed("finished")

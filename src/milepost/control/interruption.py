@@ -218,7 +218,8 @@ class Interruption:
 
     def _insist(self) -> None:
         with self._insisting:
-            if not self._over and self.signal is not None:
+            in_hand = self._over or (self._closing and self.urgent)
+            if not in_hand and self.signal is not None:
                 self.urgent = self._insists = True
                 signal.pthread_kill(self._main, self.signal)
 
