@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
+import multiprocessing
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 from milepost import tune
 from milepost.api.callback import Callback
 from milepost.api.resources import placement_group_of
+from milepost.api.resume_config import ResumeConfig
 from milepost.api.search_algorithm import SearchAlgorithm, TrialSpec
 from milepost.api.session import ClusterResources
 from milepost.control.controller import run
@@ -120,6 +124,45 @@ def plan(
             **fields,
         }
     )
+
+
+def again(before: RunPlan, **fields: Any) -> RunPlan:
+    """A plan that goes on with the experiment of another one.
+
+    Searcher, scheduler, stopper and callbacks are new objects: give those that differ from the
+    defaults of :func:`plan`.
+    """
+    defaults: dict[str, Any] = {
+        "experiment": experiment.open(before.experiment.path),
+        "resume": ResumeConfig(),
+        "scheduler": FIFOScheduler(),
+        "callbacks": [],
+        "stopper": None,
+    }
+    return dataclasses.replace(before, **{**defaults, **fields})
+
+
+def killed(plan: RunPlan) -> None:
+    """Carry out a plan in a process of its own, which does not survive it."""
+    process = multiprocessing.get_context("fork").Process(target=run, args=(plan,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, f"it ended with {process.exitcode}"
+
+
+class Dies(Callback):
+    """Kills the driver at the n-th call of a hook, from 1."""
+
+    def __init__(self, hook: str, number: int = 1, *, trial: str | None = None) -> None:
+        self._left = number
+        self._trial = trial
+        setattr(self, hook, self._called)
+
+    def _called(self, trial: Any = None, **info: Any) -> None:
+        if self._trial is None or (trial is not None and trial.trial_id == self._trial):
+            self._left -= 1
+            if not self._left:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run_plan(*args: Any, **fields: Any) -> RunOutcome:

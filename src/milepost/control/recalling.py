@@ -70,7 +70,7 @@ def recall(run: Run, image: RunImage) -> Recalled:
     with by_reference(run.ledger.find):
         for part, load in loads.items():
             state = saved.get(part)
-            if part in plan.anew or state is None:
+            if part in plan.anew or not state:  # a search without a state leaves no file
                 continue
             try:
                 load(state)

@@ -32,11 +32,15 @@ class Recorded:
     Args:
         run: what they become part of.
         image: what the journal says.
+
+    Attributes:
+        supplied: ids of trials with values in their configuration that were given anew.
     """
 
     def __init__(self, run: Run, image: RunImage) -> None:
         self._run = run
         self.image = image
+        self.supplied: set[str] = set()
 
     # --- trials that stay as they are -------------------------------------------------------
 
@@ -136,7 +140,10 @@ class Recorded:
             TuneError: a value of its configuration cannot be loaded.
         """
         config = self.config(trial)
-        return self._live(trial, config, self._run.plan.resources(config))
+        live = self._live(trial, config, self._run.plan.resources(config))
+        if trial.trial in self.supplied:
+            live.raw_config = self._run.encoded(config)
+        return live
 
     def past(self, trial: TrialImage) -> LiveTrial:
         """A trial as it was while it was live; what cannot be loaded is shown by its repr."""
@@ -198,6 +205,7 @@ class Recorded:
 
         def missing(where: str, text: str, error: Exception) -> Any:
             if supply is not None:
+                self.supplied.add(trial.trial)
                 return supply(trial.trial, where, text, error)
             lacking.append(f"{where}, which was {text} ({type(error).__name__}: {error})")
             return None

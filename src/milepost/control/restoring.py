@@ -22,6 +22,7 @@ from milepost.api.fields import DONE
 from milepost.api.resources import resources_of
 from milepost.api.search_algorithm import TrialSpec
 from milepost.checkpoint import verify
+from milepost.checkpoint.collect import sweep
 from milepost.control import admission, announcing, events, fates, reconciling
 from milepost.control.announcing import Prospect, Prospects
 from milepost.control.facade import Trial
@@ -32,6 +33,7 @@ from milepost.control.relearning import Relearning
 from milepost.control.resources import request_of
 from milepost.control.state import ERROR
 from milepost.journal import lease
+from milepost.journal.experiment import JOURNAL, OBJECTS
 from milepost.journal.log import Journal
 from milepost.keeper.owner import await_predecessor
 from milepost.keeper.place import node_root
@@ -246,6 +248,12 @@ class Restoring:
             )
         )
         live.state = run.machine.trials[trial.trial]
+        if trial.trial in self._recorded.supplied:
+            run.dispatch(
+                events.Reconfigured(
+                    at=run.now(), trial_id=trial.trial, config=live.raw_config, tag=live.tag
+                )
+            )
 
     def _carry_out(self, back: Return) -> None:
         run, trial = self._run, back.trial
@@ -291,7 +299,10 @@ def take_over(experiment: Experiment, reference: ExperimentRef) -> Journal:
     except BaseException:
         holding.release()
         raise
-    return Journal.open(experiment, lease=holding, repair=True)
+    journal = Journal.open(experiment, lease=holding, repair=True)
+    for directory in ("", JOURNAL, OBJECTS):  # drafts of a driver that was killed
+        sweep(os.path.join(experiment.home, directory))
+    return journal
 
 
 def announce(run: Run, prospects: Prospects) -> None:
