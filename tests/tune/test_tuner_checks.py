@@ -241,6 +241,21 @@ def test_a_name_in_use_by_another_experiment(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
 
 
+def test_probes_of_killed_runs_are_removed(tmp_path: Path) -> None:
+    """What a run left that was killed while it checked the storage goes with the next check."""
+    code = (
+        "import os, sys; from milepost.storage import names; print(names.temporary(*sys.argv[1:]))"
+    )
+    label = f"probe-{os.uname().nodename}"
+    left = subprocess.check_output([sys.executable, "-c", code, str(tmp_path), label], text=True)
+    Path(left.strip()).touch()
+    (tmp_path / ".milepost-tmp-probe-another.host-0123456789ab.1").touch()
+    make(tmp_path, storage_path=str(tmp_path), name="exp")
+    assert [path.name for path in tmp_path.iterdir()] == [
+        ".milepost-tmp-probe-another.host-0123456789ab.1"
+    ]
+
+
 def test_remote_storage_is_refused_by_name(tmp_path: Path) -> None:
     """A URI of an object store says that this version cannot use it."""
     with pytest.raises(ValueError, match="s3://"):

@@ -37,7 +37,8 @@ def check_storage(storage_path: str) -> str:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise _unusable(path, "it cannot be created", error) from error
-    probe = names.temporary(path, "probe")
+    _sweep_probes(path)
+    probe = names.temporary(path, f"probe-{os.uname().nodename}")
     try:
         try:
             posix.write_new(probe, _PROBE)
@@ -48,6 +49,17 @@ def check_storage(storage_path: str) -> str:
     except OSError as error:
         raise _unusable(path, "nothing can be written there", error) from error
     return path
+
+
+def _sweep_probes(path: str) -> None:
+    """Remove what runs on this machine have left that were killed during this check."""
+    prefix, ours = f"{names.TMP_PREFIX}probe-{os.uname().nodename}-", f".{os.getpid()}"
+    # Whatever is in the way here, writing a probe tells it better.
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path):
+            # One of ours may be another thread's.
+            if name.startswith(prefix) and not name.endswith(ours) and names.is_abandoned(name):
+                posix.unlink(os.path.join(path, name))
 
 
 def check_name_is_free(storage_path: str, name: str) -> None:
