@@ -199,9 +199,11 @@ class Restoration:
                 f"Python {before.get('python')}, and this is {now['python']}."
             )
         else:
+            then = before.get("where")
+            moved = f"; what ran then was {then}" if then and then != now["where"] else ""
             lines.append(
                 f"The code of {name} has changed since the last run. What runs now is "
-                f"{now['where']}; what ran then was {before.get('where') or 'somewhere else'}."
+                f"{now['where'] or name}{moved}."
             )
         return lines
 
