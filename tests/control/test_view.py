@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from machines import Driven
 
-from milepost.control.view import TrialView
+from milepost.control.view import RunView, Tally, TrialView
 from milepost.errors import task_error
 
 
@@ -40,3 +41,17 @@ def test_errors_are_told_with_their_text_if_they_have_one(
 def test_an_error_without_text_or_traceback_is_its_type() -> None:
     """The same holds for the error that users receive."""
     assert str(task_error(KeyboardInterrupt())) == "KeyboardInterrupt"
+
+
+def test_trials_that_were_cut_short_are_unfinished() -> None:
+    """An interrupted run does not claim that its trials have come to their end."""
+    driven = Driven()
+    driven.running("a", "b")
+    driven.reported(0, "stop")
+    driven.finished(0, "stop")
+    driven.interrupt()
+    driven.reported(1)
+    driven.finished(1, "stop")
+    view = RunView(None, driven.machine, None, Tally())  # type: ignore[arg-type]
+    counts = {status: count for status, count in view.counts.items() if count}
+    assert counts == {"TERMINATED": 1, "UNFINISHED": 1}

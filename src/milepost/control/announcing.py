@@ -67,8 +67,9 @@ def describe(prospects: Prospects) -> list[str]:
             waiting += 1
         else:
             by_goal[trial.goal].append(trial)
-    staying = _count(prospects.staying, "trial stays as it is", "trials stay as they are")
-    lines = [f"After {prospects.elapsed_s:.0f} s in earlier runs: {staying}"]
+    lines = [f"Earlier runs took {prospects.elapsed_s:.0f} s."]
+    if prospects.staying:
+        lines.append(_count(prospects.staying, "trial stays as it is", "trials stay as they are"))
     endings: dict[Goal, Callable[[Prospect], str]] = {
         "PENDING": lambda trial: f"goes on from {_start(trial)}",
         "PAUSED": lambda trial: f"stays paused at {_start(trial)}",

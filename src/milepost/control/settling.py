@@ -192,6 +192,8 @@ def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
     # What the user or somebody else's failure has cut short can be gone on with later.
     cut_short = step.state.interrupted or step.state.failed_fast
     unfinished = trial.quiet and cut_short and trial.goal == TERMINATED
+    if unfinished:
+        step.state.unfinished.add(trial.trial_id)
     if trial.unverified and not unfinished:  # it needs no start, so nobody verifies it any more
         trial.unverified = False
         deleting.retain(step, trial)

@@ -231,6 +231,7 @@ class RunState(msgspec.Struct):
         search_ended: there will be no more trials.
         stopping: the whole run stops.
         interrupted: the user asked to end the run early.
+        unfinished: ids of trials that were cut short, and can go on later.
         failed_fast: a trial has failed for good, which ends the run.
         swept: busy deletions were tried a last time.
     """
@@ -255,5 +256,6 @@ class RunState(msgspec.Struct):
     search_ended: bool = False
     stopping: bool = False
     interrupted: bool = False
+    unfinished: set[str] = set()
     failed_fast: bool = False
     swept: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
@@ -168,7 +169,11 @@ class RunView:
     @property
     def counts(self) -> dict[str, int]:
         """Number of trials by status."""
-        return {self._seen(status): n for status, n in self._machine.state.counts.items()}
+        state = self._machine.state
+        counts = Counter({self._seen(status): n for status, n in state.counts.items()})
+        counts["TERMINATED"] -= len(state.unfinished)
+        counts["UNFINISHED"] += len(state.unfinished)
+        return dict(counts)
 
     @property
     def running(self) -> Sequence[TrialView]:
@@ -235,6 +240,8 @@ class RunView:
 
     def _view(self, trial_id: str) -> TrialView:
         view = self._view_now(trial_id)
+        if trial_id in self._machine.state.unfinished:
+            return replace(view, status="UNFINISHED")
         return replace(view, status=self._seen(view.status)) if self.over else view
 
     def _view_now(self, trial_id: str) -> TrialView:
