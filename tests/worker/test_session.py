@@ -43,7 +43,9 @@ def test_outside_a_trial(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> 
         assert get_checkpoint() is None
         for name in GETTERS:
             assert getattr(get_context(), name)() is None
-    assert len(caplog.records) == 2 + len(GETTERS)
+        assert get_context().get_preemption_info() is None
+        assert get_context().should_checkpoint() is False
+    assert len(caplog.records) == 3 + len(GETTERS)
     assert all("outside a trial" in record.message for record in caplog.records)
 
 
