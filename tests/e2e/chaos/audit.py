@@ -14,6 +14,7 @@ from milepost.checkpoint import verify
 from milepost.checkpoint.manifest import checkpoint_name
 from milepost.journal import replay
 
+_FILES = ("params.json", "params.pkl", "result.json", "progress.csv")
 _OURS = (".milepost-tmp", ".milepost-trash", ".milepost-quarantine", ".milepost-staging")
 
 
@@ -68,8 +69,11 @@ def _results(ordeal: Ordeal, repeated: bool) -> list[str]:
         if directory is None:
             wrong.append(f"trial {trial.trial} has no directory {trial.directory}")
             continue
-        config = json.loads((directory / "params.json").read_text())
-        x = config["x"]
+        x = json.loads(bytes(trial.config))["x"]
+        missing = {name for name in _FILES if not (directory / name).exists()}
+        if missing:
+            wrong.append(f"x={x}: {', '.join(sorted(missing))} missing")
+            continue
         rows = _json_rows(directory)
         if rows != _csv_rows(directory):
             wrong.append(f"x={x}: result.json and progress.csv differ")
@@ -109,8 +113,9 @@ def _consistent(row: dict[str, int]) -> int:
 def _checkpoints(ordeal: Ordeal) -> list[str]:
     """The same epochs have a checkpoint as without kills, and every one is whole."""
     wrong = []
-    for directory in ordeal.trial_directories():
-        x = json.loads((directory / "params.json").read_text())["x"]
+    for trial in replay.image(str(ordeal.experiment)).trials.values():
+        x = json.loads(bytes(trial.config))["x"]
+        directory = ordeal.experiment / trial.directory
         committed = verify.committed(str(directory))
         visible = sorted(path.name for path in directory.glob("checkpoint_*"))
         if visible != [checkpoint_name(index) for index, _ in committed]:
@@ -126,18 +131,13 @@ def _checkpoints(ordeal: Ordeal) -> list[str]:
         wanted = [1] if x == subject.ALWAYS_FAILS else subject.kept(ordeal.scenario)
         if epochs != wanted:
             wrong.append(f"x={x}: checkpoints of the epochs {epochs}, not {wanted}")
-        image = next(
-            trial
-            for trial in replay.image(str(ordeal.experiment)).trials.values()
-            if trial.directory == directory.name
-        )
-        if sorted(image.committed) != [index for index, _ in committed]:
+        if sorted(trial.committed) != [index for index, _ in committed]:
             wrong.append(
-                f"x={x}: the journal has the checkpoints {sorted(image.committed)}, "
+                f"x={x}: the journal has the checkpoints {sorted(trial.committed)}, "
                 f"the directory {[index for index, _ in committed]}"
             )
-        if image.captured or image.deleting:
-            wrong.append(f"x={x}: the journal ends with {image.captured} {image.deleting}")
+        if trial.captured or trial.deleting:
+            wrong.append(f"x={x}: the journal ends with {trial.captured} {trial.deleting}")
     return wrong
 
 
@@ -175,10 +175,18 @@ def _repeated_by(before: Phase, entries: list[Entry]) -> list[str]:
     return wrong
 
 
+def _is_known(path: str) -> bool:
+    """Whether a temporary file stays behind for a good reason.
+
+    The trainable's own directories are not ours. The lock of a killed keeper is free; it stays
+    until the next keeper of the experiment, which a finished one does not have.
+    """
+    return path.startswith(subject.OURS) or "owners" in Path(path).parts
+
+
 def _leaks(ordeal: Ordeal) -> list[str]:
     """Nothing temporary is left anywhere, and what the journal does not need is gone."""
-    left = [path for path in ordeal.place.leftovers() if not path.startswith(subject.OURS)]
-    wrong = [f"left behind: {path}" for path in left]
+    wrong = [f"left behind: {path}" for path in ordeal.place.leftovers() if not _is_known(path)]
     store = ordeal.experiment.parent
     wrong += [
         f"left behind: {path.relative_to(store)}"

@@ -33,6 +33,7 @@ EVENTS: tuple[Event, ...] = (
     "hook",
 )
 
+_LAST: tuple[Role, ...] = ("worker", "writer", "keeper", "forkserver", "driver")
 _MODULES: dict[str, Role] = {
     "milepost.keeper": "keeper",
     "milepost.journal.writer": "writer",
@@ -115,7 +116,7 @@ def reached(event: Event, before_kill: Callable[[], object] = lambda: None) -> N
         return
     mark = os.path.join(settings["directory"], "come")
     os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    if moment["torn"]:
+    if moment["torn"] and _is_struck(moment["victims"]):
         before_kill()
     _strike(moment["victims"], moment["signal"])
 
@@ -175,11 +176,17 @@ def _strike(victims: list[Role], signum: int) -> None:
             for pid in fresh:
                 _send(pid, signal.SIGSTOP)
             stopped |= fresh
-    for pid, role in census():
+    # A worker dies with the fork server, and that one with the driver; so does one that strikes.
+    for pid, role in sorted(census(), key=lambda process: _LAST.index(process[1])):
         if pid != ourselves and (not victims or role in victims):
             _send(pid, signum)
-    if not victims or "self" in victims or _own_role() in victims:
+    if _is_struck(victims):
         os.kill(ourselves, signum)
+
+
+def _is_struck(victims: list[Role]) -> bool:
+    """Whether this process is among the victims."""
+    return not victims or "self" in victims or _own_role() in victims
 
 
 def _send(pid: int, signum: int) -> None:

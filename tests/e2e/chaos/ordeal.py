@@ -24,7 +24,8 @@ class Phase:
     Attributes:
         code: its exit code.
         output: what it printed on both streams.
-        come: whether the moment came.
+        moment: when who was to be killed, if anybody.
+        come: whether that moment came.
         first: position in the books at which it began.
         events: how many events of each kind it saw.
         committed: after it, the newest epoch in a committed checkpoint, by trial id; empty when
@@ -34,6 +35,7 @@ class Phase:
 
     code: int
     output: str
+    moment: Moment | None
     come: bool
     first: int
     events: dict[Event, int]
@@ -53,6 +55,7 @@ class Driver(NamedTuple):
     process: subprocess.Popen[bytes]
     counters: Path
     output: Path
+    moment: Moment | None
     first: int
 
 
@@ -121,7 +124,7 @@ class Ordeal:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return Driver(process, counters, output, first)
+        return Driver(process, counters, output, moment, first)
 
     def end(self, driver: Driver, *, wait: bool = True) -> Phase:
         """Wait for the end of a driver, and for that of all its processes if told so."""
@@ -132,6 +135,7 @@ class Ordeal:
         phase = Phase(
             code=code,
             output=driver.output.read_text(),
+            moment=driver.moment,
             come=moments.has_come(driver.counters),
             first=driver.first,
             events=moments.counts(driver.counters),
