@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from machines import BOOM, DIED, Driven
+from machines import BOOM, DIED, SIGNALLED, Driven
 
 from milepost.control.state import Phase
 
@@ -168,6 +168,9 @@ class World:
             found.append(("fail", lambda: self._fail(number)))
             found.append(("die", lambda: self._gone(number)))
             found.append(("capture and die", lambda: self._capture_and_die(number)))
+            found.append(("is signalled", lambda: self._signalled(number)))
+            if worker.state == "training" and m.machine.state.interrupted:
+                found.append(("leaves", lambda: self._finish(number, "stop")))
         return found
 
     def _started(self, number: int) -> list[str]:
@@ -200,6 +203,10 @@ class World:
     def _gone(self, number: int) -> list[str]:
         del self.workers[number]
         return self.m.gone(number, DIED)
+
+    def _signalled(self, number: int) -> list[str]:
+        del self.workers[number]
+        return self.m.gone(number, SIGNALLED)
 
     def _capture_and_die(self, number: int) -> list[str]:
         if self.workers[number].state == "training":
@@ -238,6 +245,16 @@ def _worker(text: str) -> int:
     return int(text.removeprefix("worker-"))
 
 
+def live(world: World, data: st.DataObject, steps: int) -> None:
+    """Let so many things happen."""
+    for _ in range(steps):
+        choices = world.choices(calm=False)
+        if not choices:
+            break
+        _, happen = data.draw(st.sampled_from(choices), "event")
+        world.act(happen())
+
+
 @given(data=st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happens_every_trial_ends(data: st.DataObject) -> None:
@@ -252,14 +269,10 @@ def test_whatever_happens_every_trial_ends(data: st.DataObject) -> None:
         reuse=data.draw(st.booleans(), "reuse"),
         save_every=data.draw(st.sampled_from([0, 1]), "save_every"),
         save_at_end=data.draw(st.booleans(), "save_at_end"),
+        can_save=data.draw(st.booleans(), "can_save"),
         fail_fast=False,
     )
-    for _ in range(data.draw(st.integers(0, 60), "steps")):
-        choices = world.choices(calm=False)
-        if not choices:
-            break
-        _, happen = data.draw(st.sampled_from(choices), "event")
-        world.act(happen())
+    live(world, data, data.draw(st.integers(0, 60), "steps"))
     ending = data.draw(st.sampled_from(["by itself", "stop all", "interrupt"]), "ending")
     if ending == "stop all":
         world.act(world.m.stop_all())
@@ -267,6 +280,9 @@ def test_whatever_happens_every_trial_ends(data: st.DataObject) -> None:
             world.act(world.m.grace_over())
     elif ending == "interrupt":
         world.act(world.m.interrupt())
+        live(world, data, data.draw(st.integers(0, 20), "steps after that"))
+        if data.draw(st.booleans(), "grace over"):
+            world.act(world.m.grace_over())
     world.act(world.m.search_ended())
     for _ in range(1000):
         choices = world.choices(calm=True)
