@@ -15,6 +15,9 @@ from milepost.worker.protocol import FromWorker, Shutdown, ToWorker
 
 log = logging.getLogger("milepost.control")
 
+#: Base of the seeds of workers whose run has none, so that runs can be repeated.
+SEED_VARIABLE = "MILEPOST_SEED"
+
 # A worker whose channel has closed is about to exit; one that is not, is killed after this.
 _MUTE_S = 5.0
 
@@ -36,13 +39,15 @@ class Workers:
     Args:
         engine: starts them.
         selector: watches their channels; a key's data is the worker's id.
-        seed: of the seeds of their random generators.
+        seed: base of the seeds of their random generators; the default is ``MILEPOST_SEED`` or,
+            where that is not set, random.
     """
 
     def __init__(self, engine: Engine, selector: selectors.BaseSelector, seed: int | None) -> None:
         self._engine = engine
         self._selector = selector
-        self._seeds = random.Random(seed)  # noqa: S311 - seeds, not secrets
+        base = os.environ.get(SEED_VARIABLE) if seed is None else seed
+        self._seeds = random.Random(base)  # noqa: S311 - seeds, not secrets
         self._workers: dict[str, _Worker] = {}
         self._deadlines: dict[str, float] = {}
         self._cleanup_s = cleanup_timeout_s()
