@@ -221,7 +221,7 @@ class SearchGenerator(SearchAlgorithm):
                 self._warned = True
                 logger.warning(
                     "%s has no save(), so an interrupted run could not go on where it was.",
-                    type(self.searcher).__name__,
+                    type(_innermost(self.searcher)).__name__,
                 )
 
     def restore_from_dir(self, dirpath: str) -> None:
@@ -237,6 +237,12 @@ class SearchGenerator(SearchAlgorithm):
         if states:
             with open(states[-1], "rb") as file:
                 self.set_state(pickle.load(file))
+
+
+def _innermost(searcher: Searcher) -> Searcher:
+    """What a limiter or repeater is wrapped around."""
+    inner = getattr(searcher, "searcher", None)
+    return _innermost(inner) if isinstance(inner, Searcher) else searcher
 
 
 class SearcherTypeError(TypeError, AssertionError):
