@@ -367,9 +367,7 @@ def test_values_that_cannot_be_loaded_are_asked_for_by_name(tmp_path: Path) -> N
     killed(first)
     before = replay.image(first.experiment.path)
     moved.touch()
-    with pytest.raises(
-        TuneError, match=r"trial t0 holds values.*\n.*model/part, which was <a"
-    ):
+    with pytest.raises(TuneError, match=r"trial t0 holds values.*\n.*model/part, which was <a"):
         run(again(first, search=Listed([{}])))
     after = replay.image(first.experiment.path)
     assert after.trials == before.trials

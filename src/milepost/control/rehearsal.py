@@ -135,11 +135,17 @@ class Rehearsal:
         row["config"] = live.config
         # A trial that was told to stop without being done was cut short with the whole run.
         if record.action != "stop" or row.get(DONE):
-            self._judge(facade, row, record.action)
+            self._judge(facade, self._as_it_came(row, record.action), record.action)
         row["experiment_tag"] = live.tag
         live.last_row, live.last_time = row, record.at
         if record.action != "continue":
             self._witness.asked.pop(record.trial, None)
+
+    def _as_it_came(self, row: dict[str, Any], action: str) -> dict[str, Any]:
+        """A function's row is not done before somebody stops it; a class may say so itself."""
+        if action == "stop" and self._run.plan.kind == "function":
+            return {**row, DONE: False}
+        return row
 
     def _judge(self, trial: Trial, row: dict[str, Any], action: str) -> None:
         stopped = self._stops(trial.trial_id, row) and action == "stop"

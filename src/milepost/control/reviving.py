@@ -8,7 +8,7 @@ then the others are held.
 from __future__ import annotations
 
 from milepost.control import commands, events, settling
-from milepost.control.state import ERROR, PAUSED, PENDING, Phase, TrialState
+from milepost.control.state import ERROR, PAUSED, PENDING, TERMINATED, Phase, TrialState
 from milepost.control.step import Step
 from milepost.journal import records
 
@@ -65,8 +65,8 @@ def revive(step: Step, event: events.TrialRestored) -> None:
     state.trials[trial.trial_id] = trial
     for index, reason in event.missing:
         _lose(step, trial, index, reason)
-    if event.goal == PENDING:
-        step.set_status(trial, PENDING)
+    if trial.status in (TERMINATED, ERROR):
+        step.set_status(trial, PENDING)  # others stay RUNNING until all that they did is known
     if event.attempt >= 0:
         state.returning.add(trial.trial_id)
     settling.drain(step, trial, all_attempts=True)
