@@ -51,6 +51,7 @@ PATHS = {
     ),
     "milepost.tune.search.basic_variant": "BasicVariantGenerator",
     "milepost.tune.search.concurrency_limiter": "ConcurrencyLimiter",
+    "milepost.tune.search.optuna": "OptunaSearch",
     "milepost.tune.search.repeater": "Repeater",
     "milepost.tune.search.sample": "Domain Float Integer Categorical Function Quantized Uniform",
     "milepost.tune.search.search_algorithm": "SearchAlgorithm",
@@ -103,7 +104,6 @@ NEXT = {
     "tune.search.hebo": "the HEBO searcher",
     "tune.search.hyperopt": "the HyperOpt searcher",
     "tune.search.nevergrad": "the Nevergrad searcher",
-    "tune.search.optuna": "the Optuna searcher",
     "tune.search.zoopt": "the ZOOpt searcher",
 }
 

@@ -12,7 +12,7 @@ from milepost import __version__
 
 #: Schedulers and search algorithms that can be chosen by name, in lower case.
 SCHEDULERS: Final = ("fifo",)
-SEARCH_ALGORITHMS: Final = ("random", "variant_generator")
+SEARCH_ALGORITHMS: Final = ("optuna", "random", "variant_generator")
 
 # Only a slip of the pen: ASHAScheduler is not a misspelt FIFOScheduler.
 _CLOSE = 0.85

@@ -30,6 +30,7 @@ _ORIGIN = {
 _PARTS = (
     "basic_variant",
     "concurrency_limiter",
+    "optuna",
     "repeater",
     "sample",
     "search_algorithm",
