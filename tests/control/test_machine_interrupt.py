@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from machines import BOOM, DIED, SIGNALLED, Driven
 
+from milepost.control import events
+
 # --- what runs ---------------------------------------------------------------------------------
 
 
@@ -228,6 +230,20 @@ def test_a_group_that_is_signalled_has_not_failed() -> None:
     assert m.gone(0, SIGNALLED) == ["notice info", "kill worker-1"]
     assert m.gone(1, SIGNALLED) == ["drain t.0"]
     assert m.drained("t") == ["ended t"]
+
+
+def test_a_trial_that_hangs_is_not_waited_for() -> None:
+    """Ctrl-C has no deadline, but trial_timeout_s is one; it is no failure then."""
+    m = Driven(max_failures=1)
+    m.running("t")
+    m.interrupt()
+    assert m(events.Silent(at=0, worker_id="worker-0", problem=BOOM)) == [
+        "notice info",
+        "kill worker-0",
+    ]
+    assert m.gone(0) == ["drain t.0"]
+    assert m.drained("t") == ["ended t"]
+    assert m.machine.is_over
 
 
 # --- the deadline ------------------------------------------------------------------------------

@@ -1010,3 +1010,28 @@ def test_forks_of_the_driver_are_not_in_the_run(start: Start) -> None:
     driver = start(FORKS)
     assert "CHILD -15" in driver.end(0)
     driver.assert_closed("finished")
+
+
+SEVERAL = """
+def train(config):
+    say(config["name"])
+    pause = threading.Event()
+    while not tune.get_context().should_checkpoint():
+        pause.wait(0.005)
+    tune.report({"n": 1})
+
+trials = tune.run_experiments(
+    {name: {"run": train, "config": {"name": name}} for name in ("first", "second")}, verbose=0
+)
+print("TRIALS", [trial.config["name"] for trial in trials])
+"""
+
+
+def test_the_end_of_one_experiment_is_the_end_of_all(start: Start) -> None:
+    """After Ctrl-C no other experiment begins, and no error is raised."""
+    driver = start(SEVERAL)
+    driver.heard("first")
+    driver.send(signal.SIGINT)
+    assert "TRIALS ['first']" in driver.end(0)
+    assert "second" not in driver.said
+    driver.assert_closed()

@@ -164,9 +164,13 @@ def silent(step: Step, event: events.Silent) -> None:
     trial = step.runner(event.worker_id)
     if trial is None or trial.phase not in (Phase.STARTING, Phase.TRAINING, Phase.SAVING):
         return
-    if trial.halt in (Halt.END, Halt.INTERRUPT):
+    if trial.halt is Halt.END:
         return  # it has a deadline already, and what happens to it then is no failure
-    trial.problem = event.problem
+    if trial.halt is Halt.INTERRUPT:
+        trial.goal, trial.quiet = TERMINATED, True  # it need not be waited for any longer
+        step.info(f"Trial {trial.name} hangs while the run ends: {event.problem.message}")
+    else:
+        trial.problem = event.problem
     step.kill_workers(trial)
 
 

@@ -30,6 +30,7 @@ from milepost.tune.experiment.experiment import Experiment
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+    from milepost.tune.launch import Finished
     from milepost.tune.restoring import Restoration
 
 C = TypeVar("C", bound=Config)
@@ -183,7 +184,7 @@ def run(
         asked = _combined(run_or_experiment, tune_config, run_config)
     else:
         asked = _Asked(run_or_experiment, config, tune_config, run_config, resources_per_trial)
-    return _carry_out(asked, wanted, raise_on_failed_trial)
+    return _carry_out(asked, wanted, raise_on_failed_trial).analysis
 
 
 @spelled
@@ -235,8 +236,10 @@ def run_experiments(
     trials: list[Trial] = []
     for experiment in _experiments(experiments):
         asked = _combined(experiment, tune_config, run_config)
-        analysis = _carry_out(asked, wanted, raise_on_failed_trial and not concurrent)
-        trials += analysis.trials
+        finished = _carry_out(asked, wanted, raise_on_failed_trial and not concurrent)
+        trials += finished.analysis.trials
+        if finished.interrupted:  # whoever ends one experiment early wants no other to begin
+            return trials
     if raise_on_failed_trial and concurrent:
         _require_success(trials)
     return trials
@@ -282,9 +285,7 @@ def _overlaid(below: C, above: C) -> C:
     return config
 
 
-def _carry_out(
-    asked: _Asked, resume: ResumeConfig | None, raise_on_failed_trial: bool
-) -> ExperimentAnalysis:
+def _carry_out(asked: _Asked, resume: ResumeConfig | None, raise_on_failed_trial: bool) -> Finished:
     from milepost.tune.launch import launch
 
     restoration = None if resume is None else _restoration(asked, resume)
@@ -302,7 +303,7 @@ def _carry_out(
         finished = launch(experiment, save_at_end=False)
     if raise_on_failed_trial and not finished.interrupted:
         _require_success(finished.analysis.trials)
-    return finished.analysis
+    return finished
 
 
 def _restoration(asked: _Asked, resume: ResumeConfig) -> Restoration | None:
