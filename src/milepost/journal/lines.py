@@ -11,9 +11,10 @@ without gaps.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import BinaryIO, Final
 from zlib import crc32
 
 from milepost.errors import JournalCorruptError
@@ -23,7 +24,8 @@ ADVICE: Final = (
     "Nothing was changed. Checkpoints and result files are not affected: each checkpoint's own "
     "manifest says what it is. Restoring the experiment repairs its journal."
 )
-BODY_AT: Final = len(START) + 8 + len(b'",')  # where the bytes begin that the check is of
+_CHECK_AT: Final = len(START)
+BODY_AT: Final = _CHECK_AT + 8 + len(b'",')  # where the bytes begin that the check is of
 _SEQ: Final = b'"seq":'
 _SEQ_AT: Final = BODY_AT + len(_SEQ)
 
@@ -40,12 +42,13 @@ def with_check(body: bytes) -> bytes:
 
 def seq_of(line: bytes) -> int | None:
     """Return the number of a whole and undamaged line; None for any other bytes."""
-    if not line.startswith(START) or not line.endswith(b"}\n"):
+    # Slices are quicker than startswith() and memoryview for lines of the usual length.
+    if line[_CHECK_AT:BODY_AT] != b'%08x",' % crc32(line[BODY_AT:-1]):
         return None
-    if line[len(START) : BODY_AT] != b'%08x",' % crc32(memoryview(line)[BODY_AT:-1]):
+    if line[:_CHECK_AT] != START or line[-2:] != b"}\n" or line[BODY_AT:_SEQ_AT] != _SEQ:
         return None
     digits = line[_SEQ_AT : line.find(b",", _SEQ_AT)]
-    return int(digits) if line.startswith(_SEQ, BODY_AT) and digits.isdigit() else None
+    return int(digits) if digits.isdigit() else None
 
 
 def _holds_a_line(data: bytes) -> bool:
@@ -66,26 +69,24 @@ class Reader:
         length: how many bytes of it count; None for the file that may still grow, whose end may
             be torn.
         crc: CRC-32 of those bytes in hex, when ``length`` is given.
-        start: begin at this byte, which must be the start of a line.
 
     Attributes:
-        length: bytes of whole and undamaged lines read so far.
-        crc: CRC-32 of the bytes read so far, in hex (of all before it only if ``start`` is 0).
+        length: bytes of whole and undamaged lines, once all have been read.
         torn: bytes at the end that are no whole line.
     """
 
-    def __init__(self, path: str, length: int | None = None, crc: str = "", start: int = 0) -> None:
+    def __init__(self, path: str, length: int | None = None, crc: str = "") -> None:
         self.path = path
-        self.length = start
+        self.length = 0
         self.torn = 0
         self._expected_length = length
         self._expected_crc = crc
-        self._crc = 0
 
     @property
     def crc(self) -> str:
-        """CRC-32 of what was read, in hex."""
-        return f"{self._crc:08x}"
+        """CRC-32 of the first :attr:`length` bytes, in hex."""
+        with open(self.path, "rb") as file:
+            return f"{crc32(file.read(self.length)):08x}"
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Yield (number, line).
@@ -94,32 +95,39 @@ class Reader:
             JournalCorruptError: a line that is not the torn end is damaged, or numbers have a gap.
             OSError: the file cannot be read.
         """
-        number, last = 0, None
+        if self._expected_length is None:
+            with open(self.path, "rb") as file:
+                yield from self._checked(file)
+            return
         with open(self.path, "rb") as file:
-            file.seek(self.length)
-            for line in file:
-                number += 1
-                if self._expected_length is not None and self.length >= self._expected_length:
-                    break
-                seq = seq_of(line)
-                if seq is None:
-                    # Half a line was the end when it was read; its writer may go on meanwhile.
-                    rest = list(file) if line.endswith(b"\n") else []
-                    self._torn_or_corrupt(line, number, rest)
-                    break
-                if last is not None and seq != last + 1:
-                    raise self._corrupt(number, f"record {seq} follows record {last}")
-                last = seq
-                self.length += len(line)
-                self._crc = crc32(line, self._crc)
-                yield seq, line
-        if self._expected_length is not None and (
-            self.length != self._expected_length or self.crc != self._expected_crc
-        ):
-            raise JournalCorruptError(
-                f"{self.path} has {self.length} valid bytes with check {self.crc}, but the file "
-                f"after it says {self._expected_length} with {self._expected_crc}. " + ADVICE
-            )
+            data = file.read(self._expected_length)
+        if f"{crc32(data):08x}" == self._expected_crc and len(data) == self._expected_length:
+            yield from _unchecked(data)
+            self.length = len(data)
+            return
+        yield from self._checked(io.BytesIO(data))  # which says where it is damaged
+        raise JournalCorruptError(
+            f"{self.path} has {self.length} valid bytes with check {self.crc}, but the file "
+            f"after it says {self._expected_length} with {self._expected_crc}. " + ADVICE
+        )
+
+    def _checked(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+        length = 0
+        last = None
+        for number, line in enumerate(file, 1):
+            seq = seq_of(line)
+            if seq is None:
+                self.length = length
+                # Half a line was the end when it was read; its writer may go on meanwhile.
+                self._torn_or_corrupt(line, number, list(file) if line.endswith(b"\n") else [])
+                return
+            if last is not None and seq != last + 1:
+                self.length = length
+                raise self._corrupt(number, f"record {seq} follows record {last}")
+            last = seq
+            length += len(line)
+            yield seq, line
+        self.length = length
 
     def _torn_or_corrupt(self, line: bytes, number: int, rest: list[bytes]) -> None:
         """Return for the torn end of the file, raise for a damaged line before good ones."""
@@ -132,3 +140,9 @@ class Reader:
             f"{os.path.basename(self.path)} is damaged in line {number}, at byte {self.length}: "
             f"{reason} ({self.path}). " + ADVICE
         )
+
+
+def _unchecked(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file whose own check has been found right."""
+    for line in io.BytesIO(data):
+        yield int(line[_SEQ_AT : line.find(b",", _SEQ_AT)]), line
