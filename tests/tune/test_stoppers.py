@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from milepost.testing import FakeClock
 from milepost.tune.stopper import (
     CombinedStopper,
     ExperimentPlateauStopper,
@@ -172,43 +173,33 @@ def test_a_stopper_must_say_both() -> None:
         Half()  # type: ignore[abstract]
 
 
-class Clock:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.mark.parametrize("length", [60, 60.0, timedelta(minutes=1)])
 def test_timeout(length: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock starts at the first poll."""
-    clock = Clock()
+    clock = FakeClock()
     monkeypatch.setattr(timeout, "time", clock)
     stopper = TimeoutStopper(length)
-    clock.now += 500
+    clock.advance(500)
     assert not stopper.stop_all()
-    clock.now += 59
+    clock.advance(59)
     assert not stopper.stop_all()
     assert not stopper("t", {})
-    clock.now += 1
+    clock.advance(1)
     assert stopper.stop_all()
 
 
 def test_timeout_after_a_restore(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time between two lives of a run does not count."""
-    clock = Clock()
+    clock = FakeClock()
     monkeypatch.setattr(timeout, "time", clock)
     stopper = TimeoutStopper(60)
     stopper.stop_all()
-    clock.now += 50
+    clock.advance(50)
     stopper.stop_all()
     restored = pickle.loads(pickle.dumps(stopper))
-    clock.now += 10_000
+    clock.advance(10_000)
     assert not restored.stop_all()
-    clock.now += 10
+    clock.advance(10)
     assert restored.stop_all()
 
 
