@@ -1,0 +1,223 @@
+"""The pure parts of a restore, as tables: fates, goals, comparison with disk, what is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from milepost.api.resume_config import ResumeConfig, ResumeType
+from milepost.checkpoint.manifest import Manifest
+from milepost.control import announcing, fates, reconciling
+from milepost.control.announcing import Prospect, Prospects
+from milepost.control.checkpoints import Capture, Checkpoint
+from milepost.control.fates import Fate
+from milepost.control.reconciling import Holdings
+from milepost.journal.image import CheckpointImage, TrialImage
+
+RAW = msgspec.Raw(b"{}")
+RESUME, RESTART, SKIP = ResumeType.RESUME, ResumeType.RESTART, ResumeType.SKIP
+DEFAULT = ResumeConfig()
+ALL = ResumeConfig(finished=RESUME, unfinished=RESUME, errored=RESUME)
+
+
+def trial(**fields: Any) -> TrialImage:
+    return TrialImage(
+        trial="t", name="t", directory="t", tag="0", order=0,
+        config=RAW, evaluated=RAW, resources=RAW, **fields,
+    )  # fmt: skip
+
+
+def images(*indices: int, iteration: int = 1) -> dict[int, CheckpointImage]:
+    return {i: CheckpointImage(index=i, attempt=0, iteration=iteration) for i in indices}
+
+
+# --- fates ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "resume", "fate"),
+    [
+        ({"status": "TERMINATED"}, DEFAULT, Fate.STAYS),
+        ({"status": "TERMINATED"}, ALL, Fate.GOES_ON),
+        ({"status": "TERMINATED"}, ResumeConfig(finished=RESTART), Fate.RESTARTS),
+        ({"status": "ERROR"}, DEFAULT, Fate.STAYS),
+        ({"status": "ERROR"}, ALL, Fate.GOES_ON),
+        ({"status": "ERROR"}, ResumeConfig(errored=RESTART), Fate.RESTARTS),
+        ({"status": "PENDING"}, DEFAULT, Fate.GOES_ON),
+        ({"status": "RUNNING"}, ResumeConfig(unfinished=RESTART), Fate.RESTARTS),
+        ({"status": "PAUSED"}, ResumeConfig(unfinished=SKIP), Fate.ENDS),
+        # It had failed for good, and the driver died before it could write down the end.
+        ({"status": "RUNNING", "given_up": True}, DEFAULT, Fate.GOES_ON),
+        ({"status": "RUNNING", "given_up": True}, ResumeConfig(unfinished=SKIP), Fate.GOES_ON),
+        ({"status": "RUNNING", "given_up": True}, ResumeConfig(errored=RESTART), Fate.RESTARTS),
+    ],
+)
+def test_fates(fields: dict[str, Any], resume: ResumeConfig, fate: Fate) -> None:
+    """What becomes of a trial follows from its group."""
+    assert fates.fate_of(trial(**fields), resume) is fate
+
+
+@pytest.mark.parametrize(
+    ("fields", "facts", "resume", "goal"),
+    [
+        ({"status": "RUNNING"}, {}, DEFAULT, "PENDING"),
+        ({"status": "PENDING"}, {}, ResumeConfig(unfinished=SKIP), "TERMINATED"),
+        ({"status": "RUNNING", "given_up": True}, {}, DEFAULT, "ERROR"),
+        ({"status": "RUNNING", "given_up": True}, {}, ALL, "PENDING"),
+        ({"status": "ERROR"}, {}, ALL, "PENDING"),
+        ({"status": "TERMINATED", "action": "stop"}, {"is_done": True}, ALL, "PENDING"),
+        ({"status": "RUNNING", "action": "stop"}, {"is_done": True}, DEFAULT, "TERMINATED"),
+        # Cut short together with the run.
+        ({"status": "RUNNING", "action": "stop"}, {}, DEFAULT, "PENDING"),
+        ({"status": "RUNNING", "action": "pause"}, {}, DEFAULT, "PAUSED"),
+        ({"status": "RUNNING", "action": "pause"}, {"pauses_count": False}, DEFAULT, "PENDING"),
+        ({"status": "PAUSED"}, {}, DEFAULT, "PAUSED"),
+        ({"status": "PAUSED"}, {"pauses_count": False}, DEFAULT, "PENDING"),
+        ({"status": "PAUSED"}, {"asked": "go on"}, DEFAULT, "PENDING"),
+        ({"status": "RUNNING"}, {"asked": "pause"}, DEFAULT, "PAUSED"),
+        ({"status": "RUNNING"}, {"asked": "stop"}, DEFAULT, "TERMINATED"),
+    ],
+)
+def test_goals(
+    fields: dict[str, Any], facts: dict[str, Any], resume: ResumeConfig, goal: str
+) -> None:
+    """What was decided before the end counts, and what was asked for is done."""
+    facts = {"is_done": False, "asked": None, "pauses_count": True, **facts}
+    assert fates.goal_of(trial(**fields), resume, **facts) == goal
+
+
+@pytest.mark.parametrize(
+    ("fields", "saves_at_end", "needed"),
+    [
+        ({}, False, False),
+        ({}, True, True),
+        ({"iteration": 2, "committed": images(0)}, False, False),
+        ({"iteration": 2, "captured": images(1, iteration=2)}, False, True),
+        ({"iteration": 3, "captured": images(1, iteration=2)}, False, False),
+        ({"iteration": 2, "committed": images(0), "lost": {1: "disk full"}}, False, True),
+        ({"iteration": 2, "committed": images(2), "lost": {1: "disk full"}}, False, False),
+    ],
+)
+def test_when_an_end_needs_its_checkpoint(
+    fields: dict[str, Any], saves_at_end: bool, needed: bool
+) -> None:
+    """A class's checkpoint at the end, and a function's of its last row, must be there."""
+    assert fates.needs_last_save(trial(**fields), saves_at_end=saves_at_end) is needed
+
+
+# --- comparison ----------------------------------------------------------------------------------
+
+
+def holdings(*indices: int, foreign: tuple[int, ...] = (), attempt: int = 0) -> Holdings:
+    manifests = {i: Manifest(id=f"a-{i}", trial="t", index=i, attempt=attempt) for i in indices}
+    return Holdings(manifests, frozenset({*indices, *foreign}))
+
+
+def recorded(*indices: int) -> list[Checkpoint]:
+    return [Checkpoint(index=i, path=f"c{i}", iteration=1, row=RAW) for i in indices]
+
+
+def compare(image: TrialImage, there: Holdings) -> dict[str, Any]:
+    kept = sorted(image.committed.keys() - image.deleting.keys())
+    inflight = {i: Capture(1, RAW, None) for i in image.captured}
+    found = reconciling.reconcile(image, recorded(*kept), inflight, there)
+    return {
+        "kept": [checkpoint.index for checkpoint in found.checkpoints],
+        "inflight": sorted(found.inflight),
+        "adopted": list(found.adopted),
+        "missing": [index for index, _ in found.missing],
+        "attempt": found.attempt,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "there", "expected"),
+    [
+        ({"attempts": 1}, holdings(), {}),
+        ({"attempts": 1, "next_index": 2, "committed": images(0, 1)}, holdings(0, 1),
+         {"kept": [0, 1]}),
+        ({"attempts": 1, "next_index": 2, "committed": images(0, 1)}, holdings(0),
+         {"kept": [0], "missing": [1]}),
+        # Captured on record: committed by the keeper since, or still in its hands.
+        ({"attempts": 1, "next_index": 2, "captured": images(0, 1)}, holdings(0),
+         {"inflight": [0, 1], "adopted": [0]}),
+        # Nobody has heard of them.
+        ({"attempts": 1, "next_index": 1, "committed": images(0)}, holdings(0, 1, 2),
+         {"kept": [0], "adopted": [1, 2]}),
+        ({"attempts": 0}, holdings(0, attempt=1), {"adopted": [0], "attempt": 1}),
+        # What is to be deleted, was lost, or was deleted and put back, is left alone.
+        ({"attempts": 1, "next_index": 3, "committed": images(0, 1), "deleting": {0: "old"},
+          "lost": {2: "disk full"}}, holdings(0, 1, 2), {"kept": [1]}),
+        ({"attempts": 1, "next_index": 3, "committed": images(2)}, holdings(0, 2), {"kept": [2]}),
+    ],
+)  # fmt: skip
+def test_journal_and_disk(
+    fields: dict[str, Any], there: Holdings, expected: dict[str, Any]
+) -> None:
+    """Manifests decide what exists, records what it was."""
+    nothing = {"kept": [], "inflight": [], "adopted": [], "missing": [], "attempt": 0}
+    if not fields["attempts"]:
+        nothing["attempt"] = -1
+    assert compare(trial(**fields), there) == {**nothing, **expected}
+
+
+def test_numbers_in_use(tmp_path: Any) -> None:
+    """Foreign directories keep their numbers, too; other names mean nothing."""
+    assert reconciling.look(str(tmp_path / "none"), "t", "run") == Holdings({}, frozenset())
+    for name in ("checkpoint_000003", "checkpoint_12", ".milepost-tmp-checkpoint_000009", "x"):
+        (tmp_path / name).mkdir()
+    there = reconciling.look(str(tmp_path), "t", "run")
+    assert (there.manifests, there.highest) == ({}, 3)
+
+
+# --- what is told --------------------------------------------------------------------------------
+
+
+def test_the_announcement_names_starts_and_findings() -> None:
+    """Each trial that does something, and everything that was found or is missing."""
+    (newest,) = recorded(4)
+    told = announcing.describe(
+        Prospects(
+            trials=[
+                Prospect("a", "PENDING", has_started=True, newest=newest),
+                Prospect("b", "PENDING", has_started=True, newest=newest, adopted=[5, 6]),
+                Prospect("c", "PENDING", has_started=True),
+                Prospect("d", "PENDING", has_started=True, unsettled=2),
+                Prospect("e", "PENDING", has_started=False),
+                Prospect("f", "PAUSED", has_started=True, newest=newest),
+                Prospect("g", "TERMINATED", has_started=True),
+                Prospect("h", "ERROR", has_started=True, missing=[3]),
+            ],
+            restarted=["i"],
+            staying=1,
+            deletions=1,
+            elapsed_s=61.6,
+        )
+    )
+    assert told == [
+        "Earlier runs took 62 s.",
+        "1 trial stays as it is",
+        "a goes on from checkpoint 000004 (iteration 1)",
+        "b goes on from checkpoint 000006",
+        "c goes on from the beginning, it has no checkpoint",
+        "d goes on from what is captured",
+        "f stays paused at checkpoint 000004 (iteration 1)",
+        "g had come to its end, and ends",
+        "h had failed for good, and ends",
+        "i starts again as a new trial",
+        "1 trial waits for the first start",
+        "2 checkpoints committed, but not on record: adopted (b 000005, b 000006)",
+        "1 checkpoint on record, but gone or damaged: not used (h 000003)",
+        "2 checkpoints were captured and not committed: what is still there is committed first",
+        "1 checkpoint is no longer worth keeping: deleting goes on",
+    ]
+
+
+def test_the_announcement_stays_short() -> None:
+    """However many trials there are."""
+    trials = [Prospect(f"t{n}", "PENDING", has_started=True) for n in range(5000)]
+    told = announcing.describe(Prospects(trials=trials))
+    assert len(told) == 12
+    assert told[-1] == "... and 4990 more likewise"
