@@ -100,6 +100,7 @@ def assert_resumable(
         ...         self.n = checkpoint["n"]
         >>> assert_resumable(Count, iterations=3)                        # doctest: +SKIP
     """
+    __tracebackhide__ = True  # pytest shows the caller's line, and not ours
     if by not in get_args(By):
         raise ValueError(f"by must be one of {get_args(By)}, got {by!r}")
     if iterations < 1:
@@ -121,6 +122,7 @@ class _Check:
     tolerance: float
 
     def run(self, after: Collection[int] | None) -> None:
+        __tracebackhide__ = True
         name = self.lives.name
         whole = self.lives.uncut()
         if whole.error is not None:
@@ -137,6 +139,7 @@ class _Check:
             self._compare(whole, self.lives.cut(iteration, self.by), iteration)
 
     def _compare(self, whole: Life, cut: Life, killed_after: int) -> None:
+        __tracebackhide__ = True
         # A class is killed before it saves what it has just reported.
         start = whole.latest(killed_after - (self.lives.kind == "class"))
         how = f"killed after iteration {killed_after} and resumed from {_named(start)}"
@@ -186,6 +189,7 @@ class _Check:
 
     def _raise(self, whole: Life, cut: Life, how: str, what: str, found: list[Difference]) -> None:
         """Fail; but first make sure that the kill is to blame."""
+        __tracebackhide__ = True
         again = self.lives.uncut()
         for row in again.rows:
             unsteady = self._row(whole, row)
@@ -219,6 +223,7 @@ class _Check:
         )
 
     def _raise_unsteady(self, where: str, found: list[Difference]) -> None:
+        __tracebackhide__ = True
         raise AssertionError(
             f"{self.lives.name} cannot be compared: two runs of it that were not killed differ "
             f"{where}{_listed(found)}\nSeed every random generator that it uses, have it compute "
