@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from milepost.errors import JournalError
+from milepost.errors import JournalError, LeaseLostError
 from milepost.journal import epochs, replay
 from milepost.journal import records as rec
 from milepost.journal.experiment import Experiment
@@ -205,6 +205,31 @@ def test_the_next_writer_completes_the_files_of_the_config(
     assert pickle.loads((directory / "params.pkl").read_bytes()) == {"lr": 2 if reports else 1}
     assert not list(directory.glob(".milepost-tmp-*"))
     run.close()
+
+
+def test_the_writer_of_a_driver_that_was_replaced_writes_nothing(
+    start: Callable[..., Run], experiment: Experiment, make: Any
+) -> None:
+    """Rows that come too late reach no file, and the driver hears why."""
+    run = start()
+    run.append(make.created())
+    run.append(make.launched())
+    run.append(make.reported(iteration=1))
+    run.projections.flush()
+    lock = Path(experiment.home, "lock")
+    copy = lock.with_name("copy")
+    shutil.copy(lock, copy)
+    copy.replace(lock)  # as on a file system that does not share locks
+    other = Journal.open(experiment)
+    path = trial_dir(experiment) / "result.json"
+    before = path.read_bytes()
+    run.append(make.reported(iteration=2))
+    with pytest.raises(LeaseLostError, match="writes its result files now"):
+        run.projections.flush()
+    assert path.read_bytes() == before
+    with pytest.raises(LeaseLostError):
+        run.journal.sync()
+    other.close(None)
 
 
 def test_a_writer_that_keeps_dying_is_an_error(start: Callable[..., Run]) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Collection
 from typing import Final
 
 from milepost.api.spelling import did_you_mean
-from milepost.errors import JournalError
+from milepost.errors import JournalError, LeaseLostError
 from milepost.journal import forked, writer
 from milepost.journal.log import Journal
 from milepost.journal.projector import KINDS
@@ -194,6 +194,9 @@ class Projections:
                 f"cannot write result files in {self._journal.experiment.path}: {text}. "
                 "The journal has all rows, and checkpoints are safe."
             )
+            raise self._failure
+        elif kind == writer.LOST:
+            self._failure = LeaseLostError(f"{text}. This run ends.")
             raise self._failure
         elif self._failure is not None:
             raise self._failure

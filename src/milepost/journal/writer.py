@@ -2,7 +2,8 @@
 
 It follows the journal of one driver, so nothing but a wake-up has to be sent to it, and whatever
 happens to it, the next one continues from the journal. It ends when the driver's end of the
-socket closes, after it has written everything that the journal has.
+socket closes, after it has written everything that the journal has; or when another driver has
+taken the experiment over, whose own writer completes the files.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import sys
 import time
 from typing import Final
 
-from milepost.errors import JournalError
-from milepost.journal import compaction, replay
+from milepost.errors import JournalError, LeaseLostError
+from milepost.journal import compaction, epochs, replay
 from milepost.journal import experiment as experiments
 from milepost.journal.epochs import Segment, segments
 from milepost.journal.lease import open_lock
@@ -33,6 +34,7 @@ WAKE: Final = b"w"
 FLUSH: Final = b"f"
 FLUSHED: Final = b"F"
 FAILED: Final = b"E"
+LOST: Final = b"L"
 NOTICE: Final = b"N"
 MESSAGE_BYTES: Final = 1 << 16
 
@@ -65,9 +67,11 @@ class Writer:
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
         self._path = experiment_path
+        self._epoch = first.epoch
         self._kinds = kinds
         self._said: set[str] = set()
         self._projector = Projector(experiment_path, kinds, self._notice)
+        self._require_epoch()
         segment = first
         if again:
             segment = max(s for s in segments(experiment_path) if s.epoch == first.epoch)
@@ -101,6 +105,7 @@ class Writer:
         return messages if messages[-1] else messages[:-1]
 
     def _advance(self) -> None:
+        self._require_epoch()
         for _, record in self._tail.read():
             if isinstance(record, Continued):
                 self._compact(Segment(record.epoch, record.segment))
@@ -111,7 +116,14 @@ class Writer:
     def _compact(self, segment: Segment) -> None:
         self._projector.flush()
         posix.syncfs(self._path)  # before rows leave the journal
+        self._require_epoch()
         compaction.compact(self._path, segment, keep_rows="json" not in self._kinds)
+
+    def _require_epoch(self) -> None:
+        if epochs.newest_epoch(self._path) > self._epoch:
+            raise LeaseLostError(
+                f"another driver has taken {self._path} over, and writes its result files now"
+            )
 
     def _notice(self, text: str) -> None:
         if text not in self._said:  # many trials may have the same to say
@@ -134,6 +146,9 @@ def main() -> None:
         os.close(lock)
     except (BrokenPipeError, ConnectionResetError):
         return  # the driver died while we were answering it; the journal has everything
+    except LeaseLostError as error:
+        with contextlib.suppress(OSError):  # a dead driver need not know
+            os.write(channel, _message(LOST, str(error)))
     except Exception as error:  # noqa: BLE001 - whatever it was, the driver must be told
         import traceback
 
