@@ -45,8 +45,10 @@ def _start_worker(run: Run, command: commands.StartWorker) -> None:
 def _run_trial(run: Run, command: commands.RunTrial) -> None:
     trial = run.ledger.live[command.trial_id]
     counters = Counters()
+    start_from = run.plan.initial_checkpoint
     os.makedirs(trial.directory, exist_ok=True)
     if command.start is not None:
+        start_from = command.start.path
         row = run.decoded(command.start.row)
         counters = _counters(row)
         trial.last_row = {**row, "config": trial.config, "experiment_tag": trial.tag}
@@ -63,7 +65,7 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
             attempt_id=command.attempt_id,
             first_index=command.first_index,
             storage=run.storage,
-            start_from=command.start.path if command.start is not None else None,
+            start_from=start_from,
             parent=command.parent,
             counters=counters,
             resources=dump(trial.resources),

@@ -73,6 +73,8 @@ class RunPlan:
         verbose: 0, 1 or 2.
         progress: what shows the run; None shows nothing.
         chdir: whether workers change into the trial's directory.
+        initial_checkpoint: directory of the checkpoint that a trial without one of its own starts
+            from, absolute; None for none.
         setup: goes into the journal as the run's description; JSON values only.
         seed: base of the workers' random seeds; None draws one.
         resume: what becomes of the trials that the experiment has already; None when the
@@ -111,6 +113,7 @@ class RunPlan:
     verbose: int = 1
     progress: Progress | None = None
     chdir: bool = True
+    initial_checkpoint: str | None = None
     setup: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
     resume: ResumeConfig | None = None

@@ -50,7 +50,7 @@ def checkpoint_config(
     return config
 
 
-def refuse(*, chdir_to_trial_dir: Any, local_dir: Any, export_formats: Any, restore: Any) -> None:
+def refuse(*, chdir_to_trial_dir: Any, local_dir: Any, export_formats: Any) -> None:
     """Refuse the arguments of ``tune.run`` that cannot take effect.
 
     Raises:
@@ -76,11 +76,6 @@ def refuse(*, chdir_to_trial_dir: Any, local_dir: Any, export_formats: Any, rest
             f"tune.run(export_formats={export_formats!r}): this version does not export models at "
             "the end of trials. Call Trainable.export_model in save_checkpoint, or report the "
             "exported files with a checkpoint."
-        )
-    if restore is not None:
-        raise TuneError(
-            f"tune.run(restore={restore!r}): this version cannot start trials from a given "
-            "checkpoint. Put its path into config and load it at the start of the trainable."
         )
 
 

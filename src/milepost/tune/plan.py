@@ -93,6 +93,7 @@ def plan_for(
         verbose=int(run.verbose or 0),
         progress=display.surface,
         chdir=os.environ.get("RAY_CHDIR_TO_TRIAL_DIR", "1") != "0",
+        initial_checkpoint=experiment.initial_checkpoint,
         setup=description.stored(stored.path),
         resume=None if restoration is None else restoration.resume,
         anew=frozenset() if restoration is None else restoration.anew,

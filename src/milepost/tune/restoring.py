@@ -63,6 +63,8 @@ class Restoration:
         tune_config: its fields that were set replace the recorded ones.
         run_config: likewise.
         resources_per_trial: what each trial needs; None for what was recorded.
+        initial_checkpoint: directory of the checkpoint that trials without one of their own start
+            from; None for the recorded one.
 
     Raises:
         ExperimentNotFoundError: there is nothing to go on with.
@@ -90,9 +92,17 @@ class Restoration:
         tune_config: TuneConfig | None = None,
         run_config: RunConfig | None = None,
         resources_per_trial: Any = None,
+        initial_checkpoint: str | None = None,
     ) -> None:
         self._is_used = False
-        self._given = (trainable, param_space, tune_config, run_config, resources_per_trial)
+        self._given = {
+            "param_space": param_space,
+            "tune_config": tune_config,
+            "run_config": run_config,
+            "resources_per_trial": resources_per_trial,
+            "initial_checkpoint": initial_checkpoint,
+        }
+        self._trainable = trainable
         self.recorded = recorded = Recorded(path)
         self.resume = resume
         target = resolve(trainable)
@@ -117,6 +127,9 @@ class Restoration:
             resources,
             path,
         )
+        self.experiment.initial_checkpoint = initial_checkpoint or recorded.setup.get(
+            "initial_checkpoint"
+        )
         self.supply = Supply(space)
         require(self.supply.missing(path, taken_up(recorded.image, resume)))
         self.save_at_end = bool(recorded.setup.get("save_at_end", True))
@@ -129,16 +142,7 @@ class Restoration:
         if self.recorded.is_current and not self._is_used:
             self._is_used = True
             return self
-        trainable, space, tune_config, run_config, resources = self._given
-        fresh = Restoration(
-            self.recorded.path,
-            trainable,
-            self.resume,
-            param_space=space,
-            tune_config=tune_config,
-            run_config=run_config,
-            resources_per_trial=resources,
-        )
+        fresh = Restoration(self.recorded.path, self._trainable, self.resume, **self._given)
         fresh._is_used = True
         return fresh
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import errno
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from milepost.api import uri
 from milepost.api.callback import Callback
 from milepost.api.checkpoint_config import CheckpointConfig
 from milepost.api.config import Config, given_fields
@@ -107,7 +109,8 @@ def run(
         export_formats: raises; this version does not export models.
         max_failures: how often a failed trial is tried again; -1 without limit.
         fail_fast: True ends the run at the first failure, ``"raise"`` raises it.
-        restore: raises; this version cannot start trials from a given checkpoint.
+        restore: directory of a checkpoint that each trial starts from; its counters start at 0.
+            To go on with a run, use ``resume``.
         resume: go on with the experiment of this name, if there is one; otherwise start it. True
             or ``"AUTO"`` goes on with unfinished trials, ``"AUTO+ERRORED"`` also with failed ones;
             ``"AUTO+RESTART_ERRORED"`` starts those again. ``"AUTO+ERRORED_ONLY"`` and
@@ -136,7 +139,6 @@ def run(
         chdir_to_trial_dir=chdir_to_trial_dir,
         local_dir=local_dir,
         export_formats=export_formats,
-        restore=restore,
     )
     wanted = deprecated.resume_option(resume, resume_config)
     checkpoint_config = deprecated.checkpoint_config(
@@ -184,6 +186,7 @@ def run(
         asked = _combined(run_or_experiment, tune_config, run_config)
     else:
         asked = _Asked(run_or_experiment, config, tune_config, run_config, resources_per_trial)
+    asked = replace(asked, initial_checkpoint=_checkpoint_directory(restore))
     return _carry_out(asked, wanted, raise_on_failed_trial).analysis
 
 
@@ -254,6 +257,7 @@ class _Asked:
     tune_config: TuneConfig
     run_config: RunConfig
     resources_per_trial: Any = None
+    initial_checkpoint: str | None = None
 
     @property
     def path(self) -> str | None:
@@ -300,6 +304,7 @@ def _carry_out(asked: _Asked, resume: ResumeConfig | None, raise_on_failed_trial
         experiment = Experiment.of(
             asked.trainable, asked.space, asked.tune_config, run_config, asked.resources_per_trial
         )
+        experiment.initial_checkpoint = asked.initial_checkpoint
         finished = launch(experiment, save_at_end=False)
     if raise_on_failed_trial and not finished.interrupted:
         _require_success(finished.analysis.trials)
@@ -322,10 +327,27 @@ def _restoration(asked: _Asked, resume: ResumeConfig) -> Restoration | None:
             tune_config=asked.tune_config,
             run_config=asked.run_config,
             resources_per_trial=asked.resources_per_trial,
+            initial_checkpoint=asked.initial_checkpoint,
         )
     except ExperimentNotFoundError as error:
         log.info("nothing to resume: %s; the run starts afresh", error)
         return None
+
+
+def _checkpoint_directory(path: str | os.PathLike[str] | None) -> str | None:
+    """The directory of a checkpoint that trials start from, absolute.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is none.
+    """
+    if path is None:
+        return None
+    directory = uri.resolve(path)
+    if not os.path.isdir(directory):
+        code = errno.ENOTDIR if os.path.lexists(directory) else errno.ENOENT
+        # OSError chooses its subclass by the number.
+        raise OSError(code, "tune.run(restore=...) takes the directory of a checkpoint", directory)
+    return directory
 
 
 def _require_success(trials: list[Trial]) -> None:

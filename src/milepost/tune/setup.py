@@ -95,6 +95,8 @@ def describe(
         "run_config": _plain(fields(experiment.run_config), "run_config", rest),
         "resources_per_trial": _plain(experiment.resources_per_trial, "resources_per_trial", rest),
     }
+    if experiment.initial_checkpoint is not None:
+        said["initial_checkpoint"] = experiment.initial_checkpoint
     together, parts, unpicklable = _pickles(rest)
     names = sorted(rest.keys() - unpicklable.keys())
     return Description(said, names, together, parts, unpicklable)

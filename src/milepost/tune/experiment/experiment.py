@@ -165,6 +165,8 @@ class Experiment:
     storage_path: str
     name: str
     is_named: bool
+    #: Directory of a checkpoint that each trial starts from, absolute; None for none.
+    initial_checkpoint: str | None = None
 
     @property
     def path(self) -> str:
