@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,3 +192,18 @@ def _descriptors() -> set[str]:
         except FileNotFoundError:  # the one that listed the directory
             continue
     return found
+
+
+@pytest.fixture
+def start(place: Place) -> Iterator[Callable[..., Any]]:
+    """Starts scripts that are sent signals (:mod:`signalling`); at the end none lives."""
+    from signalling import Driver
+
+    with contextlib.ExitStack() as stack:
+
+        def begin(script: str, **options: Any) -> Driver:
+            driver = Driver(place, script, **options)
+            stack.callback(driver.close)
+            return driver
+
+        yield begin
