@@ -190,8 +190,9 @@ class Tuner:
     def fit(self) -> ResultGrid:
         """Run all trials and return their results.
 
-        Failed trials do not raise: their errors are in the grid. Ctrl-C ends the run in order and
-        returns what there is; a second one ends it at once.
+        Failed trials do not raise: their errors are in the grid. Ctrl-C has trials save and stop,
+        and returns what there is; a second one ends everything at once. SIGUSR1 is like the first,
+        with a deadline of ``MILEPOST_GRACE_S`` seconds.
 
         A second ``fit()`` is a new experiment. It gets a new name if the first one was automatic;
         an explicit name can be used once. On a restored Tuner it goes on with the same experiment
@@ -203,6 +204,9 @@ class Tuner:
             ExperimentExistsError: the name has been taken since the Tuner was made.
             LeaseLostError: another driver is running this experiment; the message says which.
             StorageError: results cannot be written.
+            ValueError: ``MILEPOST_GRACE_S`` is no number of seconds.
+            KeyboardInterrupt: after a second Ctrl-C.
+            SystemExit: with status 143, after SIGTERM, when everything is closed.
             Exception: with ``fail_fast="raise"``, the error of the first trial that failed; it is
                 an instance of the type that user code raised.
         """
