@@ -16,6 +16,7 @@ import pytest
 
 from milepost.worker import session
 from milepost.worker.protocol import Failed, Finished, Reply, Shutdown
+from milepost.worker.stacks import STACK_SIGNAL
 
 Gone = Callable[[int], bool]
 
@@ -286,6 +287,25 @@ def test_kill_and_signal(drive: Any) -> None:
     worker.handle.kill()
     worker.handle.signal(signal.SIGTERM)
     assert drive(train) is not None
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_asking_for_stacks_is_harmless(drive: Any, watched: bool) -> None:
+    """Before a worker can answer it takes no note; later a watched one says where it is."""
+
+    def train(config: dict[str, Any]) -> None:
+        session.report({"x": 1})
+        os.kill(os.getpid(), STACK_SIGNAL)
+        session.report({"x": 2})
+
+    driver = drive(train)
+    worker = driver.start()
+    worker.handle.signal(STACK_SIGNAL)
+    driver.send_trial(worker, watched=watched)
+    driver.wait(lambda: worker.end is not None)
+    driver.shut_down(worker)
+    assert [row["x"] for row in worker.rows] == [1, 2]
+    assert (" in train" in worker.stderr) is watched
 
 
 def test_kill_right_after_start(drive: Any) -> None:

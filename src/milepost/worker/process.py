@@ -13,6 +13,8 @@ import sys
 import weakref
 from typing import Any
 
+from milepost.worker.stacks import STACK_SIGNAL
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -57,12 +59,16 @@ def set_name(name: str) -> None:
 
 
 def reset_signals() -> None:
-    """Give every signal the disposition that it has in a new Python process; unblock all."""
+    """Give every signal the disposition that it has in a new Python process; unblock all.
+
+    Only :data:`~milepost.worker.stacks.STACK_SIGNAL` is ignored: it may come before anybody can
+    answer.
+    """
     signal.set_wakeup_fd(-1)
     for signum in signal.valid_signals():
         if signum in (signal.SIGKILL, signal.SIGSTOP):
             continue
-        if signum in (signal.SIGPIPE, signal.SIGXFSZ):
+        if signum in (signal.SIGPIPE, signal.SIGXFSZ, STACK_SIGNAL):
             wanted: Any = signal.SIG_IGN
         elif signum == signal.SIGINT:
             wanted = signal.default_int_handler
