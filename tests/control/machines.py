@@ -17,6 +17,7 @@ from milepost.journal.records import AnyRecord
 
 RAW = msgspec.Raw(b"{}")
 BOOM = Problem(kind="ValueError", message="boom")
+HANGS = Problem(kind="TrialTimeoutError", message="silent for 5 s")
 DIED = Problem(kind="ActorDiedError", message="died: signal 9 (SIGKILL)")
 SIGNALLED = Problem(kind="ActorDiedError", message="died: signal 15 (SIGTERM)", signalled=True)
 
@@ -114,6 +115,9 @@ class Driven:
 
     def gone(self, worker: int, problem: Problem = DIED) -> list[str]:
         return self(events.WorkerGone(at=0, worker_id=f"worker-{worker}", problem=problem))
+
+    def silent(self, worker: int) -> list[str]:
+        return self(events.Silent(at=0, worker_id=f"worker-{worker}", problem=HANGS))
 
     def committed(self, trial_id: str, index: int, attempt: int = 0) -> list[str]:
         return self(

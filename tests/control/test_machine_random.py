@@ -168,6 +168,7 @@ class World:
             found.append(("fail", lambda: self._fail(number)))
             found.append(("die", lambda: self._gone(number)))
             found.append(("capture and die", lambda: self._capture_and_die(number)))
+            found.append(("is silent", lambda: m.silent(number)))
             found.append(("is signalled", lambda: self._signalled(number)))
             if worker.state == "training" and m.machine.state.interrupted:
                 found.append(("leaves", lambda: self._finish(number, "stop")))

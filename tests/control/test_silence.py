@@ -8,18 +8,9 @@ from pathlib import Path
 import pytest
 from machines import Driven
 
-from milepost.control import events
-from milepost.control.events import Problem
 from milepost.control.last_words import LastWords
 from milepost.control.oom import OomKills
 from milepost.control.silence import ANSWER_S, Silence
-
-HANGS = Problem(kind="TrialTimeoutError", message="silent for 5 s")
-
-
-def silent(m: Driven, worker: int = 0) -> list[str]:
-    return m(events.Silent(at=0, worker_id=f"worker-{worker}", problem=HANGS))
-
 
 # --- the machine -----------------------------------------------------------------------------
 
@@ -29,7 +20,7 @@ def test_a_trial_that_hangs_is_killed_and_tried_again() -> None:
     m = Driven(max_failures=1)
     m.running("a")
     m.reported(0, checkpoint=0)
-    assert silent(m) == ["kill worker-0"]
+    assert m.silent(0) == ["kill worker-0"]
     assert m.gone(0) == ["record failure a", "record a PENDING", "failed a 1 retried", "drain a.0"]
     m.committed("a", 0)
     m.drained("a", highest=0)
@@ -41,7 +32,7 @@ def test_a_trial_that_hangs_without_retries_has_failed() -> None:
     """It ends with the error, and its checkpoints are kept."""
     m = Driven()
     m.running("a")
-    silent(m)
+    m.silent(0)
     assert m.gone(0) == ["record failure a", "failed a 1", "drain a.0"]
     assert m.drained("a") == ["record a ERROR", "errored a", "ended a"]
 
@@ -61,7 +52,7 @@ def test_it_may_hang_in_setup_and_while_it_saves(phase: Callable[[Driven], None]
     """A class that hangs in setup() or save_checkpoint() is killed like any other."""
     m = Driven(kind="class", max_failures=1)
     phase(m)
-    assert silent(m) == ["kill worker-0"]
+    assert m.silent(0) == ["kill worker-0"]
     assert "failed a 1 retried" in m.gone(0)
 
 
@@ -75,7 +66,7 @@ def test_a_hang_at_the_start_is_no_excused_failure_to_restore() -> None:
     m.unpause("a")
     m.verified("a", 0)
     m.place()
-    silent(m, 1)
+    m.silent(1)
     assert "failed a 1" in m.gone(1)
 
 
@@ -92,7 +83,7 @@ def to_stopping(m: Driven) -> None:
 
 def to_dying(m: Driven) -> None:
     m.running("a")
-    silent(m)
+    m.silent(0)
 
 
 def to_halted(m: Driven) -> None:
@@ -105,7 +96,7 @@ def test_whom_other_deadlines_are_for_is_left_alone(place: Callable[[Driven], No
     """Trials that were told to end, and those that are being killed, have their own patience."""
     m = Driven(max_failures=1)
     place(m)
-    assert silent(m) == []
+    assert m.silent(0) == []
 
 
 def test_a_hanging_worker_takes_its_group_along() -> None:
@@ -115,8 +106,8 @@ def test_a_hanging_worker_takes_its_group_along() -> None:
     m.place()
     m.started(0)
     m.started(1)
-    assert silent(m, 1) == ["kill worker-0", "kill worker-1"]
-    assert silent(m, 0) == []
+    assert m.silent(1) == ["kill worker-0", "kill worker-1"]
+    assert m.silent(0) == []
     assert m.gone(0) == []
     assert "failed a 1 retried" in m.gone(1)
 
