@@ -28,8 +28,14 @@ _ORIGIN = {
     "grid_search": "milepost.tune.search.primitives",
 }
 _PARTS = (
+    "ax",
     "basic_variant",
+    "bayesopt",
+    "bohb",
     "concurrency_limiter",
+    "hebo",
+    "hyperopt",
+    "nevergrad",
     "optuna",
     "repeater",
     "sample",
@@ -37,6 +43,7 @@ _PARTS = (
     "search_generator",
     "searcher",
     "variant_generator",
+    "zoopt",
 )
 
 __all__ = [

@@ -10,6 +10,11 @@ from milepost.tune.named import accepted_arguments
 
 _RANDOM = ("milepost.tune.search.basic_variant", "BasicVariantGenerator")
 _NAMED = {
+    "ax": ("milepost.tune.search.ax", "AxSearch"),
+    "bayesopt": ("milepost.tune.search.bayesopt", "BayesOptSearch"),
+    "bohb": ("milepost.tune.search.bohb", "TuneBOHB"),
+    "hyperopt": ("milepost.tune.search.hyperopt", "HyperOptSearch"),
+    "nevergrad": ("milepost.tune.search.nevergrad", "NevergradSearch"),
     "optuna": ("milepost.tune.search.optuna", "OptunaSearch"),
     "random": _RANDOM,
     "variant_generator": _RANDOM,
