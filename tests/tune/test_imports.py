@@ -43,7 +43,14 @@ PATHS = {
     "milepost.tune.registry": "register_trainable register_env",
     "milepost.tune.result": "DONE SHOULD_CHECKPOINT TRAINING_ITERATION DEFAULT_METRIC",
     "milepost.tune.result_grid": "ResultGrid",
-    "milepost.tune.schedulers": "TrialScheduler FIFOScheduler create_scheduler",
+    "milepost.tune.schedulers": (
+        "TrialScheduler FIFOScheduler create_scheduler ASHAScheduler AsyncHyperBandScheduler "
+        "HyperBandForBOHB HyperBandScheduler MedianStoppingRule"
+    ),
+    "milepost.tune.schedulers.async_hyperband": "ASHAScheduler AsyncHyperBandScheduler",
+    "milepost.tune.schedulers.hb_bohb": "HyperBandForBOHB",
+    "milepost.tune.schedulers.hyperband": "HyperBandScheduler",
+    "milepost.tune.schedulers.median_stopping_rule": "MedianStoppingRule",
     "milepost.tune.schedulers.trial_scheduler": "TrialScheduler FIFOScheduler",
     "milepost.tune.search": (
         "SearchAlgorithm Searcher ConcurrencyLimiter Repeater BasicVariantGenerator grid_search "
@@ -51,14 +58,7 @@ PATHS = {
     ),
     "milepost.tune.search.basic_variant": "BasicVariantGenerator",
     "milepost.tune.search.concurrency_limiter": "ConcurrencyLimiter",
-    "milepost.tune.search.ax": "AxSearch",
-    "milepost.tune.search.bayesopt": "BayesOptSearch",
-    "milepost.tune.search.bohb": "TuneBOHB",
-    "milepost.tune.search.hebo": "HEBOSearch",
-    "milepost.tune.search.hyperopt": "HyperOptSearch",
-    "milepost.tune.search.nevergrad": "NevergradSearch",
     "milepost.tune.search.optuna": "OptunaSearch",
-    "milepost.tune.search.zoopt": "ZOOptSearch",
     "milepost.tune.search.repeater": "Repeater",
     "milepost.tune.search.sample": "Domain Float Integer Categorical Function Quantized Uniform",
     "milepost.tune.search.search_algorithm": "SearchAlgorithm",
@@ -98,13 +98,16 @@ NEXT = {
     "tune.logger.comet": "the Comet logger",
     "tune.logger.mlflow": "the MLflow logger",
     "tune.logger.wandb": "the Weights & Biases logger",
-    "tune.schedulers.async_hyperband": "schedulers that stop and pause trials",
-    "tune.schedulers.hb_bohb": "schedulers that stop and pause trials",
-    "tune.schedulers.hyperband": "schedulers that stop and pause trials",
-    "tune.schedulers.median_stopping_rule": "schedulers that stop and pause trials",
     "tune.schedulers.pb2": "population based training",
     "tune.schedulers.pbt": "population based training",
     "tune.schedulers.resource_changing_scheduler": "trials that change their resources",
+    "tune.search.ax": "the Ax searcher",
+    "tune.search.bayesopt": "the BayesOpt searcher",
+    "tune.search.bohb": "the BOHB searcher",
+    "tune.search.hebo": "the HEBO searcher",
+    "tune.search.hyperopt": "the HyperOpt searcher",
+    "tune.search.nevergrad": "the Nevergrad searcher",
+    "tune.search.zoopt": "the ZOOpt searcher",
 }
 
 #: What must not be loaded by importing the package.

@@ -13,7 +13,8 @@ from milepost import tune
 from milepost.api.available import SCHEDULERS, SEARCH_ALGORITHMS
 
 MISSING = [
-    ("milepost.tune.schedulers", "ASHAScheduler", "Available are: .*FIFOScheduler"),
+    ("milepost.tune.schedulers", "PB2", "Available are: .*FIFOScheduler"),
+    ("milepost.tune.schedulers", "ASHASheduler", "Did you mean 'ASHAScheduler'"),
     ("milepost.tune.schedulers", "FIFOSheduler", "Did you mean 'FIFOScheduler'"),
     ("milepost.tune.search", "OptunaSearch", "Available are: .*Searcher"),
     ("milepost.tune.search", "sigopt", "Available are: .*Searcher"),

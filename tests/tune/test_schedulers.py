@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from milepost.tune import schedulers
 from milepost.tune.schedulers import FIFOScheduler, TrialScheduler, create_scheduler
 
 
@@ -80,8 +82,49 @@ def test_create_scheduler(caplog: pytest.LogCaptureFixture) -> None:
     assert "FIFOScheduler takes no grace_period" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["asha", "pbt", "async_hyperband", ""])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("async_hyperband", "AsyncHyperBandScheduler"),
+        ("AsyncHyperBand", "AsyncHyperBandScheduler"),
+        ("median_stopping_rule", "MedianStoppingRule"),
+        ("medianstopping", "MedianStoppingRule"),
+        ("hyperband", "HyperBandScheduler"),
+        ("HB_BOHB", "HyperBandForBOHB"),
+    ],
+)
+def test_names_of_schedulers(name: str, kind: str) -> None:
+    """Each of Ray's names makes its scheduler, with the arguments that it takes."""
+    scheduler = create_scheduler(name, metric="loss", mode="min", points=3)
+    assert type(scheduler).__name__ == kind
+    assert scheduler.metric == "loss"
+
+
+@pytest.mark.parametrize("name", ["asha", "pbt", ""])
 def test_schedulers_that_are_not_here(name: str) -> None:
     """The error says what this version has, and what else can be passed."""
-    with pytest.raises(ValueError, match=r"Available are: fifo.*TrialScheduler"):
+    with pytest.raises(ValueError, match=r"Available are: .*fifo.*TrialScheduler"):
         create_scheduler(name)
+
+
+_COMPARED = "time_attr='training_iteration', metric=None, mode=None, max_t="
+SIGNATURES = {
+    "AsyncHyperBandScheduler": (
+        f"({_COMPARED}100, grace_period=1, reduction_factor=4, brackets=1, stop_last_trials=True)"
+    ),
+    "HyperBandScheduler": f"({_COMPARED}81, reduction_factor=3, stop_last_trials=True)",
+    "HyperBandForBOHB": f"({_COMPARED}81, reduction_factor=3, stop_last_trials=True)",
+    "MedianStoppingRule": (
+        "(time_attr='time_total_s', metric=None, mode=None, grace_period=60.0, "
+        "min_samples_required=3, min_time_slice=0, hard_stop=True)"
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "signature"), SIGNATURES.items())
+def test_signatures(kind: str, signature: str) -> None:
+    """Arguments, their order and their defaults are Ray's."""
+    found = inspect.signature(getattr(schedulers, kind))
+    plain = [p.replace(annotation=inspect.Parameter.empty) for p in found.parameters.values()]
+    bare = inspect.Signature(plain)
+    assert str(bare) == signature

@@ -11,24 +11,16 @@ from typing import Final
 from milepost import __version__
 
 #: Schedulers and search algorithms that can be chosen by name, in lower case.
-SCHEDULERS: Final = ("fifo",)
-SEARCH_ALGORITHMS: Final = (
-    "ax",
-    "bayesopt",
-    "bohb",
-    "hyperopt",
-    "nevergrad",
-    "optuna",
-    "random",
-    "variant_generator",
+SCHEDULERS: Final = (
+    "async_hyperband",
+    "asynchyperband",
+    "fifo",
+    "hb_bohb",
+    "hyperband",
+    "median_stopping_rule",
+    "medianstopping",
 )
-#: Search algorithms of Ray whose library is not maintained any more, and what to use instead.
-DISCONTINUED: Final = {
-    "hebo": "HEBO is not maintained any more. Use OptunaSearch; for a Gaussian process, AxSearch "
-    "or BayesOptSearch.",
-    "zoopt": "ZOOpt is not maintained any more. Use NevergradSearch, which has many methods "
-    "without derivatives, or OptunaSearch.",
-}
+SEARCH_ALGORITHMS: Final = ("optuna", "random", "variant_generator")
 
 # Only a slip of the pen: ASHAScheduler is not a misspelt FIFOScheduler.
 _CLOSE = 0.85
@@ -51,8 +43,6 @@ def require_searcher_name(name: str) -> str:
     Raises:
         ValueError: this version has no search algorithm of that name.
     """
-    if str(name).lower() in DISCONTINUED:
-        raise ValueError(f"The search algorithm {name!r}: {DISCONTINUED[str(name).lower()]}")
     return _required(name, "search algorithm", SEARCH_ALGORITHMS, "milepost.tune.search.Searcher")
 
 

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from milepost.api.available import require_scheduler_name
 from milepost.api.scheduler import TrialScheduler
 from milepost.tune.named import accepted_arguments
-from milepost.tune.schedulers.fifo import FIFOScheduler
 
-_NAMED = {"fifo": FIFOScheduler}
+_NAMED = {
+    "fifo": "FIFOScheduler",
+    "async_hyperband": "AsyncHyperBandScheduler",
+    "asynchyperband": "AsyncHyperBandScheduler",
+    "median_stopping_rule": "MedianStoppingRule",
+    "medianstopping": "MedianStoppingRule",
+    "hyperband": "HyperBandScheduler",
+    "hb_bohb": "HyperBandForBOHB",
+}
 
 
 def create_scheduler(scheduler: str, **kwargs: Any) -> TrialScheduler:
     """Return a scheduler by name. Mirrors ``ray.tune.create_scheduler``.
 
     Args:
-        scheduler: ``"fifo"``, in any case.
+        scheduler: ``"fifo"``, ``"async_hyperband"``, ``"median_stopping_rule"``, ``"hyperband"``
+            or ``"hb_bohb"``, in any case.
         **kwargs: its arguments; those it does not know are left out, with a line in the log.
 
     Raises:
         ValueError: this version has no scheduler of that name.
     """
-    kind = _NAMED[require_scheduler_name(scheduler)]
+    name = _NAMED[require_scheduler_name(scheduler)]
+    kind: type[TrialScheduler] = getattr(import_module("milepost.tune.schedulers"), name)
     return kind(**accepted_arguments(kind, kwargs))
