@@ -58,7 +58,14 @@ PATHS = {
     ),
     "milepost.tune.search.basic_variant": "BasicVariantGenerator",
     "milepost.tune.search.concurrency_limiter": "ConcurrencyLimiter",
+    "milepost.tune.search.ax": "AxSearch",
+    "milepost.tune.search.bayesopt": "BayesOptSearch",
+    "milepost.tune.search.bohb": "TuneBOHB",
+    "milepost.tune.search.hebo": "HEBOSearch",
+    "milepost.tune.search.hyperopt": "HyperOptSearch",
+    "milepost.tune.search.nevergrad": "NevergradSearch",
     "milepost.tune.search.optuna": "OptunaSearch",
+    "milepost.tune.search.zoopt": "ZOOptSearch",
     "milepost.tune.search.repeater": "Repeater",
     "milepost.tune.search.sample": "Domain Float Integer Categorical Function Quantized Uniform",
     "milepost.tune.search.search_algorithm": "SearchAlgorithm",
@@ -101,13 +108,6 @@ NEXT = {
     "tune.schedulers.pb2": "population based training",
     "tune.schedulers.pbt": "population based training",
     "tune.schedulers.resource_changing_scheduler": "trials that change their resources",
-    "tune.search.ax": "the Ax searcher",
-    "tune.search.bayesopt": "the BayesOpt searcher",
-    "tune.search.bohb": "the BOHB searcher",
-    "tune.search.hebo": "the HEBO searcher",
-    "tune.search.hyperopt": "the HyperOpt searcher",
-    "tune.search.nevergrad": "the Nevergrad searcher",
-    "tune.search.zoopt": "the ZOOpt searcher",
 }
 
 #: What must not be loaded by importing the package.

@@ -20,7 +20,23 @@ SCHEDULERS: Final = (
     "median_stopping_rule",
     "medianstopping",
 )
-SEARCH_ALGORITHMS: Final = ("optuna", "random", "variant_generator")
+SEARCH_ALGORITHMS: Final = (
+    "ax",
+    "bayesopt",
+    "bohb",
+    "hyperopt",
+    "nevergrad",
+    "optuna",
+    "random",
+    "variant_generator",
+)
+#: Search algorithms of Ray whose library is not maintained any more, and what to use instead.
+DISCONTINUED: Final = {
+    "hebo": "HEBO is not maintained any more. Use OptunaSearch; for a Gaussian process, AxSearch "
+    "or BayesOptSearch.",
+    "zoopt": "ZOOpt is not maintained any more. Use NevergradSearch, which has many methods "
+    "without derivatives, or OptunaSearch.",
+}
 
 # Only a slip of the pen: ASHAScheduler is not a misspelt FIFOScheduler.
 _CLOSE = 0.85
@@ -43,6 +59,8 @@ def require_searcher_name(name: str) -> str:
     Raises:
         ValueError: this version has no search algorithm of that name.
     """
+    if str(name).lower() in DISCONTINUED:
+        raise ValueError(f"The search algorithm {name!r}: {DISCONTINUED[str(name).lower()]}")
     return _required(name, "search algorithm", SEARCH_ALGORITHMS, "milepost.tune.search.Searcher")
 
 
