@@ -51,6 +51,14 @@ class DriverLink:
 
     It belongs to one thread. Close it, or use it in a ``with`` statement.
 
+    *A restoring driver* first lets the keeper of the earlier run finish
+    (:func:`.owner.await_predecessor`), then takes the journal over, then calls :meth:`own`: the new
+    keeper commits what that run had captured and nobody had committed, and tells of each by
+    :class:`Committed` (``recovered``, with the row) or :class:`CommitFailed`. Before it chooses
+    what a trial starts from, it calls :meth:`drain` for it: these events come before the answer.
+    Its ``highest_index`` counts every number that was in staging, also of captures that were
+    never completed, so the next start's numbers must be above it.
+
     Args:
         node_root: directory of this node's staging and sockets; default
             ``$MILEPOST_NODE_ROOT``, or ``milepost-<uid>`` in the temporary directory.

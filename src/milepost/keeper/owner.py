@@ -64,7 +64,8 @@ def await_predecessor(node_root: str, experiment: ExperimentRef, timeout_s: floa
     """Wait until the keeper of an earlier driver of this experiment has finished, or end it.
 
     A driver that takes an experiment over calls this before it reads the journal: what the old
-    keeper commits until then is in it or is found by its manifest.
+    keeper commits until then is in it or is found by its manifest. What it does not get to is
+    committed by the new one, see :class:`~.client.DriverLink`.
 
     Args:
         node_root: the node root.
