@@ -194,10 +194,11 @@ class DriverLink:
         self._epoll.close()
         os.close(self._bell)
         self._listener.close()
-        finished = self._wait_for_keeper(deadline_s)
-        if finished:
-            self._home.remove()
-        self._home.close()
+        try:
+            if self._wait_for_keeper(deadline_s):
+                self._home.remove()
+        finally:  # a second Ctrl-C cuts the wait off
+            self._home.close()
 
     # --- steps ---------------------------------------------------------------------------------
 
@@ -342,6 +343,9 @@ class DriverLink:
             )
             self._process.returncode = 0  # nobody waits for it any more
             return False
+        except KeyboardInterrupt:
+            self._process.returncode = 0
+            raise
         return True
 
     def _log_tail(self) -> str:
