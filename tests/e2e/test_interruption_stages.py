@@ -30,7 +30,7 @@ def profile(frame, event, argument):
     "Raises signals at counted calls in the driver, as long as fit() listens to them."
     global calls
     if event == "call" and os.sep + "milepost" + os.sep in frame.f_code.co_filename:
-        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
             calls += 1
             if str(calls) in SIGNALS:
                 signal.raise_signal(SIGNALS[str(calls)])
