@@ -45,12 +45,15 @@ PATHS = {
     "milepost.tune.result_grid": "ResultGrid",
     "milepost.tune.schedulers": (
         "TrialScheduler FIFOScheduler create_scheduler ASHAScheduler AsyncHyperBandScheduler "
-        "HyperBandForBOHB HyperBandScheduler MedianStoppingRule"
+        "HyperBandForBOHB HyperBandScheduler MedianStoppingRule ResourceChangingScheduler"
     ),
     "milepost.tune.schedulers.async_hyperband": "ASHAScheduler AsyncHyperBandScheduler",
     "milepost.tune.schedulers.hb_bohb": "HyperBandForBOHB",
     "milepost.tune.schedulers.hyperband": "HyperBandScheduler",
     "milepost.tune.schedulers.median_stopping_rule": "MedianStoppingRule",
+    "milepost.tune.schedulers.resource_changing_scheduler": (
+        "DistributeResources DistributeResourcesToTopJob ResourceChangingScheduler"
+    ),
     "milepost.tune.schedulers.trial_scheduler": "TrialScheduler FIFOScheduler",
     "milepost.tune.search": (
         "SearchAlgorithm Searcher ConcurrencyLimiter Repeater BasicVariantGenerator grid_search "
@@ -107,7 +110,6 @@ NEXT = {
     "tune.logger.wandb": "the Weights & Biases logger",
     "tune.schedulers.pb2": "population based training",
     "tune.schedulers.pbt": "population based training",
-    "tune.schedulers.resource_changing_scheduler": "trials that change their resources",
 }
 
 #: What must not be loaded by importing the package.

@@ -50,7 +50,8 @@ def scheduler_for(experiment: Experiment) -> TrialScheduler:
     if isinstance(chosen, str):
         chosen = create_scheduler(chosen)
     scheduler: TrialScheduler = FIFOScheduler() if chosen is None else chosen
-    if not scheduler.set_search_properties(config.metric, config.mode, **experiment.public_spec):
+    spec = {**experiment.public_spec, "reuse_actors": config.reuse_actors}
+    if not scheduler.set_search_properties(config.metric, config.mode, **spec):
         raise ValueError(
             f"The scheduler {type(scheduler).__name__} has a metric or mode of its own, and "
             f"TuneConfig(metric={config.metric!r}, mode={config.mode!r}) gives another one. "

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from milepost.tune.schedulers.hb_bohb import HyperBandForBOHB
     from milepost.tune.schedulers.hyperband import HyperBandScheduler
     from milepost.tune.schedulers.median_stopping_rule import MedianStoppingRule
+    from milepost.tune.schedulers.resource_changing_scheduler import ResourceChangingScheduler
 
 _ORIGIN = {
     "ASHAScheduler": "milepost.tune.schedulers.async_hyperband",
@@ -26,6 +27,7 @@ _ORIGIN = {
     "HyperBandForBOHB": "milepost.tune.schedulers.hb_bohb",
     "HyperBandScheduler": "milepost.tune.schedulers.hyperband",
     "MedianStoppingRule": "milepost.tune.schedulers.median_stopping_rule",
+    "ResourceChangingScheduler": "milepost.tune.schedulers.resource_changing_scheduler",
     "TrialScheduler": "milepost.api.scheduler",
     "create_scheduler": "milepost.tune.schedulers.create",
 }
@@ -34,6 +36,7 @@ _PARTS = (
     "hb_bohb",
     "hyperband",
     "median_stopping_rule",
+    "resource_changing_scheduler",
     "trial_scheduler",
 )
 
@@ -44,6 +47,7 @@ __all__ = [
     "HyperBandForBOHB",
     "HyperBandScheduler",
     "MedianStoppingRule",
+    "ResourceChangingScheduler",
     "TrialScheduler",
     "create_scheduler",
 ]

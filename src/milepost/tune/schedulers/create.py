@@ -17,6 +17,7 @@ _NAMED = {
     "medianstopping": "MedianStoppingRule",
     "hyperband": "HyperBandScheduler",
     "hb_bohb": "HyperBandForBOHB",
+    "resource_changing": "ResourceChangingScheduler",
 }
 
 
@@ -24,8 +25,8 @@ def create_scheduler(scheduler: str, **kwargs: Any) -> TrialScheduler:
     """Return a scheduler by name. Mirrors ``ray.tune.create_scheduler``.
 
     Args:
-        scheduler: ``"fifo"``, ``"async_hyperband"``, ``"median_stopping_rule"``, ``"hyperband"``
-            or ``"hb_bohb"``, in any case.
+        scheduler: ``"fifo"``, ``"async_hyperband"``, ``"median_stopping_rule"``, ``"hyperband"``,
+            ``"hb_bohb"`` or ``"resource_changing"``, in any case.
         **kwargs: its arguments; those it does not know are left out, with a line in the log.
 
     Raises:
