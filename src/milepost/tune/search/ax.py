@@ -178,7 +178,7 @@ class AxSearch(LibrarySearcher):
             self._client.abandon_trial(index, reason="the trial failed or never ran")
             return
         self._measured(result)
-        wanted = self._client.experiment.optimization_config.metrics
+        wanted = self._client.experiment.metrics
         values = {name: result[name] for name in wanted if name in result}
         if not all(math.isfinite(float(value)) for value in values.values()):
             self._client.abandon_trial(index, reason=f"values that are not finite: {values}")
