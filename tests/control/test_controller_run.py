@@ -50,6 +50,20 @@ def test_paused_trials_go_on_in_new_processes(tmp_path: Path) -> None:
         assert [index for index, _, _ in record.checkpoints] == [0, 1, 2]
 
 
+class Never(TrialScheduler):
+    """Pauses each trial at its first result and continues none."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return self.PAUSE
+
+
+def test_trials_that_are_paused_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends with an error that names the scheduler, instead of waiting without end."""
+    monkeypatch.setattr(timing, "_STUCK_S", 0.01)
+    with pytest.raises(TuneError, match=r"2 trials are paused.*scheduler Never.*Tuner\.restore"):
+        run_plan(tmp_path, count, [{"x": 0}, {"x": 1}], scheduler=Never())
+
+
 class Counter(tune.Trainable):
     """Counts its steps and can save them."""
 

@@ -11,6 +11,7 @@ from milepost.api.stopper import Stopper
 from milepost.control import events, silence
 from milepost.control.interruption import CLOSE_S, Interruption
 from milepost.control.state import ACTIVE, Phase
+from milepost.errors import TuneError
 
 if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
@@ -53,7 +54,8 @@ class Clocks:
         if self._polls_stopper or run.hooks.follows_steps or self._searcher_waits():
             waits.append(_POLL_S)
         if run.machine.is_stuck:
-            waits.append(_STUCK_S)
+            self._idle_since = self._idle_since or now
+            waits.append(max(0.0, self._idle_since + _STUCK_S - now))
         if self._plan.progress is not None:
             waits.append(_REFRESH_S)
         moments = (
@@ -154,6 +156,8 @@ class Clocks:
             self._stop_all()
         elif run.machine.is_stuck:
             self._complain(now)
+        else:
+            self._idle_since = None
 
     def _stop_all(self) -> None:
         self._plan.search.set_finished()
@@ -173,14 +177,28 @@ class Clocks:
         return not state.search_ended and not state.active
 
     def _complain(self, now: float) -> None:
-        """Only paused trials are left: say so, because nothing but the scheduler can help."""
-        if self._idle_since is None:
-            self._idle_since = now
-        elif now - self._idle_since >= _STUCK_S:
-            self._idle_since = now
-            log.warning(
-                "Nothing runs: all %d trials that have not ended are paused, and the scheduler "
-                "%s continues none.",
-                len(self._run.machine.trials),
-                type(self._plan.scheduler).__name__,
+        """Only paused trials are left: say so, because nothing but the scheduler can help.
+
+        Raises:
+            TuneError: no more trials will come either, so that the run would never end.
+        """
+        if self._idle_since is None or now - self._idle_since < _STUCK_S:
+            return
+        self._idle_since = now
+        number = len(self._run.machine.trials)
+        scheduler = type(self._plan.scheduler).__name__
+        if self._run.machine.state.search_ended:
+            raise TuneError(
+                f"Nothing runs, and nothing will: {number} trials are paused, no more will come, "
+                f"and the scheduler {scheduler} has continued none for {_STUCK_S:g} s. Its "
+                "choose_trial_to_run() has to return one of them, or its stop_trial() to end them. "
+                "What was reported and committed is kept; Tuner.restore("
+                f"{self._plan.experiment.path!r}, trainable, tune_config=...) goes on with it "
+                "under another scheduler."
             )
+        log.warning(
+            "Nothing runs: all %d trials that have not ended are paused, and the scheduler "
+            "%s continues none.",
+            number,
+            scheduler,
+        )
