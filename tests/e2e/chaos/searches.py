@@ -12,6 +12,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,19 @@ def _seeded(**options: Any) -> dict[str, Any]:
     return {"search_alg": BasicVariantGenerator(max_concurrent=1, random_state=7, **options)}
 
 
+def _library(module: str, name: str, **options: Any) -> dict[str, Any]:
+    """A searcher over another library, one trial at a time."""
+    kind = getattr(import_module(f"milepost.tune.search.{module}"), name)
+    return {"num_samples": TRIALS, "search_alg": kind(**options), "max_concurrent_trials": 1}
+
+
+def _defined(trial: Any) -> dict[str, Any]:
+    """A space that Optuna sees only when it runs."""
+    if trial.suggest_float("x", 0, 10) > 5:
+        trial.suggest_int("more", 1, 3)
+    return {"constant": 1}
+
+
 X = {"x": tune.uniform(0, 10)}
 NESTED = {
     "x": tune.loguniform(1e-3, 10),
@@ -144,6 +158,16 @@ SEARCHES: dict[str, Callable[[], tuple[dict[str, Any], dict[str, Any]]]] = {
         {},
         {"num_samples": TRIALS, "search_alg": ConcurrencyLimiter(Saving(), 1)},
     ),
+    "optuna": lambda: (NESTED, _library("optuna", "OptunaSearch", seed=5)),
+    "optuna-function": lambda: (
+        {},
+        _library("optuna", "OptunaSearch", space=_defined, metric="score", mode="max", seed=2),
+    ),
+    "hyperopt": lambda: (
+        NESTED,
+        _library("hyperopt", "HyperOptSearch", n_initial_points=3, random_state_seed=5),
+    ),
+    "nevergrad": lambda: (NESTED, _library("nevergrad", "NevergradSearch")),
     "forgetful": lambda: (
         {},
         {"num_samples": TRIALS, "search_alg": Climbing(), "max_concurrent_trials": 1},
