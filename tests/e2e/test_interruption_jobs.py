@@ -152,11 +152,13 @@ def test_a_function_that_leaves_when_told_is_unfinished(start: Start, leave: str
 FORKS = """
 class Forks(tune.Callback):
     def on_trial_result(self, **info):
+        heard, told = os.pipe()
         pid = os.fork()
         if pid == 0:
-            say("forked")
+            os.write(told, b"x")  # what comes earlier Python forgets
             threading.Event().wait(1000)
             os._exit(1)
+        os.read(heard, 1)
         os.kill(pid, signal.SIGTERM)
         print("CHILD", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
