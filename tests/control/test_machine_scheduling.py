@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from machines import Driven
 
+from milepost.control.state import Phase
+
 # --- pausing -----------------------------------------------------------------------------------
 
 
@@ -114,6 +116,22 @@ def test_a_class_saves_then_ends() -> None:
     told = m.committed("t", 0)
     assert told[-1] == "ended t"
     assert "completed t" in told
+
+
+@pytest.mark.parametrize("captured", [True, False])
+def test_a_class_that_dies_in_its_last_save(*, captured: bool) -> None:
+    """If the checkpoint was captured the trial has ended; else it goes on from the one before."""
+    m = Driven(kind="class", save_at_end=True, max_failures=1)
+    m.running("t")
+    m.reported(0, "stop", iteration=1)
+    m.gone(0)
+    if captured:
+        m.committed("t", 0)
+    told = m.drained("t")
+    assert ("record t TERMINATED" in told) == captured
+    assert ("ended t" in told) == captured
+    if not captured:
+        assert m.trial("t").phase is Phase.QUEUED
 
 
 def test_a_class_goes_on_after_a_save() -> None:

@@ -168,12 +168,20 @@ def settle(step: Step, trial: TrialState) -> None:
         step.info(f"Trial {trial.name} was to stop, but its last checkpoint is not there: again.")
         trial.goal = PENDING
     trial.needs_last_save = False
+    if trial.goal == PENDING and _was_stopped(trial):
+        step.info(f"Trial {trial.name} was to stop, and its last checkpoint is there: it ends.")
+        trial.goal = TERMINATED
     if trial.goal == PENDING:
         prepare(step, trial)
     elif trial.goal == PAUSED:
         _pause(step, trial)
     else:
         end(step, trial, ran=trial.attempt >= 0)
+
+
+def _was_stopped(trial: TrialState) -> bool:
+    """Whether its worker died when all was done but for the word that the last save is made."""
+    return trial.after_save == "stop" and trial.lost is None and _has_last_save(trial)
 
 
 def _has_last_save(trial: TrialState) -> bool:
