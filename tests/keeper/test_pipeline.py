@@ -123,10 +123,24 @@ def test_closed_experiments_wait(bench):
     bench.submit("t", 1)
     assert bench.next() == [("t", 1)]
     bench.finish(("t", 1))
-    bench.pipeline.close("f")
+    closed = []
+    bench.pipeline.close("f", lambda: closed.append("f"))
+    assert closed == ["f"]
     bench.pipeline.open("f")
     bench.submit("t", 2, uuid="f")
     assert bench.next() == [("t", 2)]
+
+
+def test_an_experiment_is_closed_when_its_last_job_has_ended(bench):
+    """Until then another keeper must not begin: it would work on the same files."""
+    bench.submit("t", 0)
+    assert bench.next() == [("t", 0)]
+    closed: queue.Queue[str] = queue.Queue()
+    bench.pipeline.close("e", lambda: closed.put("e"))
+    with pytest.raises(queue.Empty):
+        closed.get(timeout=0.05)
+    bench.finish(("t", 0))
+    assert closed.get(timeout=10) == "e"
 
 
 def test_outcomes_come_before_the_next_of_the_trial(bench):

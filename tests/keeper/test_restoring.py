@@ -76,6 +76,32 @@ def drained(driver, trial_id: str, attempt: int) -> Drained:
     )
 
 
+def test_a_drain_waits_for_another_keeper(place):
+    """As long as an earlier keeper has the captures, nobody says that there are none."""
+    driver = place.driver()
+    held = owner.try_lock(place.node_root, driver.reference)
+    assert held is not None
+    place.stage(driver, 3)
+    driver.own(epoch=1)
+    driver.wait_until(lambda: driver.link.running)
+    driver.do(lambda link: link.drain("t1", None))
+    driver.do(lambda link: link.drain("t1", 0))
+    driver.wait_until(lambda: any("another keeper" in text for text in logged(driver)))
+    assert not [event for event in driver.events if isinstance(event, Drained)]
+    held.release()
+    answers = driver.wait_for(Drained, 2)
+    assert {answer.highest_index for answer in answers} == {3}
+    (told,) = [event for event in driver.events if isinstance(event, Committed)]
+    assert told.index == 3
+    assert driver.events.index(told) < driver.events.index(answers[0])
+
+
+def logged(driver):
+    """What its keeper has logged."""
+    with open(os.path.join(os.path.dirname(driver.link.address), "log")) as file:
+        return file.read().splitlines()
+
+
 def test_driver_and_keeper_are_killed(place, first_run):
     """The new keeper commits what was captured, tells of it with its row, and knows each number."""
     child, address = first_run

@@ -152,11 +152,16 @@ class Captures:
             self.add(key, world_size, part)
         self._pipeline.open(uuid)
 
-    def close(self, uuid: str) -> None:
-        """Forget an experiment; what is not committed stays in staging."""
+    def close(self, uuid: str, then: Callable[[], None]) -> None:
+        """Forget an experiment; what is not committed stays in staging.
+
+        Args:
+            uuid: the experiment.
+            then: is called, in the loop, once no thread touches anything of it any more.
+        """
         self._open.discard(uuid)
         self._early.pop(uuid, None)
-        self._pipeline.close(uuid)
+        self._pipeline.close(uuid, partial(self._loop.post, then))
         for key in [key for key in self._gathering if key.uuid == uuid]:
             del self._gathering[key]
         for base, capture in list(self._under_way.items()):

@@ -45,6 +45,7 @@ class Pipeline:
         self._lines: OrderedDict[_Line, deque[Job]] = OrderedDict()
         self._busy: set[_Line] = set()
         self._open: set[str] = set()
+        self._closing: list[tuple[str, Callable[[], None]]] = []
         self._grouping = False
         self._stopped = False
         self._changed = threading.Condition()
@@ -67,12 +68,30 @@ class Pipeline:
             self._open.add(uuid)
             self._changed.notify_all()
 
-    def close(self, uuid: str) -> None:
-        """Begin no further job of an experiment, and forget those that wait."""
+    def close(self, uuid: str, then: Callable[[], None]) -> None:
+        """Begin no further job of an experiment, and forget those that wait.
+
+        Args:
+            uuid: the experiment.
+            then: is called once those under way have ended, at once or in a commit thread.
+        """
         with self._changed:
             self._open.discard(uuid)
             for line in [line for line in self._lines if line[0] == uuid]:
                 del self._lines[line]
+            if self._is_busy(uuid):
+                self._closing.append((uuid, then))
+                return
+        then()
+
+    def _is_busy(self, uuid: str) -> bool:
+        return any(line[0] == uuid for line in self._busy)
+
+    def _closed(self) -> list[Callable[[], None]]:
+        """What is to be called because an experiment has no job under way any more."""
+        over = [(uuid, then) for uuid, then in self._closing if not self._is_busy(uuid)]
+        self._closing = [waiting for waiting in self._closing if waiting not in over]
+        return [then for _, then in over]
 
     def stop(self) -> None:
         """End the threads after what they are doing now."""
@@ -101,7 +120,10 @@ class Pipeline:
                 self._busy -= lines
                 if small:
                     self._grouping = False
+                closed = self._closed()
                 self._changed.notify_all()
+            for then in closed:
+                then()
 
     def _next_group(self) -> list[Job]:
         """Take the next jobs off their lines; trials take turns."""

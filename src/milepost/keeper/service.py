@@ -15,6 +15,7 @@ import msgspec
 
 from milepost.checkpoint.collect import retire
 from milepost.errors import MilepostError
+from milepost.journal.epochs import newest_epoch
 from milepost.keeper import recovery
 from milepost.keeper.assemble import Assembler
 from milepost.keeper.captures import Captures
@@ -221,6 +222,14 @@ class Keeper:
             self._loop.call_later(_OWN_RETRY_S, partial(self._claim, message))
             return
         self._claims.pop(uuid, None)
+        if _is_taken_over(message):
+            log.warning(
+                "another driver has taken %s over; what was captured stays in staging for its "
+                "keeper",
+                message.experiment.path,
+            )
+            lock.release()
+            return
         self._locks[uuid] = lock
         self._owners[uuid] = Owner(message.experiment, message.epoch)
         self._recovering.add(uuid)
@@ -289,7 +298,7 @@ class Keeper:
     def _review(self) -> None:
         """Answer what has become true, and end when nothing is left to do."""
         for drain in list(self._drains):
-            if not self._captures.pending(drain.uuid, drain.trial_id, drain.attempt):
+            if self._is_settled(drain.uuid, drain.trial_id, drain.attempt):
                 self._drains.remove(drain)
                 self._tell(
                     Drained(
@@ -300,24 +309,40 @@ class Keeper:
                     )
                 )
         for release in list(self._releases):
-            if not self._captures.pending(release.uuid):
+            if self._is_settled(release.uuid):
                 self._releases.remove(release)
-                self._let_go(release.uuid)
-                self._tell(Released(uuid=release.uuid))
+                self._let_go(release.uuid, Released(uuid=release.uuid))
         if self._ending and not self._searching and not self._recovering:
             for uuid in list(self._owners):
                 if not self._captures.pending(uuid):
                     self._let_go(uuid)
-            if not self._owners:
+            if not self._owners and not self._locks:
                 self._loop.stop()
 
-    def _let_go(self, uuid: str) -> None:
+    def _is_settled(
+        self, uuid: str, trial_id: str | None = None, attempt: int | None = None
+    ) -> bool:
+        """Whether nothing waits that was captured, as far as can be known by now."""
+        if uuid in self._claims or uuid in self._recovering:
+            return False  # it is not known what there is
+        return not self._captures.pending(uuid, trial_id, attempt)
+
+    def _let_go(self, uuid: str, answer: Released | None = None) -> None:
         owner = self._owners.pop(uuid, None)
-        if owner is None:
-            return
-        self._captures.close(uuid)
+        if owner is not None:
+            # Another keeper may begin as soon as the lock is free, on the very same captures.
+            self._captures.close(uuid, partial(self._free, owner, answer))
+        elif answer is not None:
+            self._tell(answer)
+
+    def _free(self, owner: Owner, answer: Released | None) -> None:
+        uuid = owner.experiment.uuid
         prune(self._settings.node_root, self._places(owner.experiment.path), uuid)
         self._locks.pop(uuid).release()
+        if answer is not None:
+            self._tell(answer)
+        if self._ending:
+            self._review()
 
     def _places(self, experiment_path: str) -> list[str]:
         return staging_places(self._settings.node_root, os.path.dirname(experiment_path))
@@ -430,3 +455,10 @@ class Keeper:
         self._captures.stop()
         for lock in self._locks.values():
             lock.release()
+
+
+def _is_taken_over(message: Own) -> bool:
+    try:
+        return newest_epoch(message.experiment.path) > message.epoch
+    except FileNotFoundError:
+        return False  # it was moved, and what becomes of its captures is found out one by one
