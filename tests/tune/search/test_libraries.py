@@ -189,7 +189,7 @@ def test_the_optimum_is_found_better_than_at_random(name: str, mode: str) -> Non
     """The best of the last half of trials is far better than random search is on average."""
     import numpy as np
 
-    half = 8 if name == "bayesopt" else 20
+    half = 8 if name in ("bayesopt", "ax") else 20
     rng = np.random.default_rng(0)
     random = (rng.uniform(-4, 4, (400, half, 2)) - [1.5, -2]) ** 2
     expected = float(random.sum(axis=2).min(axis=1).mean())

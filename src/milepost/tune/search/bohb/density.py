@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,13 +10,17 @@ if TYPE_CHECKING:
 
 # Of Scott's rule with a normal kernel.
 _SCOTT = 1.06
+# So many points make the narrowest kernels: fewer that happen to be close do not.
+_MOST_NARROW = 100
+_ROOT = math.sqrt(2 * math.pi)
 
 
 class Density:
     """Where configurations lie: each is a kernel, a normal one per number.
 
     A category keeps its own with a probability of one less the bandwidth; the others share the
-    rest (Aitchison and Aitken, 1976).
+    rest (Aitchison and Aitken, 1976). One more kernel is even over the whole space: as in other
+    Parzen estimators it keeps a few close points from being taken for all there is.
 
     Args:
         points: a row per configuration; numbers from 0 to 1, categories as whole numbers.
@@ -33,7 +38,8 @@ class Density:
         for column, categories in enumerate(levels):
             spread = _SCOTT * float(np.std(points[:, column])) * count ** (-1.0 / (4 + width))
             most = (categories - 1) / categories if categories else 1.0
-            self.bandwidths[column] = min(max(spread, least), most)
+            floor = max(least, 0.0 if categories else 1 / (1 + min(count, _MOST_NARROW)))
+            self.bandwidths[column] = min(max(spread, floor), most)
 
     def at(self, candidates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return the density at each of several rows."""
@@ -48,8 +54,9 @@ class Density:
             if categories:
                 kernels *= np.where(there == known, 1 - width, width / (categories - 1))
             else:
-                kernels *= np.exp(-0.5 * ((there - known) / width) ** 2) / width
-        density: np.ndarray[Any, Any] = kernels.mean(axis=1)
+                kernels *= np.exp(-0.5 * ((there - known) / width) ** 2) / (width * _ROOT)
+        even = math.prod(1 / max(categories, 1) for categories in self.levels)
+        density: np.ndarray[Any, Any] = (kernels.sum(axis=1) + even) / (len(self.points) + 1)
         return density
 
     def draw(self, rng: np.random.Generator, count: int, *, factor: float) -> np.ndarray[Any, Any]:
@@ -62,15 +69,18 @@ class Density:
         """
         import numpy as np
 
-        rows = self.points[rng.integers(len(self.points), size=count)].copy()
+        which = rng.integers(len(self.points) + 1, size=count)
+        is_even = which == len(self.points)
+        rows = self.points[np.where(is_even, 0, which)].copy()
         for column, categories in enumerate(self.levels):
             width = self.bandwidths[column]
             if categories:
-                moves = rng.uniform(size=count) < width
+                moves = is_even | (rng.uniform(size=count) < width)
                 others = rng.integers(categories, size=count)
                 rows[:, column] = np.where(moves, others, rows[:, column])
             else:
-                rows[:, column] = _within(rng, rows[:, column], width * factor)
+                near = _within(rng, rows[:, column], width * factor)
+                rows[:, column] = np.where(is_even, rng.uniform(size=count), near)
         return rows
 
 
