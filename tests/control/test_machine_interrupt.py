@@ -219,6 +219,18 @@ def test_an_error_of_its_own_is_one(*, retries: int, status: str) -> None:
     assert m.machine.state.counts[status] == 2
 
 
+def test_an_error_after_the_last_save_of_an_interrupted_class() -> None:
+    """It was to stop because the run ends: that it has saved does not make it finished."""
+    m = Driven(kind="class", can_save=True, max_failures=1)
+    m.running("t")
+    m.interrupt()
+    assert m.reported(0)[-1] == "answer worker-0 stop save"
+    m.gone(0, DIED)
+    m.committed("t", 0)
+    m.drained("t", highest=0)
+    assert m.trial("t").status == "PENDING"
+
+
 def test_a_group_that_is_signalled_has_not_failed() -> None:
     """The first death kills the others; the trial stays unfinished."""
     m = Driven()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from milepost.control import commands, deleting, events
 from milepost.control.checkpoints import Capture, Checkpoint
-from milepost.control.state import ERROR, PAUSED, PENDING, TERMINATED, Phase, TrialState
+from milepost.control.state import ERROR, PAUSED, PENDING, TERMINATED, Halt, Phase, TrialState
 from milepost.control.step import Step
 from milepost.journal import records
 
@@ -181,6 +181,8 @@ def settle(step: Step, trial: TrialState) -> None:
 
 def _was_stopped(trial: TrialState) -> bool:
     """Whether its worker died when all was done but for the word that the last save is made."""
+    if trial.halt is Halt.INTERRUPT:  # the run was to end, not the trial
+        return False
     return trial.after_save == "stop" and trial.lost is None and _has_last_save(trial)
 
 
