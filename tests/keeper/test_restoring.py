@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 
 from milepost.checkpoint.verify import committed
 from milepost.journal import epochs
 from milepost.journal import experiment as experiments
-from milepost.keeper import owner
+from milepost.keeper import assemble, owner
 from milepost.keeper.protocol import CommitFailed, Committed, Drained, Notice
 
 DRIVER = """
@@ -94,6 +95,16 @@ def test_a_drain_waits_for_another_keeper(place):
     (told,) = [event for event in driver.events if isinstance(event, Committed)]
     assert told.index == 3
     assert driver.events.index(told) < driver.events.index(answers[0])
+
+
+def test_nobody_else_sweeps_what_a_keeper_is_making(tmp_path):
+    """Other processes sweep the trials' directories too, for drafts of their own kind."""
+    staged = SimpleNamespace(intent=SimpleNamespace(index=3, attempt_id="run-t1-0"))
+    script = "import sys; from milepost.checkpoint.collect import sweep; print(sweep(sys.argv[1]))"
+    with assemble._new_directory(staged, str(tmp_path)) as draft:
+        run = [sys.executable, "-c", script, str(tmp_path)]
+        assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "[]\n"
+        assert os.path.isdir(draft)
 
 
 def logged(driver):

@@ -264,7 +264,9 @@ class _Joining:
 def _new_directory(staged: Staged, trial: str) -> Iterator[str]:
     """Make a directory for a checkpoint in its trial, which is removed if the block fails."""
     label = checkpoint_name(staged.intent.index)
-    target = os.path.join(trial, f"{names.TMP_PREFIX}{label}-{staged.intent.attempt_id}")
+    # Whoever sweeps the directory meanwhile sees by the process id that somebody works with it.
+    name = f"{names.TMP_PREFIX}{label}-{staged.intent.attempt_id}.{os.getpid()}"
+    target = os.path.join(trial, name)
     posix.remove_tree(target)  # what an earlier keeper had begun
     try:
         posix.mkdir(target)
