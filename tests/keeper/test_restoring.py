@@ -133,7 +133,9 @@ def test_driver_and_keeper_are_killed(place, first_run):
     place.stage(own, 5, complete=False)  # a worker died in the middle of this one
     driver = restoring(place)
     answer = drained(driver, "t1", 0)
-    events = [event for event in driver.events if isinstance(event, Committed)]
+    told = [event for event in driver.events if isinstance(event, Committed)]
+    # The first is told of again where its keeper was stopped before it could clear staging.
+    events = [event for event in told if event.index > 0]
     assert [event.index for event in events] == [1, 2]
     assert [bytes(event.row) for event in events] == [
         b'{"training_iteration":2,"loss":0.5}',
