@@ -96,6 +96,7 @@ class AxSearch(LibrarySearcher):
     def _parameter(self, one: Dimension) -> dict[str, Any]:
         domain = one.domain
         if isinstance(domain, Categorical):
+            one.require_flat_choice("Ax")
             labels = self._labels[one.name] = Labels(domain)
             choices = labels.choices
             if len({type(choice) for choice in choices}) > 1:  # Ax takes values of one type

@@ -60,6 +60,19 @@ class Dimension:
             + (f" {advice}" if advice else "")
         )
 
+    def require_flat_choice(self, library: str) -> None:
+        """Make sure that the values of a choice have no variables of their own.
+
+        Raises:
+            ValueError: one has.
+        """
+        values = self.domain.categories if isinstance(self.domain, Categorical) else ()
+        if any(next(variables(value), None) is not None for value in values):
+            raise self.unsupported(
+                library,
+                "Search variables inside of a choice are for OptunaSearch and HyperOptSearch.",
+            )
+
     def warn_of_dropped_step(self, library: str) -> None:
         """Tell that a step cannot be kept, if there is one."""
         if self.step is not None:

@@ -117,6 +117,7 @@ class NevergradSearch(LibrarySearcher):
 
         domain = one.domain
         if isinstance(domain, Categorical):
+            one.require_flat_choice("Nevergrad")
             labels = self._labels[one.name] = Labels(domain)
             return ng.p.Choice(labels.choices)
         if one.normal is not None:

@@ -115,6 +115,7 @@ class TuneBOHB(LibrarySearcher):
 
         domain = one.domain
         if isinstance(domain, Categorical):
+            one.require_flat_choice("BOHB")
             # Its own text per value: ConfigSpace would give back values of NumPy's types.
             labels = self._labels[one.name] = Labels(domain, always=True)
             return ConfigSpace.CategoricalHyperparameter(one.name, labels.choices)
