@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,47 @@ def test_the_optimum_is_found_better_than_at_random(
     best = results.get_best_result()
     assert best.metrics["loss"] < expected_of_random(trials) / 2
     assert best.config["m"]["constant"] == 1
+
+
+def resumable(config: dict[str, Any]) -> None:
+    """Nine iterations that go on from a checkpoint."""
+    start = 0
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as directory:
+            start = int(Path(directory, "step").read_text())
+    for step in range(start + 1, 10):
+        with tempfile.TemporaryDirectory() as directory:
+            Path(directory, "step").write_text(str(step))
+            loss = (config["x"] - 1) ** 2 + 1 / step
+            tune.report({"loss": loss}, checkpoint=tune.Checkpoint.from_directory(directory))
+
+
+def test_bohb_and_its_scheduler(tmp_path: Path) -> None:
+    """Milestones teach the model, paused trials make room, and good trials go to the end."""
+    pytest.importorskip("ConfigSpace")
+    from milepost.tune.schedulers import HyperBandForBOHB
+    from milepost.tune.search.bohb import TuneBOHB
+
+    searcher = TuneBOHB(seed=1, max_concurrent=4)
+    results = fit(
+        tmp_path,
+        resumable,
+        {"x": tune.uniform(-4, 4)},
+        searcher,
+        scheduler=HyperBandForBOHB(time_attr="training_iteration", max_t=9, reduction_factor=3),
+        metric="loss",
+        mode="min",
+        num_samples=20,
+    )
+    lengths = [result.metrics["training_iteration"] for result in results]
+    assert set(lengths) == {1, 3, 9}
+    best = results.get_best_result()
+    assert best.metrics["training_iteration"] == 9
+    assert abs(best.config["x"] - 1) < 1
+    assert searcher._model.budget in (1, 3, 9)
+    assert not searcher._running
+    assert not searcher._paused
 
 
 def two_goals(config: dict[str, Any]) -> None:
