@@ -13,24 +13,31 @@ if TYPE_CHECKING:
     from milepost.testing.engine_suite import EngineSuite
     from milepost.testing.faulty import FaultyStorage, StorageFault
     from milepost.testing.resumable import assert_resumable
+    from milepost.testing.simulated import SimulatedEngine, Simulation, simulate
     from milepost.testing.storage import StorageTests
 
 __all__ = [
     "EngineSuite",
     "FakeClock",
     "FaultyStorage",
+    "SimulatedEngine",
+    "Simulation",
     "StorageFault",
     "StorageTests",
     "assert_resumable",
+    "simulate",
 ]
 
 _HOMES = {
     "EngineSuite": "engine_suite",
     "FakeClock": "clock",
     "FaultyStorage": "faulty",
+    "SimulatedEngine": "simulated",
+    "Simulation": "simulated",
     "StorageFault": "faulty",
     "StorageTests": "storage",
     "assert_resumable": "resumable",
+    "simulate": "simulated",
 }
 
 

@@ -1,0 +1,336 @@
+"""Runs in virtual time: recorded learning curves under the real controller, without processes.
+
+A search or a scheduler can be tried on thousands of trials in seconds. Everything but training is
+real: the controller, its journal, the scheduler, the searcher, stoppers and callbacks.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from milepost.engine.protocol import EngineEvent, Exited, Payload, WorkerSpec
+from milepost.worker.protocol import (
+    Counters,
+    Finished,
+    FromWorker,
+    Reply,
+    Reported,
+    RunTrial,
+    Saved,
+    Shutdown,
+    Started,
+    ToWorker,
+    dump,
+    load,
+)
+from milepost.worker.row import RowBuilder
+
+if TYPE_CHECKING:
+    from milepost.tune.result_grid import ResultGrid
+    from milepost.tune.tuner import Tuner
+
+#: A config's learning curve: for each iteration how many seconds it takes, and its metrics.
+Curve = Callable[[dict[str, Any]], Iterable[tuple[float, Mapping[str, Any]]]]
+
+
+class SimulatedEngine:
+    """An engine whose workers replay curves; time passes only when nothing is left to do.
+
+    A trial that was paused goes on where it was, as if it had a checkpoint. Events come in the
+    order of virtual time, and those of the same moment in that of their causes, so that a run is
+    the same each time.
+
+    Args:
+        curve: config -> its learning curve.
+
+    Attributes:
+        now: virtual seconds since the start.
+        reports: how many results were reported.
+        cpu_s: CPU time that the simulation itself has used.
+    """
+
+    def __init__(self, curve: Curve) -> None:
+        self.now = 0.0
+        self.reports = 0
+        self.cpu_s = 0.0
+        self._curve = curve
+        self._courses: dict[str, _Course] = {}
+        self._moments: list[tuple[float, int, _Worker]] = []
+        self._order = itertools.count()
+        self._workers: dict[str, _Worker] = {}
+        self._exits: list[EngineEvent] = []
+        self.unread = 0
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._is_set = False
+        self._is_closed = False
+
+    # --- what the controller calls ------------------------------------------------------------
+
+    def prepare(self, cpus: float = 1.0) -> None:
+        """Nothing is needed ahead of time."""
+
+    def load(self, payload: Payload) -> None:
+        """The trainable is never called."""
+
+    def start(self, spec: WorkerSpec) -> _Worker:
+        """Start a simulated worker."""
+        worker = self._workers[spec.worker_id] = _Worker(self, spec.worker_id)
+        return worker
+
+    def fileno(self) -> int:
+        """Readable while anything is going to happen."""
+        return self._fd
+
+    def events(self) -> list[EngineEvent]:
+        """Workers that have ended; lets the next thing happen once all messages were read."""
+        began = time.thread_time()
+        exits, self._exits = self._exits, []
+        if not exits and not self.unread and self._moments:
+            moment, _, worker = heapq.heappop(self._moments)
+            self.now = max(self.now, moment)
+            worker.act()
+        self._signal()
+        self.cpu_s += time.thread_time() - began
+        return exits
+
+    def close(self) -> None:
+        """Release everything; safe to call twice."""
+        if not self._is_closed:
+            self._is_closed = True
+            for worker in self._workers.values():
+                worker.close()
+            os.close(self._fd)
+
+    # --- what workers call --------------------------------------------------------------------
+
+    def course(self, message: RunTrial) -> _Course:
+        """The course of a trial, from where it was."""
+        course = self._courses.get(message.trial_id)
+        if course is None:
+            steps = iter(self._curve(load(message.config)))
+            course = _Course(steps, RowBuilder(message.trial_id, Counters()))
+            self._courses[message.trial_id] = course
+        return course
+
+    def forget(self, trial_id: str) -> None:
+        """A trial has ended."""
+        self._courses.pop(trial_id, None)
+
+    def wake(self, worker: _Worker, after_s: float) -> None:
+        """Let a worker act once some virtual time has passed."""
+        heapq.heappush(self._moments, (self.now + after_s, next(self._order), worker))
+        self._signal()
+
+    def exited(self, worker_id: str, code: int | None, signal: int | None) -> None:
+        """A worker has ended."""
+        if self._workers.pop(worker_id, None) is not None:
+            self._exits.append(Exited(worker_id, code, signal))
+            self._signal()
+
+    def _signal(self) -> None:
+        wanted = bool(self._moments or self._exits)
+        if wanted and not self._is_set:
+            os.eventfd_write(self._fd, 1)
+        elif self._is_set and not wanted:
+            os.eventfd_read(self._fd)
+        self._is_set = wanted
+
+
+@dataclass(slots=True)
+class _Course:
+    """Where a trial is on its curve."""
+
+    steps: Iterator[tuple[float, Mapping[str, Any]]]
+    rows: RowBuilder
+
+
+class _Worker:
+    """A simulated worker, and the controller's channel to it."""
+
+    def __init__(self, engine: SimulatedEngine, worker_id: str) -> None:
+        self.worker_id = worker_id
+        self.pid = None
+        self.ended = False
+        self._engine = engine
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._said: deque[FromWorker] = deque()
+        self._trial: RunTrial | None = None
+        self._course: _Course | None = None
+        self._next: tuple[float, Mapping[str, Any]] | None = None
+
+    # --- handle -------------------------------------------------------------------------------
+
+    @property
+    def channel(self) -> Any:
+        """Itself."""
+        return self
+
+    def kill(self) -> None:
+        """End at once."""
+        self.ended = True
+        self._engine.exited(self.worker_id, None, 9)
+
+    def signal(self, signum: int) -> None:
+        """Ignored."""
+
+    # --- channel ------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Readable when there are messages."""
+        return self._fd
+
+    def send(self, message: ToWorker) -> None:
+        """Take a message of the controller."""
+        began = time.thread_time()
+        if isinstance(message, RunTrial):
+            self._trial, self._course = message, self._engine.course(message)
+            self._say(Started(os.getpid(), "localhost", "127.0.0.1"))
+            self._plan()
+        elif isinstance(message, Reply):
+            self._obey(message)
+        elif isinstance(message, Shutdown):
+            self.ended = True
+            self._engine.exited(self.worker_id, 0, None)
+        self._engine.cpu_s += time.thread_time() - began
+
+    def receive_available(self) -> list[FromWorker]:
+        """All messages that are here."""
+        messages = list(self._said)
+        if messages:
+            self._said.clear()
+            os.eventfd_read(self._fd)
+            self._engine.unread -= 1
+        return messages
+
+    def close(self) -> None:
+        """Release it; safe to call twice."""
+        if self._fd >= 0:
+            if self._said:
+                self._engine.unread -= 1
+                self._said.clear()
+            os.close(self._fd)
+            self._fd = -1
+
+    # --- what it does -------------------------------------------------------------------------
+
+    def _say(self, message: FromWorker) -> None:
+        if not self._said:
+            os.eventfd_write(self._fd, 1)
+            self._engine.unread += 1
+        self._said.append(message)
+
+    def _plan(self) -> None:
+        """Begin the next iteration."""
+        assert self._course is not None
+        self._next = next(self._course.steps, None)
+        self._engine.wake(self, 0.0 if self._next is None else self._next[0])
+
+    def act(self) -> None:
+        """An iteration is over, or the curve: say so."""
+        if self.ended or self._fd < 0:
+            return
+        assert self._course is not None
+        if self._next is None:
+            self._end("returned")
+            return
+        took_s, metrics = self._next
+        row = self._course.rows.next(metrics, took_s, overwrite_timestamp=True)
+        self._engine.reports += 1
+        self._say(Reported(dump(row)))
+
+    def _obey(self, reply: Reply) -> None:
+        assert self._trial is not None
+        if reply.save and self._trial.kind == "class":
+            self._say(Saved(None))
+        if reply.action == "continue":
+            self._plan()
+        else:
+            self._end(reply.action)
+
+    def _end(self, reason: Any) -> None:
+        assert self._trial is not None
+        if reason != "pause":
+            self._engine.forget(self._trial.trial_id)
+        self._say(Finished(reason))
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulated run.
+
+    Attributes:
+        results: as ``fit()`` would have returned them.
+        seconds: virtual time that the run took.
+        reports: number of results.
+        cpu_s: CPU time of this process, without that of the simulation itself.
+    """
+
+    results: ResultGrid
+    seconds: float
+    reports: int
+    cpu_s: float
+
+
+def simulate(tuner: Tuner, curve: Curve, *, slots: int = 8) -> Simulation:
+    """Do what ``tuner.fit()`` does, but replay curves instead of training.
+
+    The tuner's trainable is never called, and no result files are written: results are in the
+    journal, and in what is returned.
+
+    Args:
+        tuner: a new one.
+        curve: config -> for each iteration its seconds and its metrics.
+        slots: how many CPUs trials share.
+
+    Returns:
+        The results, and what it took.
+
+    Example:
+        >>> def curve(config):
+        ...     for epoch in range(27):
+        ...         yield 60.0, {"loss": config["x"] + 1 / (epoch + 1)}
+    """
+    from milepost.api.session import ClusterResources
+    from milepost.control.controller import run
+    from milepost.control.interruption import Interruption
+    from milepost.tune.analysis import ExperimentAnalysis
+    from milepost.tune.place import create_experiment
+    from milepost.tune.plan import plan_for
+    from milepost.tune.result_grid import ResultGrid
+
+    experiment = tuner._experiment
+    create = functools.partial(
+        create_experiment,
+        experiment.storage_path,
+        experiment.name,
+        trainable=experiment.target.name,
+        automatic=not experiment.is_named,
+    )
+    plan = replace(
+        plan_for(experiment, create, save_at_end=False),
+        cluster=ClusterResources(slots, ()),
+        projections=frozenset(),
+        progress=None,
+    )
+    engine = SimulatedEngine(curve)
+    began = time.thread_time()
+    with Interruption() as interruption:
+        outcome = run(plan, engine=engine, interruption=interruption)
+    used_s = time.thread_time() - began
+    analysis = ExperimentAnalysis(
+        outcome.experiment_path,
+        trials=outcome.trials,
+        default_metric=experiment.tune_config.metric,
+        default_mode=experiment.tune_config.mode,
+    )
+    return Simulation(
+        ResultGrid(analysis), engine.now, engine.reports, max(0.0, used_s - engine.cpu_s)
+    )

@@ -1,0 +1,137 @@
+"""Runs in virtual time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from milepost import tune
+from milepost.errors import TuneError
+from milepost.testing import Simulation, simulate
+from milepost.tune.schedulers import (
+    ASHAScheduler,
+    HyperBandForBOHB,
+    HyperBandScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
+
+SCORES = [3, 8, 1, 7, 5, 2, 9, 4, 6]
+
+
+def never(config: dict[str, Any]) -> None:
+    raise AssertionError("a simulation trains nothing")
+
+
+class Never(tune.Trainable):
+    def setup(self, config: dict[str, Any]) -> None:
+        raise AssertionError("a simulation trains nothing")
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        raise AssertionError("nor saves")
+
+
+def curve(config: dict[str, Any]) -> Iterator[tuple[float, dict[str, Any]]]:
+    for number in range(1, 10):
+        yield 2.0, {"acc": config["x"] * number}
+
+
+def simulated(
+    path: Path,
+    scheduler: TrialScheduler | None,
+    *,
+    trainable: Any = never,
+    scores: list[int] = SCORES,
+    slots: int = 1,
+    **run: Any,
+) -> Simulation:
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"x": tune.grid_search(scores)},
+        tune_config=tune.TuneConfig(metric="acc", mode="max", scheduler=scheduler),
+        run_config=tune.RunConfig(storage_path=str(path), verbose=0, **run),
+    )
+    return simulate(tuner, curve, slots=slots)
+
+
+def reached(simulation: Simulation) -> dict[int, int]:
+    return {r.config["x"]: r.metrics["training_iteration"] for r in simulation.results}
+
+
+def test_virtual_time(tmp_path: Path) -> None:
+    """Trials that run beside each other take the time of the longest; rows have its times."""
+    simulation = simulated(tmp_path, None, slots=3)
+    assert simulation.seconds == 3 * 9 * 2.0
+    assert simulation.reports == 81
+    assert set(reached(simulation).values()) == {9}
+    best = simulation.results.get_best_result()
+    assert best.config == {"x": 9}
+    assert best.metrics["time_total_s"] == 18.0
+    assert not simulation.results.errors
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [
+        (
+            lambda: ASHAScheduler(max_t=9, reduction_factor=3),
+            {3: 9, 8: 9, 1: 1, 7: 9, 5: 1, 2: 1, 9: 9, 4: 1, 6: 1},
+        ),
+        (
+            lambda: HyperBandScheduler(max_t=9),
+            {3: 9, 8: 9, 1: 9, 7: 9, 5: 3, 2: 3, 9: 9, 4: 3, 6: 9},
+        ),
+        (lambda: HyperBandForBOHB(max_t=9), {3: 1, 8: 3, 1: 1, 7: 3, 5: 1, 2: 1, 9: 9, 4: 1, 6: 1}),
+    ],
+    ids=["asha", "hyperband", "bohb"],
+)
+@pytest.mark.parametrize("trainable", [never, Never])
+def test_schedulers(
+    scheduler: Any, expected: dict[int, int], trainable: Any, tmp_path: Path
+) -> None:
+    """They decide as over real workers; what was paused goes on where it was."""
+    assert reached(simulated(tmp_path, scheduler(), trainable=trainable)) == expected
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ASHAScheduler(max_t=9, reduction_factor=2),
+        lambda: HyperBandScheduler(max_t=9, reduction_factor=2),
+        lambda: MedianStoppingRule("training_iteration", grace_period=2),
+    ],
+    ids=["asha", "hyperband", "median"],
+)
+def test_it_is_the_same_each_time(make: Any, tmp_path: Path) -> None:
+    """Order of events, and so decisions, do not depend on the machine."""
+    scores = [(number * 37) % 101 for number in range(40)]
+    runs = [
+        simulated(tmp_path / str(number), make(), scores=scores, slots=5) for number in range(2)
+    ]
+    assert reached(runs[0]) == reached(runs[1])
+    assert runs[0].seconds == runs[1].seconds
+    assert runs[0].reports == runs[1].reports < 9 * 40
+
+
+def test_stopping_criteria(tmp_path: Path) -> None:
+    """Criteria count as ever."""
+    simulation = simulated(tmp_path, None, stop={"training_iteration": 2})
+    assert set(reached(simulation).values()) == {2}
+
+
+def test_errors_and_descriptors(tmp_path: Path) -> None:
+    """An error of the scheduler ends the run; nothing stays open."""
+
+    class Broken(TrialScheduler):
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            raise RuntimeError("broken")
+
+    simulated(tmp_path / "first", None, scores=[1])
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(TuneError, match="broken"):
+        simulated(tmp_path / "second", Broken())
+    assert set(os.listdir("/proc/self/fd")) == before
