@@ -55,6 +55,7 @@ AIMS = {
     ("checkpoint_reports", "512MiB_TemporaryDirectory_s"): (0.001, True),
     ("sustained_checkpoints", "checkpoints_per_s"): (200, False),
     ("copy_only", "report_over_cp"): (1.3, True),
+    ("simulated_asha", "cpu_per_result_s"): (0.0001, True),
     ("journal_append", "append_p50_s"): (50e-6, True),
     ("journal_append", "end_over_start"): (1.5, True),
     ("open_experiment", "open_grid_with_import_s"): (1.0, True),
