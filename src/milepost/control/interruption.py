@@ -8,7 +8,6 @@ now; a second Ctrl-C kills everything at once.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import sys
@@ -17,6 +16,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final
+
+from milepost.api.environment import seconds
 
 GRACE_VARIABLE: Final = "MILEPOST_GRACE_S"
 DEFAULT_GRACE_S: Final = 30.0
@@ -33,20 +34,12 @@ def grace_s() -> float:
     Raises:
         ValueError: the variable is set and is not a number of seconds.
     """
-    configured = os.environ.get(GRACE_VARIABLE)
-    if not configured:
-        return DEFAULT_GRACE_S
-    try:
-        seconds = float(configured)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ValueError(
-            f"{GRACE_VARIABLE}={configured!r} is not a number of seconds, 0 or more. It says how "
-            "long trials may take to stop after SIGTERM or SIGUSR1; without it, that is "
-            f"{DEFAULT_GRACE_S:g} s"
-        )
-    return seconds
+    return seconds(
+        GRACE_VARIABLE,
+        DEFAULT_GRACE_S,
+        "It says how long trials may take to stop after SIGTERM or SIGUSR1; without it, that is "
+        f"{DEFAULT_GRACE_S:g} s",
+    )
 
 
 class Interruption:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
+
+from milepost.api.environment import seconds
 
 STAGING_BYTES_VARIABLE = "MILEPOST_STAGING_BYTES"
 DRAIN_VARIABLE = "MILEPOST_DRAIN_S"
@@ -37,13 +38,4 @@ def drain_s() -> float:
     Raises:
         ValueError: the variable is set and is not a number of seconds.
     """
-    configured = os.environ.get(DRAIN_VARIABLE)
-    if not configured:
-        return DEFAULT_DRAIN_S
-    try:
-        seconds = float(configured)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"{DRAIN_VARIABLE}={configured!r} is not a number of seconds")
-    return seconds
+    return seconds(DRAIN_VARIABLE, DEFAULT_DRAIN_S)
