@@ -34,9 +34,10 @@ CASES = (
     "journal_append",
     "open_experiment",
     "restore",
+    "simulated_asha",
 )
 #: Cases of what Ray does not have in this form.
-MILEPOST_ONLY = {"journal_append", "open_experiment", "restore"}
+MILEPOST_ONLY = {"journal_append", "open_experiment", "restore", "simulated_asha"}
 #: What is aimed at on two idle cores: (case, figure) -> (bound, whether it is an upper one).
 AIMS = {
     ("import_time", "import_s"): (0.1, True),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from common import is_ray, run_config, storage, tell
+from common import run_config, storage, tell
 
 TRIALS = 10_000
 ITERATIONS = 27
@@ -46,8 +46,6 @@ def simulated(path: str, trials: int, iterations: int, scheduler: Any) -> Any:
 
 
 def main() -> None:
-    if is_ray():
-        raise RuntimeError("Ray has no simulated engine")
     from milepost.tune.schedulers import ASHAScheduler, FIFOScheduler
 
     with storage() as path:
