@@ -91,6 +91,7 @@ def test_brackets_with_several_at_once(
     assert all(record.status == "TERMINATED" for record in outcome.trials)
 
 
+@pytest.mark.timeout(240)  # five runs
 @pytest.mark.parametrize(
     ("scheduler", "expected"),
     [(asha, ASHA), (hyperband, HYPERBAND), (bohb, BOHB), (median, None)],
