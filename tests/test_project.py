@@ -45,6 +45,16 @@ def test_no_file_holds_more_than_one_concept() -> None:
     assert {file: length for file, length in lengths.items() if length > 600} == {}
 
 
+def test_decoders_are_made_once() -> None:
+    """No type is decoded by msgspec before its decoder was made at import.
+
+    Two threads that decode a type for the first time at once see it half described, and crash.
+    """
+    late = re.compile(r"msgspec\.\w+\.decode\([^\n]*type=")
+    found = [path for path in PACKAGE.rglob("*.py") if late.search(path.read_text())]
+    assert found == []
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     """Every relative link in a document names a file that exists."""
     documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]

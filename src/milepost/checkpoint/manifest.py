@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from typing import Final
 
 import msgspec
 
@@ -133,13 +134,13 @@ def from_bytes(data: bytes, where: str = MANIFEST_NAME) -> Manifest:
             "was cut, altered or edited by hand; without it the checkpoint's files are not verified"
         )
     try:
-        version = msgspec.json.decode(body, type=_Versioned).format
+        version = _DECODE_VERSION(body).format
         if version > FORMAT:
             raise CheckpointError(
                 f"manifest {where} has format {version}, this version of Milepost reads up to "
                 f"{FORMAT}; use the version that wrote it or a newer one. Nothing was changed"
             )
-        manifest = msgspec.json.decode(body, type=Manifest)
+        manifest = _DECODE(body)
     except msgspec.DecodeError as error:
         raise CorruptCheckpointError(f"manifest {where} cannot be read: {error}") from error
     _check_paths(manifest, where)
@@ -176,6 +177,11 @@ def link_stays_inside(path: str, target: str) -> bool:
 
 class _Versioned(msgspec.Struct):
     format: int
+
+
+# Made once, at import: msgspec crashes when two threads decode a type for the first time at once.
+_DECODE: Final = msgspec.json.Decoder(Manifest).decode
+_DECODE_VERSION: Final = msgspec.json.Decoder(_Versioned).decode
 
 
 def _check_paths(manifest: Manifest, where: str) -> None:

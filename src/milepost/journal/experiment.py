@@ -136,14 +136,14 @@ def open(path: str) -> Experiment:
             f"there is no experiment in {path}: cannot read {identity_path} ({error})"
         ) from error
     try:
-        version = msgspec.json.decode(data, type=_Version)
+        version = _DECODE_VERSION(data)
         if version.format > FORMAT:
             raise JournalError(
                 f"the experiment in {path} has format {version.format}, written by "
                 f"{version.writer}; this is {writer_version()}, which reads formats up to "
                 f"{FORMAT}. Use a newer milepost; nothing was changed."
             )
-        identity = msgspec.json.decode(data, type=Identity)
+        identity = _DECODE(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise JournalError(f"{identity_path} is damaged: {error}") from error
     return _experiment(path, identity)
@@ -164,6 +164,11 @@ def writer_version() -> str:
 class _Version(msgspec.Struct):
     format: int
     writer: str = "an unknown program"
+
+
+# Made once, at import: msgspec crashes when two threads decode a type for the first time at once.
+_DECODE: Final = msgspec.json.Decoder(Identity).decode
+_DECODE_VERSION: Final = msgspec.json.Decoder(_Version).decode
 
 
 def _read(path: str) -> bytes:

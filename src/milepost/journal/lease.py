@@ -64,6 +64,10 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
         return f"process {self.pid} on host {self.host} since {since}"
 
 
+# Made once, at import: msgspec crashes when two threads decode a type for the first time at once.
+_DECODE: Final = msgspec.json.Decoder(Holder).decode
+
+
 class Lease:
     """The right to write to an experiment, held until :meth:`release` or the process ends.
 
@@ -278,7 +282,7 @@ def _write(fd: int, holder: Holder) -> None:
 
 def _read(fd: int) -> Holder | None:
     try:
-        return msgspec.json.decode(os.pread(fd, _WIDTH, 0), type=Holder)
+        return _DECODE(os.pread(fd, _WIDTH, 0))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None  # just created, or torn by a power loss: the lock alone decides
 

@@ -33,6 +33,10 @@ class _Head(msgspec.Struct):
     writer: str = "an unknown program"
 
 
+# Made once, at import: msgspec crashes when two threads decode a type for the first time at once.
+_DECODE_HEAD: Final = msgspec.json.Decoder(_Head).decode
+
+
 def decoder(
     path: str,
     first_line: bytes,
@@ -72,7 +76,7 @@ def steps(
         JournalCorruptError: the first line names none.
     """
     try:
-        head = msgspec.json.decode(first_line, type=_Head)
+        head = _DECODE_HEAD(first_line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise JournalCorruptError(f"{path} does not begin with a header: {error}") from error
     if head.schema > current:

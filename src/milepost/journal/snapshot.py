@@ -55,6 +55,10 @@ class Snapshot(Record, frozen=True, kw_only=True):
         return Mark(Segment(self.epoch, self.segment), self.length, self.crc32)
 
 
+# Made once, at import: msgspec crashes when two threads decode a type for the first time at once.
+_DECODE: Final = msgspec.json.Decoder(Snapshot).decode
+
+
 def write(experiment_path: str, mark: Mark, image: RunImage) -> None:
     """Write the snapshot of what ends at ``mark``, atomically and durably.
 
@@ -111,7 +115,7 @@ def read(experiment_path: str, segment: Segment) -> Snapshot | None:
         return None
     forward = steps(path, data, current=SCHEMA, migrations=SNAPSHOT_MIGRATIONS)
     try:
-        snapshot = msgspec.json.decode(forward(data), type=Snapshot)
+        snapshot = _DECODE(forward(data))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         log.warning("%s cannot be read by this version (%s); reading the journal", path, error)
         return None

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
@@ -154,6 +154,11 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+# Made once, at import: msgspec crashes when two threads decode a type for the first time at once.
+_DECODE_INTENT: Final = msgspec.json.Decoder(Intent).decode
+_DECODE_FILES: Final = msgspec.json.Decoder(FileList).decode
+
+
 @dataclass(frozen=True, slots=True)
 class IntentName:
     """What the name of a capture says."""
@@ -246,8 +251,8 @@ def read(base: str) -> Staged | None:
     try:
         with open(base + CAPTURED_SUFFIX, "rb") as file:
             first, second = file.readline(), file.readline()
-            intent = msgspec.json.decode(first, type=Intent)
-            captured = msgspec.json.decode(second, type=FileList)
+            intent = _DECODE_INTENT(first)
+            captured = _DECODE_FILES(second)
             return Staged(base, intent, captured, file.tell())
     except FileNotFoundError:
         pass
@@ -255,7 +260,7 @@ def read(base: str) -> Staged | None:
         return None
     try:
         with open(base + INTENT_SUFFIX, "rb") as file:
-            return Staged(base, msgspec.json.decode(file.readline(), type=Intent), None)
+            return Staged(base, _DECODE_INTENT(file.readline()), None)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 

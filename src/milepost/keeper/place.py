@@ -16,6 +16,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
@@ -37,6 +38,10 @@ _TRIES = 5
 
 class _Record(msgspec.Struct, frozen=True):
     path: str
+
+
+# Made once, at import: msgspec crashes when two threads decode a type for the first time at once.
+_DECODE: Final = msgspec.json.Decoder(_Record).decode
 
 
 def beside(directory: str) -> str:
@@ -247,7 +252,7 @@ def _recorded(root: str) -> list[str]:
     places = []
     for line in lines:
         with contextlib.suppress(msgspec.DecodeError):  # the last line may be torn by a crash
-            places.append(msgspec.json.decode(line, type=_Record).path)
+            places.append(_DECODE(line).path)
     return places
 
 

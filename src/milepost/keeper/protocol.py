@@ -224,3 +224,4 @@ decode_event = msgspec.json.Decoder(KeeperEvent).decode
 decode_reply = msgspec.json.Decoder(WorkerReply).decode
 decode_driver_request = msgspec.json.Decoder(DriverRequest).decode
 decode_worker_request = msgspec.json.Decoder(WorkerRequest).decode
+decode_hello = msgspec.json.Decoder(Hello).decode

@@ -24,6 +24,7 @@ from milepost.keeper.protocol import (
     Reserve,
     Reserved,
     Settled,
+    decode_hello,
     decode_worker_request,
     encode,
 )
@@ -67,7 +68,7 @@ class Workers:
         Raises:
             DecodeError: it is no greeting.
         """
-        hello = msgspec.json.decode(first, type=Hello)
+        hello = decode_hello(first)
         self._peers[_key(hello)] = peer
         return hello
 
