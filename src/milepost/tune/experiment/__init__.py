@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from milepost.api.available import missing
+from milepost.api.lazy import attributes
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
@@ -20,15 +19,4 @@ _PARTS = ("experiment", "trial")
 __all__ = ["Experiment", "Trial"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _ORIGIN:
-        value = getattr(import_module(_ORIGIN[name]), name)
-        globals()[name] = value
-        return value
-    if name in _PARTS:
-        return import_module(f"{__name__}.{name}")
-    raise missing(__name__, name, __all__)
-
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *_PARTS})
+__getattr__, __dir__ = attributes(__name__, _ORIGIN, _PARTS)
