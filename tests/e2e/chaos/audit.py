@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -51,9 +53,18 @@ def _the_end(ordeal: Ordeal) -> list[str]:
     failed = [x for x, error in last.told["trials"] if error is not None]
     if failed != [subject.ALWAYS_FAILS]:
         wrong.append(f"these trials have errors: {failed}")
+    learned = last.told.get("learned")
+    wanted = [[x, subject.score(x, last_epoch(x))] for x in range(subject.TRIALS)]
+    if learned != (wanted if ordeal.scenario == "search" else None):
+        wrong.append(f"the searcher has learned {learned}")
     if replay.image(str(ordeal.experiment)).closed != "finished":
         wrong.append("the journal was not closed as finished")
     return wrong
+
+
+def last_epoch(x: int) -> int:
+    """How far a trial comes."""
+    return 1 if x == subject.ALWAYS_FAILS else subject.EPOCHS
 
 
 def _results(ordeal: Ordeal, repeated: bool) -> list[str]:
@@ -83,12 +94,14 @@ def _results(ordeal: Ordeal, repeated: bool) -> list[str]:
         if len(set(tokens)) != len(tokens) or not set(tokens) <= executed.keys():
             wrong.append(f"x={x}: rows that are doubled or were never executed: {rows}")
         epochs = [epoch for epoch, _ in rows]
-        last = 1 if x == subject.ALWAYS_FAILS else subject.EPOCHS
+        last = last_epoch(x)
         if sorted(set(epochs)) != list(range(1, last + 1)):
             wrong.append(f"x={x}: rows of the epochs {epochs}")
         once = ordeal.scenario in ("function", "search") and not repeated
         if once and len(epochs) != last:
             wrong.append(f"x={x}: saved with each report, and still rows of the epochs {epochs}")
+        if once and not _times_go_on(directory):
+            wrong.append(f"x={x}: the times of its rows do not go on from each other")
     if directories:
         wrong.append(f"directories of no trial: {sorted(directories)}")
     return wrong
@@ -97,6 +110,15 @@ def _results(ordeal: Ordeal, repeated: bool) -> list[str]:
 def _json_rows(directory: Path) -> list[tuple[int, str]]:
     rows = [json.loads(line) for line in (directory / "result.json").read_text().splitlines()]
     return [(_consistent(row), row["token"]) for row in rows]
+
+
+def _times_go_on(directory: Path) -> bool:
+    """Whether each row counts the time of all rows before it, those of earlier runs too."""
+    rows = [json.loads(line) for line in (directory / "result.json").read_text().splitlines()]
+    sums = itertools.accumulate(row["time_this_iter_s"] for row in rows)
+    return all(
+        math.isclose(row["time_total_s"], total) for row, total in zip(rows, sums, strict=True)
+    )
 
 
 def _csv_rows(directory: Path) -> list[tuple[int, str]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chaos import moments
 
 VARIABLE = "MILEPOST_CHAOS_BOOKS"
+
+kept: dict[str, Any] = {}
+"""Objects of a run that its script looks at when it is over, wherever they were unpickled."""
 
 
 class Entry(NamedTuple):

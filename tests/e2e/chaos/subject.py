@@ -106,6 +106,7 @@ class Counting(Searcher):
         self.learned: dict[str, float] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
+        books.kept["searcher"] = self
         self.proposed[trial_id] = len(self.proposed)
         return {"x": self.proposed[trial_id]}
 
@@ -124,6 +125,7 @@ class Counting(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         with open(checkpoint_path, "rb") as file:
             self.proposed, self.learned = pickle.load(file)
+        books.kept["searcher"] = self
 
 
 class Hooks(tune.Callback):
@@ -237,6 +239,9 @@ def main(request: dict[str, Any]) -> None:
         "trials": [[r.config and r.config["x"], r.error and repr(r.error)] for r in grid],
         "best": [best.config and best.config["x"], best.metrics and best.metrics["score"]],
     }
+    if scenario == "search":
+        searcher = books.kept["searcher"]
+        told["learned"] = sorted((searcher.proposed[t], s) for t, s in searcher.learned.items())
     print("TOLD", json.dumps(told))
 
 
