@@ -421,6 +421,24 @@ def test_readers_see_an_experiment_without_a_journal(
     assert "is empty. What is left is shown" in caplog.text
 
 
+def test_a_trial_that_has_not_reported_is_found_by_the_name_of_its_directory(
+    tmp_path: Path, make: Any
+) -> None:
+    """If it was started: then its config is there."""
+    run = Run(str(tmp_path / "exp"), make)
+    run.create("0a1b2_00003")
+    run.journal.close(None)
+    directory = Path(run.experiment.path, "train_0a1b2_00003_dir")
+    other = Path(run.experiment.path, "train_0a1b2_00004_dir")
+    other.mkdir()  # something of the user's
+    shutil.rmtree(epochs.journal_directory(run.experiment.path))
+    state = repaired(run.experiment)
+    assert list(state.trials) == ["0a1b2_00003"]
+    trial = state.trials["0a1b2_00003"]
+    assert (trial.name, trial.directory) == ("train_0a1b2_00003", directory.name)
+    assert (trial.order, trial.rows) == (3, 0)
+
+
 def test_what_a_replaced_driver_wrote_does_not_count(lived: Experiment, make: Any) -> None:
     """Bytes that the successor left out are left out of a repair too."""
     path = journal_file(lived, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,17 @@ def propose(run: Run, limit: int) -> bool:
             if run.plan.search.is_finished():
                 run.dispatch(events.SearchEnded(at=run.now()))
             return False
+        if run.ledger.find(spec.trial_id) is not None:
+            spec = _with_another_id(run, spec)
         add(run, spec)
     return True
+
+
+def _with_another_id(run: Run, spec: TrialSpec) -> TrialSpec:
+    """A searcher that does not know of all trials of an earlier run has proposed an id anew."""
+    other = dataclasses.replace(spec, trial_id=os.urandom(4).hex())
+    run.informant.names[other.trial_id] = spec.trial_id
+    return other
 
 
 def add(run: Run, spec: TrialSpec, *, restarts: str | None = None) -> None:

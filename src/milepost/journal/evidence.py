@@ -108,6 +108,11 @@ class TrialDirectory:
         """Number and text of each failure in ``error.txt``."""
         return failures.entries(self.path)
 
+    @property
+    def is_of_a_trial(self) -> bool:
+        """Whether it has the config of a trial that was started."""
+        return os.path.isfile(os.path.join(self.path, params.JSON_NAME))
+
     def config(self, put_object: PutObject | None) -> msgspec.Raw | None:
         """The trial's config, codec JSON; None if no file has it.
 

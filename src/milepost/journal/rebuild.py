@@ -31,6 +31,7 @@ from milepost.storage import codec
 
 log = logging.getLogger("milepost.journal")
 
+_ID: Final = re.compile(r"([0-9a-f]{5}_\d{5}|[0-9a-f]{8})(?:_|$)")  # as searchers make them
 _NUMBER: Final = re.compile(r"_(\d+)$")
 _CONTINUE: Final = "continue"
 
@@ -182,7 +183,7 @@ class _Rebuilding:
         """Add the trials that only their directories know."""
         found = []
         for directory in list(self._unknown.values()):
-            trial_id = directory.trial_id
+            trial_id = directory.trial_id or self._named(directory)
             if trial_id is not None and trial_id not in self.image.trials:
                 found.append(self._create(trial_id, directory))
         return found
@@ -327,6 +328,13 @@ class _Rebuilding:
         by_name = [d for d in self._unknown.values() if d.trial_id is None and trial_id in d.name]
         found = by_content or by_name
         return self._create(trial_id, found[0]) if len(found) == 1 else None
+
+    def _named(self, directory: TrialDirectory) -> str | None:
+        """The id in the name of a directory of a trial that has not reported yet."""
+        if not directory.is_of_a_trial:
+            return None
+        found = _ID.match(directory.name.removeprefix(f"{self._experiment.trainable}_"))
+        return found[1] if found is not None else None
 
     def _create(self, trial_id: str, directory: TrialDirectory) -> TrialImage:
         del self._unknown[directory.name]
