@@ -33,7 +33,7 @@ EVENTS: tuple[Event, ...] = (
     "hook",
 )
 
-_LAST: tuple[Role, ...] = ("worker", "writer", "keeper", "forkserver", "driver")
+_LAST: tuple[Role, ...] = ("worker", "writer", "keeper", "driver", "forkserver")
 _MODULES: dict[str, Role] = {
     "milepost.keeper": "keeper",
     "milepost.journal.writer": "writer",
@@ -176,7 +176,7 @@ def _strike(victims: list[Role], signum: int) -> None:
             for pid in fresh:
                 _send(pid, signal.SIGSTOP)
             stopped |= fresh
-    # A worker dies with the fork server, and that one with the driver; so does one that strikes.
+    # The fork server dies with the driver, and workers with it: also one that strikes here.
     for pid, role in sorted(census(), key=lambda process: _LAST.index(process[1])):
         if pid != ourselves and (not victims or role in victims):
             _send(pid, signum)
