@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import pickle
+import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,13 +128,9 @@ class Climbing(Searcher):
         self.best = max(self.best, (result or {}).get("score", 0.0))
 
     def save(self, checkpoint_path: str) -> None:
-        import pickle
-
         Path(checkpoint_path).write_bytes(pickle.dumps((self.said, self.best)))
 
     def restore(self, checkpoint_path: str) -> None:
-        import pickle
-
         self.said, self.best = pickle.loads(Path(checkpoint_path).read_bytes())
 
 
@@ -284,17 +284,21 @@ class Stopping(TrialScheduler):
 
 def test_what_a_scheduler_has_asked_for_is_done(tmp_path: Path) -> None:
     """It stopped a trial that was to obey at its next report; the driver died before that."""
-    go = tmp_path / "go"
+    go, reported = tmp_path / "go", tmp_path / "reported"
+
+    def wait_for(flag: Path) -> None:
+        while not flag.exists():
+            time.sleep(0.01)
 
     def waits(config: dict[str, Any]) -> None:
-        import time
-
         if config["x"] == 1:
-            tune.report({"number": 0, "score": 0})
-            while not go.exists():
-                time.sleep(0.01)
-        tune.report({"number": 1, "score": 0}, checkpoint=save(1))
-        tune.report({"number": 2, "score": 0}, checkpoint=save(2))
+            tune.report({"number": 0})
+            reported.touch()
+            wait_for(go)
+        else:
+            wait_for(reported)
+        for number in (1, 2):
+            tune.report({"number": number}, checkpoint=save(number))
 
     configs = [{"x": 0}, {"x": 1}]
 
@@ -308,9 +312,6 @@ def test_what_a_scheduler_has_asked_for_is_done(tmp_path: Path) -> None:
 
         def on_step_begin(self, **info: Any) -> None:
             if self.said:
-                import os
-                import signal
-
                 os.kill(os.getpid(), signal.SIGKILL)
 
     first = plan(
@@ -321,7 +322,7 @@ def test_what_a_scheduler_has_asked_for_is_done(tmp_path: Path) -> None:
     scheduler = Stopping()
     _, stopped = run(again(first, search=Listed(configs), scheduler=scheduler)).trials
     assert stopped.status == "TERMINATED"
-    assert stopped.last_row["number"] in (0, "0")
+    assert stopped.last_row["number"] == 0
 
 
 # --- stoppers and callbacks ----------------------------------------------------------------------
@@ -386,9 +387,8 @@ class Tallying(Callback):
 
 def test_callbacks_get_their_state_back(tmp_path: Path) -> None:
     """Wherever they are in the list now."""
-    first = plan(tmp_path, count, callbacks=[Tallying(), Dies("on_step_end", 8)])
-    run_killed = first
-    killed(run_killed)
+    first = plan(tmp_path, count, callbacks=[Tallying(), Dies("on_trial_result", 3)])
+    killed(first)
     callback = Tallying()
     run(again(first, search=Listed([{}]), callbacks=[Callback(), callback]))
     assert callback.said[0][0] == "setup"
