@@ -100,7 +100,11 @@ class StorageTests:
     @settings(
         max_examples=25,
         deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            HealthCheck.differing_executors,  # each storage's test class inherits this method
+        ],
     )
     @given(steps=_steps)
     def test_behaves_as_a_dict(self, storage: Storage, steps: list[tuple[str, str, bytes]]) -> None:
