@@ -99,8 +99,11 @@ def test_sweep_leaves_what_a_live_process_writes(trial):
     for name in (ours, theirs):
         Path(trial, name).touch()
     assert sweep(trial) == [ours]
-    other.communicate(b"\n")
+    assert other.stdin is not None
+    other.stdin.close()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
     assert sweep(trial) == [theirs]
+    other.wait()
 
 
 def test_without_locks_it_is_deleted(trial, save, monkeypatch):
