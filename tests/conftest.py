@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
+# Suites that projects inherit explain their failures like tests do.
+pytest.register_assert_rewrite("milepost.testing.engine_suite", "milepost.testing.storage")
+
 
 def pytest_configure() -> None:
     """Listen to Ctrl-C, as a program in a terminal does.

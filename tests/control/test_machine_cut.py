@@ -106,6 +106,7 @@ class Cut(World):
                     trial,
                     RESUME,
                     is_done=trial.action == "stop",
+                    other_condition=False,
                     asked=None,
                     pauses_count=True,
                 ),

@@ -69,6 +69,25 @@ def test_fates(fields: dict[str, Any], resume: ResumeConfig, fate: Fate) -> None
         ({"status": "ERROR"}, {}, ALL, "PENDING"),
         ({"status": "TERMINATED", "action": "stop"}, {"is_done": True}, ALL, "PENDING"),
         ({"status": "RUNNING", "action": "stop"}, {"is_done": True}, DEFAULT, "TERMINATED"),
+        (
+            {"status": "RUNNING", "action": "stop", "by_condition": True},
+            {"is_done": True},
+            DEFAULT,
+            "TERMINATED",
+        ),
+        # Another condition may let it go on.
+        (
+            {"status": "RUNNING", "action": "stop", "by_condition": True},
+            {"is_done": True, "other_condition": True},
+            DEFAULT,
+            "PENDING",
+        ),
+        (
+            {"status": "RUNNING", "action": "stop"},
+            {"is_done": True, "other_condition": True},
+            DEFAULT,
+            "TERMINATED",
+        ),
         # Cut short together with the run.
         ({"status": "RUNNING", "action": "stop"}, {}, DEFAULT, "PENDING"),
         ({"status": "RUNNING", "action": "pause"}, {}, DEFAULT, "PAUSED"),
@@ -84,7 +103,13 @@ def test_goals(
     fields: dict[str, Any], facts: dict[str, Any], resume: ResumeConfig, goal: str
 ) -> None:
     """What was decided before the end counts, and what was asked for is done."""
-    facts = {"is_done": False, "asked": None, "pauses_count": True, **facts}
+    facts = {
+        "is_done": False,
+        "other_condition": False,
+        "asked": None,
+        "pauses_count": True,
+        **facts,
+    }
     assert fates.goal_of(trial(**fields), resume, **facts) == goal
 
 

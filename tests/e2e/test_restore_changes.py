@@ -94,9 +94,6 @@ def test_fewer_samples(place: Any) -> None:
     assert len(changed.trials) == max(5, len(changed.before))
 
 
-@pytest.mark.xfail(
-    strict=False, reason="a trial that was told to stop by the old condition does not go on yet"
-)
 def test_a_later_end(place: Any) -> None:
     """Unfinished and new trials run to the new end; finished ones stay."""
     changed = Changed(place, "longer")

@@ -162,6 +162,7 @@ class Reported(Event, frozen=True, kw_only=True):
     Attributes:
         row: the whole row without config, encoded.
         action: what stoppers and the scheduler decided.
+        by_condition: the run's stop condition decided it.
         save: the row or the scheduler asks for a checkpoint (class API).
         checkpoint: the captured index, or None.
         asks: user code asks whether it is to save.
@@ -173,6 +174,7 @@ class Reported(Event, frozen=True, kw_only=True):
     row: msgspec.Raw
     score: object = None
     action: Literal["continue", "stop", "pause"] = "continue"
+    by_condition: bool = False
     save: bool = False
     checkpoint: int | None = None
     asks: bool = False
@@ -303,6 +305,7 @@ class ReportJudged(Event, frozen=True, kw_only=True):
     row: msgspec.Raw
     score: object = None
     action: Literal["continue", "stop", "pause"] = "continue"
+    by_condition: bool = False
 
 
 # --- the run --------------------------------------------------------------------------------

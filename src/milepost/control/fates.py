@@ -50,6 +50,7 @@ def goal_of(
     resume: ResumeConfig,
     *,
     is_done: bool,
+    other_condition: bool,
     asked: str | None,
     pauses_count: bool,
 ) -> Goal:
@@ -59,6 +60,7 @@ def goal_of(
         trial: one whose fate is ``GOES_ON`` or ``ENDS``.
         resume: decides about groups.
         is_done: whether its last row says that it is done.
+        other_condition: the run's stop condition is not the one that decided about the trial.
         asked: ``"stop"``, ``"pause"`` or ``"go on"``: what the scheduler asked for last, as far
             as that was not carried out.
         pauses_count: whether the scheduler knows whom it has paused; otherwise all go on.
@@ -70,6 +72,7 @@ def goal_of(
     if trial.is_finished or trial.given_up:
         return "PENDING"
     # A row that is not done belongs to a trial that was cut short together with its run.
+    is_done &= not (trial.by_condition and other_condition)
     if asked == "stop" or (trial.action == "stop" and is_done):
         return "TERMINATED"
     is_paused = trial.status == PAUSED or trial.action == "pause"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from milepost.api.fields import DONE, TRAINING_ITERATION
 from milepost.control import events, problems, signalled
-from milepost.control.judge import Action
+from milepost.control.judge import Verdict
 from milepost.control.state import Halt, Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.keeper import protocol as keeper
@@ -90,9 +90,9 @@ def _reported(
         return
     row["config"] = trial.config
     facade = run.ledger.facade(trial.trial_id)
-    action: Action = "continue"
+    verdict = Verdict("continue")
     if state.halt is not Halt.END:
-        action = run.judge.judge(facade, row)
+        verdict = run.judge.judge(facade, row)
         if state.halt is Halt.STOP:
             row[DONE] = True
     run.hooks.fire("on_trial_result", trial=facade, result=row)
@@ -105,7 +105,8 @@ def _reported(
             iteration=int(iteration) if isinstance(iteration, Integral) else state.iteration + 1,
             row=run.encoded({key: value for key, value in row.items() if key != "config"}),
             score=run.score(row),
-            action=action,
+            action=verdict.action,
+            by_condition=verdict.by_condition,
             save=bool(row.get("should_checkpoint")),
             checkpoint=message.checkpoint,
             asks=message.asks,

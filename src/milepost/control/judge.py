@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from milepost.api.fields import DEBUG_METRICS, DEFAULT_METRIC, DONE
 from milepost.api.scheduler import TrialScheduler
@@ -33,6 +33,18 @@ _ACTIONS: dict[str, Action] = {
 _NO_METRICS = frozenset({*DEBUG_METRICS, DONE})
 
 
+class Verdict(NamedTuple):
+    """What was decided about a result.
+
+    Attributes:
+        action: what the trial is to do.
+        by_condition: the run's stop condition ends it, nobody else; under another one it goes on.
+    """
+
+    action: Action
+    by_condition: bool = False
+
+
 class Judge:
     """Asks everybody who has a say, in the order that Ray asks them.
 
@@ -56,7 +68,7 @@ class Judge:
             type(plan.search).on_trial_result is not SearchAlgorithm.on_trial_result
         )
 
-    def judge(self, trial: Trial, row: dict[str, Any]) -> Action:
+    def judge(self, trial: Trial, row: dict[str, Any]) -> Verdict:
         """Decide about a result; sets its ``done`` when the trial stops.
 
         Args:
@@ -67,11 +79,12 @@ class Judge:
             ValueError: a metric that somebody needs is missing.
         """
         self.check_metrics(row)
-        if self.ends(trial.trial_id, row) or row.get(DONE):
+        is_done = bool(row.get(DONE))
+        if self.ends(trial.trial_id, row) or is_done:
             row[DONE] = True
-            return "stop"
+            return Verdict("stop", by_condition=not is_done)
         if not (self._scheduler_looks or self._searcher_looks):
-            return "continue"
+            return Verdict("continue")
         flat = flatten(row)
         action: Action = "continue"
         if self._scheduler_looks:
@@ -86,7 +99,7 @@ class Judge:
             row[DONE] = True
         elif self._searcher_looks:
             self._informant.result(trial.trial_id, flat)
-        return action
+        return Verdict(action)
 
     def ends(self, trial_id: str, row: dict[str, Any]) -> bool:
         """Whether a stopper or criterion ends the trial."""

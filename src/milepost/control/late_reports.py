@@ -10,10 +10,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from milepost.control import commands, events
+from milepost.control.judge import Verdict
 from milepost.control.state import PENDING
 
 if TYPE_CHECKING:
-    from milepost.control.judge import Action
     from milepost.control.run import Run
 
 log = logging.getLogger("milepost.control")
@@ -33,9 +33,9 @@ def judge(run: Run, command: commands.Judge) -> None:
     row: dict[str, Any] = run.decoded(command.row)
     row["config"] = trial.config
     facade = run.ledger.facade(trial.trial_id)
-    action: Action = "continue"
+    verdict = Verdict("continue")
     if state.goal == PENDING:  # otherwise it has been decided already what becomes of it
-        action = run.judge.judge(facade, row)
+        verdict = run.judge.judge(facade, row)
     run.hooks.fire("on_trial_result", trial=facade, result=row)
     trial.last_row, trial.last_time = row, run.now()
     run.dispatch(
@@ -46,7 +46,8 @@ def judge(run: Run, command: commands.Judge) -> None:
             iteration=command.iteration,
             row=run.encoded({key: value for key, value in row.items() if key != "config"}),
             score=run.score(row),
-            action=action,
+            action=verdict.action,
+            by_condition=verdict.by_condition,
         )
     )
     row["experiment_tag"] = trial.tag

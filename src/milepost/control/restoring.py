@@ -176,6 +176,7 @@ class Restoring:
             trial,
             self._resume,
             is_done=bool(self._run.ledger.live[trial.trial].last_row.get(DONE)),
+            other_condition="stopper" in self._run.plan.anew,
             asked=self._relearning.asked.get(trial.trial),
             pauses_count=self._relearning.scheduler_knows,
         )

@@ -37,6 +37,7 @@ def reported(step: Step, event: events.Reported) -> None:
             row=event.row,
             # That the run ends early decides nothing about the trial.
             action=event.action if trial.halt is Halt.INTERRUPT else action,
+            by_condition=event.by_condition,
             checkpoint=event.checkpoint,
         )
     )

@@ -84,6 +84,7 @@ def judged(step: Step, event: events.ReportJudged) -> None:
             iteration=event.iteration,
             row=event.row,
             action=event.action,
+            by_condition=event.by_condition,
             checkpoint=event.index,
         )
     )

@@ -54,6 +54,7 @@ class TrialImage(msgspec.Struct, kw_only=True):
         iteration: ``training_iteration`` of the last row.
         action: what was decided about the last row, until that is done: "continue", "stop" or
             "pause"; "" after that.
+        by_condition: the run's stop condition decided that.
         attempts: how often it was started.
         next_index: above every checkpoint number that the journal knows.
         failures: how many attempts failed.
@@ -82,6 +83,7 @@ class TrialImage(msgspec.Struct, kw_only=True):
     rows: int = 0
     iteration: int = 0
     action: str = ""
+    by_condition: bool = False
     attempts: int = 0
     attempt_id: str = ""
     next_index: int = 0
@@ -243,7 +245,7 @@ def _reported(trial: TrialImage, record: rec.Reported) -> None:
     trial.stored_row = record.row.copy()
     trial.rows += 1
     trial.iteration = record.iteration
-    trial.action = record.action
+    trial.action, trial.by_condition = record.action, record.by_condition
     if record.checkpoint is not None:
         _capture(trial, record.checkpoint, record.attempt)
 

@@ -99,7 +99,7 @@ class Reported(Record, frozen=True, kw_only=True):
     """One handled report.
 
     ``row`` is the whole row without ``config``; ``checkpoint`` the captured index or None;
-    ``action`` what was decided.
+    ``action`` what was decided, ``by_condition`` whether by the run's stop condition alone.
     """
 
     trial: str
@@ -107,6 +107,7 @@ class Reported(Record, frozen=True, kw_only=True):
     iteration: int
     row: msgspec.Raw
     action: str
+    by_condition: bool = False
     checkpoint: int | None = None
 
 
