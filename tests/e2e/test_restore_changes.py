@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 from chaos import changes
 from chaos.moments import Moment
 from chaos.ordeal import Ordeal
