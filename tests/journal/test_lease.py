@@ -173,7 +173,12 @@ def test_who_looks_whether_it_is_held_disturbs_nobody(experiment: Experiment) ->
         earlier = msgspec.structs.replace(ours.holder, pid=child.pid, since=time.time() - 600)
         Path(path, ".milepost", "lock").write_bytes(msgspec.json.encode(earlier))
         assert not leases.is_held(path)
+        now = msgspec.structs.replace(earlier, since=time.time())
+        Path(path, ".milepost", "lock").write_bytes(msgspec.json.encode(now))
+        assert leases.is_held(path)
         child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not leases.is_held(path), "it was killed; that nobody has waited for it says nothing"
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\0" * 512])

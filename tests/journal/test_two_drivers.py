@@ -16,6 +16,7 @@ from milepost.journal import lease as leases
 from milepost.journal import replay
 from milepost.journal.experiment import Experiment
 from milepost.journal.log import Journal
+from milepost.process import boot_id
 
 
 class Child:
@@ -204,9 +205,7 @@ def test_the_holder_is_named_even_right_after_it_took_the_lock(
         fd = leases.open_lock(os.path.join(experiment.home, leases.LOCK_NAME))
         leases._flock(fd, experiment.path)
         step("locked")
-        leases._write(
-            fd, leases.Holder(host="here", boot=leases._boot_id(), pid=os.getpid(), since=0)
-        )
+        leases._write(fd, leases.Holder(host="here", boot=boot_id(), pid=os.getpid(), since=0))
         step("named")
 
     holder = child(hold)

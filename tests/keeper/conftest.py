@@ -22,8 +22,8 @@ from milepost.keeper import intent as intents
 from milepost.keeper.capture import Capturer
 from milepost.keeper.client import DriverLink
 from milepost.keeper.intent import CapturedFile, ExperimentRef, FileList, Intent
-from milepost.keeper.process import boot_id, started_at
 from milepost.keeper.protocol import KeeperEvent
+from milepost.process import boot_id, started_at
 from milepost.testing.mounts import Kind, MountUnavailableError, mounted
 
 PATIENCE_S = 30.0

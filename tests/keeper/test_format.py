@@ -11,7 +11,7 @@ import pytest
 from milepost.keeper import intent as intents
 from milepost.keeper.intent import CapturedFile, ExperimentRef, FileList
 from milepost.keeper.place import ensure_place
-from milepost.keeper.process import boot_id, started_at
+from milepost.process import boot_id, started_at
 from milepost.storage import posix
 
 BIG = (1 << 20) + 1

@@ -16,8 +16,8 @@ from milepost.keeper import intent as intents
 from milepost.keeper import recovery
 from milepost.keeper.intent import ExperimentRef, parse_name
 from milepost.keeper.place import captures, ensure_place, staging_places
-from milepost.keeper.process import is_alive, started_at
 from milepost.keeper.protocol import Committed, Drained, Notice, Released
+from milepost.process import is_alive, started_at
 
 
 def settle(driver) -> list[int]:

@@ -10,22 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
+from milepost import process
+
 KILL_WAIT_S = 5.0
-
-
-def parent_and_session(pid: int) -> tuple[int, int] | None:
-    """Return a process's parent and session ids, or None when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b") ")[2].split()
-    except OSError:
-        return None
-    return int(fields[1]), int(fields[3])
-
-
-def processes() -> list[int]:
-    """All process ids of this machine (of this container)."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def children() -> list[int]:
@@ -35,12 +22,7 @@ def children() -> list[int]:
         with open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
             return [int(pid) for pid in file.read().split()]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [pid for pid in processes() if (parent_and_session(pid) or (0, 0))[0] == me]
-
-
-def session_members(session: int) -> list[int]:
-    """Ids of the processes of a session, zombies too."""
-    return [pid for pid in processes() if (parent_and_session(pid) or (0, 0))[1] == session]
+        return [pid for pid in process.pids() if (it := process.stat(pid)) and it.parent == me]
 
 
 def kill(pid: int) -> None:
@@ -110,6 +92,9 @@ def kill_session(session: int, timeout_s: float = KILL_WAIT_S) -> tuple[int, ...
     """
 
     def alive() -> list[int]:
-        return [pid for pid in session_members(session) if wait_dead([pid], 0)]
+        members = [
+            pid for pid in process.pids() if (it := process.stat(pid)) and it.session == session
+        ]
+        return wait_dead(members, 0)  # a process whose first thread has ended only looks dead
 
     return kill_until_gone(alive, timeout_s)[1]

@@ -25,6 +25,7 @@ from milepost.errors import JournalError, LeaseLostError
 from milepost.journal import experiment as experiments
 from milepost.journal import forked
 from milepost.journal.mounts import is_local
+from milepost.process import boot_id, started_at
 from milepost.storage import posix
 
 log = logging.getLogger("milepost.journal")
@@ -142,14 +143,14 @@ def acquire(
             local = is_local(experiment_path)
         holder = _read(fd)
         # Only a lock that every possible holder would share proves that the holder is dead.
-        proven = locked and (local or (holder is not None and holder.boot == _boot_id()))
+        proven = locked and (local or (holder is not None and holder.boot == boot_id()))
         if holder is not None and not holder.released and not proven:
             _watch(fd, holder, experiment_path, clock, sleep)
         if holder is not None and not holder.released:
             log.warning("taking over %s from %s, which is gone", experiment_path, holder.describe())
         ours = Holder(
             host=os.uname().nodename,
-            boot=_boot_id(),
+            boot=boot_id(),
             pid=os.getpid(),
             since=time.time(),
             beat=holder.beat + 1 if holder is not None else 0,
@@ -190,12 +191,10 @@ def is_held(experiment_path: str) -> bool:
 
 
 def _runs_here(holder: Holder) -> bool:
-    if holder.boot != _boot_id():
+    if holder.boot != boot_id():
         return False
-    try:
-        with open(f"/proc/{holder.pid}/stat", "rb") as file:
-            ticks = int(file.read().rpartition(b")")[2].split()[19])
-    except (FileNotFoundError, ProcessLookupError):
+    ticks = started_at(holder.pid)
+    if not ticks:
         return False
     age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     # A process that is younger than the lease has only inherited the number.
@@ -240,7 +239,7 @@ def _name_of_the_locker(fd: int) -> Holder | None:
 
 
 def _may_run(holder: Holder) -> bool:
-    return holder.boot != _boot_id() or _runs_here(holder)
+    return holder.boot != boot_id() or _runs_here(holder)
 
 
 def _watch(
@@ -285,11 +284,3 @@ def _read(fd: int) -> Holder | None:
         return _DECODE(os.pread(fd, _WIDTH, 0))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None  # just created, or torn by a power loss: the lock alone decides
-
-
-def _boot_id() -> str:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

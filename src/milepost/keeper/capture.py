@@ -37,10 +37,10 @@ from milepost.errors import (
 from milepost.keeper.connection import KeeperConnection
 from milepost.keeper.intent import ExperimentRef, FileList, Intent
 from milepost.keeper.place import Places
-from milepost.keeper.process import boot_id, started_at
 from milepost.keeper.protocol import Captured, Hello
 from milepost.keeper.source import scan
 from milepost.keeper.ways import PATIENCE_S, REMIND_S, Means, Taking
+from milepost.process import boot_id, started_at
 from milepost.storage import posix
 
 log = logging.getLogger("milepost.keeper")

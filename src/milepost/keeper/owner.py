@@ -11,7 +11,7 @@ import signal
 import time
 
 from milepost.keeper.intent import ExperimentRef
-from milepost.keeper.process import is_alive, started_at
+from milepost.process import is_alive, started_at
 from milepost.storage import posix
 
 log = logging.getLogger("milepost.keeper")

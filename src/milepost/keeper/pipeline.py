@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from milepost.keeper.job import Job, Outcome
-from milepost.keeper.process import yield_to_training
+from milepost.keeper.sessions import yield_to_training
 
 log = logging.getLogger("milepost.keeper")
 

@@ -22,7 +22,7 @@ import msgspec
 
 from milepost.errors import StorageError
 from milepost.keeper.intent import IntentName, parse_name
-from milepost.keeper.process import is_alive
+from milepost.process import is_alive
 from milepost.storage import names, posix
 from milepost.storage.node import node_root
 

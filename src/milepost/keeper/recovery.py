@@ -13,7 +13,7 @@ from milepost.journal.lease import is_held
 from milepost.keeper import intent as intents
 from milepost.keeper.intent import ExperimentRef, IntentName, Staged
 from milepost.keeper.place import abandoned_scratch, captures, drafts
-from milepost.keeper.process import boot_id, is_alive
+from milepost.process import boot_id, is_alive
 from milepost.storage import posix
 
 log = logging.getLogger("milepost.keeper")

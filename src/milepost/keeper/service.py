@@ -25,7 +25,6 @@ from milepost.keeper.loop import Loop
 from milepost.keeper.owner import OwnerLock, try_lock
 from milepost.keeper.peer import Peer
 from milepost.keeper.place import prune, staging_places
-from milepost.keeper.process import end_sessions, yield_to_training
 from milepost.keeper.protocol import (
     Delete,
     Deleted,
@@ -43,6 +42,7 @@ from milepost.keeper.protocol import (
 from milepost.keeper.publish import Publisher
 from milepost.keeper.recovery import Found
 from milepost.keeper.room import Room
+from milepost.keeper.sessions import end_sessions, yield_to_training
 from milepost.keeper.workers import Workers
 
 log = logging.getLogger("milepost.keeper")

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 
+from milepost.process import is_running
+
 PREFIX = ".milepost"
 TMP_PREFIX = ".milepost-tmp-"
 TRASH_PREFIX = ".milepost-trash-"
@@ -47,17 +49,7 @@ def is_abandoned(name: str) -> bool:
     owner = name.rpartition(".")[2]
     if not owner.isdecimal() or int(owner) == os.getpid():
         return True
-    return not _is_running(owner)
-
-
-def _is_running(pid: str) -> bool:
-    """Whether there is such a process; one that has ended and was not waited for does not count."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state = file.read().rpartition(b")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in (b"Z", b"X")
+    return not is_running(int(owner))
 
 
 def _hidden(path: str, prefix: str) -> str:
