@@ -1,14 +1,24 @@
-"""What a restored run says before it starts anything: which trials go on, and from where. Pure."""
+"""What a restored run found and says before it starts anything. Pure.
+
+What happens to each group of trials has been said before that (:mod:`milepost.tune.outlook`), and
+where a trial goes on from is said when it starts; this is what only a look into the directories
+of the trials and the memory of the scheduler could tell.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from milepost.control.checkpoints import Checkpoint
 from milepost.control.fates import Goal
 
 _MOST = 10
+_GOALS: Final[dict[Goal, tuple[str, str]]] = {
+    "PAUSED": ("trial stays paused", "trials stay paused"),
+    "TERMINATED": ("trial ends where it is", "trials end where they are"),
+    "ERROR": ("trial had failed for good, and ends", "trials had failed for good, and end"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +28,6 @@ class Prospect:
     Attributes:
         name: the trial's name.
         goal: where it goes first.
-        has_started: whether it ever ran.
-        newest: the newest checkpoint on record that is there.
         unsettled: how many captured checkpoints wait to be committed.
         adopted: numbers of checkpoints that only their manifests tell of.
         missing: numbers of checkpoints that are on record and not there.
@@ -27,8 +35,6 @@ class Prospect:
 
     name: str
     goal: Goal
-    has_started: bool
-    newest: Checkpoint | None = None
     unsettled: int = 0
     adopted: Sequence[int] = ()
     missing: Sequence[int] = ()
@@ -40,61 +46,29 @@ class Prospects:
 
     Attributes:
         trials: in the order in which they come.
-        restarted: names of trials that start again as new ones.
-        staying: how many have ended and stay as they are.
         deletions: how many checkpoints are still to be deleted.
-        elapsed_s: seconds that earlier runs took.
     """
 
     trials: list[Prospect] = field(default_factory=list)
-    restarted: list[str] = field(default_factory=list)
-    staying: int = 0
     deletions: int = 0
-    elapsed_s: float = 0.0
 
 
 def describe(prospects: Prospects) -> list[str]:
     """Return it as lines for people."""
-    by_goal: dict[Goal, list[Prospect]] = {
-        "PENDING": [],
-        "PAUSED": [],
-        "TERMINATED": [],
-        "ERROR": [],
-    }
-    waiting = 0
-    for trial in prospects.trials:
-        if trial.goal == "PENDING" and not trial.has_started:
-            waiting += 1
-        else:
-            by_goal[trial.goal].append(trial)
-    lines = [f"Earlier runs took {prospects.elapsed_s:.0f} s."]
-    if prospects.staying:
-        lines.append(_count(prospects.staying, "trial stays as it is", "trials stay as they are"))
-    endings: dict[Goal, Callable[[Prospect], str]] = {
-        "PENDING": lambda trial: f"goes on from {_start(trial)}",
-        "PAUSED": lambda trial: f"stays paused at {_start(trial)}",
-        "TERMINATED": lambda trial: "had come to its end, and ends",
-        "ERROR": lambda trial: "had failed for good, and ends",
-    }
-    for goal, ending in endings.items():
-        lines += _listed(f"{trial.name} {ending(trial)}" for trial in by_goal[goal])
-    lines += _listed(f"{name} starts again as a new trial" for name in prospects.restarted)
-    if waiting:
-        lines.append(f"{_count(waiting, 'trial waits', 'trials wait')} for the first start")
-    for what, numbers in (
-        ("committed, but not on record: adopted", "adopted"),
-        ("on record, but gone or damaged: not used", "missing"),
-    ):
-        found = [
-            f"{trial.name} {index:06d}"
-            for trial in prospects.trials
-            for index in getattr(trial, numbers)
-        ]
-        if found:
-            shown = ", ".join(found[:_MOST]) + (", ..." if len(found) > _MOST else "")
-            lines.append(f"{_count(len(found), 'checkpoint', 'checkpoints')} {what} ({shown})")
-    unsettled = sum(trial.unsettled for trial in prospects.trials)
-    if unsettled:
+    trials = prospects.trials
+    lines = []
+    for goal, words in _GOALS.items():
+        if number := sum(trial.goal == goal for trial in trials):
+            lines.append(_count(number, *words))
+    lines += _found(
+        ((trial.name, trial.adopted) for trial in trials),
+        "committed, but not on record: adopted",
+    )
+    lines += _found(
+        ((trial.name, trial.missing) for trial in trials),
+        "on record, but gone or damaged: not used",
+    )
+    if unsettled := sum(trial.unsettled for trial in trials):
         lines.append(
             f"{_count(unsettled, 'checkpoint was', 'checkpoints were')} captured and not "
             "committed: what is still there is committed first"
@@ -107,20 +81,12 @@ def describe(prospects: Prospects) -> list[str]:
     return lines
 
 
-def _start(trial: Prospect) -> str:
-    if trial.adopted:
-        return f"checkpoint {max(trial.adopted):06d}"
-    if trial.newest is None:
-        return "the beginning, it has no checkpoint" if not trial.unsettled else "what is captured"
-    start = f"checkpoint {trial.newest.index:06d} (iteration {trial.newest.iteration})"
-    return f"{start} or what is captured" if trial.unsettled else start
-
-
-def _listed(lines: Iterable[str]) -> list[str]:
-    found = list(lines)
-    if len(found) <= _MOST:
-        return found
-    return [*found[:_MOST], f"... and {len(found) - _MOST} more likewise"]
+def _found(checkpoints: Iterable[tuple[str, Sequence[int]]], what: str) -> list[str]:
+    found = [f"{name} {index:06d}" for name, indices in checkpoints for index in indices]
+    if not found:
+        return []
+    shown = ", ".join(found[:_MOST]) + (", ..." if len(found) > _MOST else "")
+    return [f"{_count(len(found), 'checkpoint', 'checkpoints')} {what} ({shown})"]
 
 
 def _count(number: int, one: str, several: str) -> str:

@@ -141,10 +141,7 @@ class Restoring:
     def look(self) -> Prospects:
         """Look into the directories of all trials that do not stay as they are."""
         prospects = Prospects(
-            restarted=[trial.name for trial in self._of(Fate.RESTARTS)],
-            staying=sum(1 for _ in self._of(Fate.STAYS)),
-            deletions=sum(len(trial.deleting) for trial in self._image.trials.values()),
-            elapsed_s=self._image.elapsed_s,
+            deletions=sum(len(trial.deleting) for trial in self._image.trials.values())
         )
         coming = list(self._of(Fate.GOES_ON, Fate.ENDS))
         # Trials that were begun are finished first.
@@ -156,8 +153,6 @@ class Restoring:
                 Prospect(
                     name=trial.name,
                     goal=back.goal,
-                    has_started=back.found.attempt >= 0,
-                    newest=back.found.checkpoints[-1] if back.found.checkpoints else None,
                     unsettled=len(back.found.inflight.keys() - set(back.found.adopted)),
                     adopted=back.found.adopted,
                     missing=[index for index, _ in back.found.missing],
@@ -307,7 +302,7 @@ def take_over(experiment: Experiment, reference: ExperimentRef) -> Journal:
 
 
 def announce(run: Run, prospects: Prospects) -> None:
-    """Tell what will be done, before it is."""
+    """Tell what was found, before anything is done."""
     progress = run.plan.progress
     for line in announcing.describe(prospects):
         log.info("%s", line)
