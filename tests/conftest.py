@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 import pytest
 
+from milepost.engine import preload
+
 # Suites that projects inherit explain their failures like tests do.
 pytest.register_assert_rewrite("milepost.testing.engine_suite", "milepost.testing.storage")
+
+_LEAN = frozenset({"milepost", "cloudpickle", "msgspec", "numpy"})
 
 
 def pytest_configure() -> None:
@@ -18,3 +23,25 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector, and processes forked off this one, what stays for all tests anyway."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def lean_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers inherit no libraries that only other tests need.
+
+    One process collects all tests and imports whatever any of them imports; a script that had
+    imported as much would rightly wait seconds for its first worker.
+    """
+    wanted = preload.wanted
+
+    def few() -> tuple[tuple[str, ...], tuple[str, ...]]:
+        first, later = wanted()
+        return tuple(name for name in first if name.partition(".")[0] in _LEAN), later
+
+    monkeypatch.setattr(preload, "wanted", few)

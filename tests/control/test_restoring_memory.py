@@ -27,7 +27,7 @@ from milepost.tune.search.concurrency_limiter import ConcurrencyLimiter
 from milepost.tune.search.search_generator import SearchGenerator
 
 
-@pytest.fixture(autouse=True, params=["0", "3600"])
+@pytest.fixture(autouse=True, params=[pytest.param("0", marks=pytest.mark.chaos), "3600"])
 def save_every_s(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """States are saved at each step of the loop, or at the start only: results are the same."""
     monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", request.param)
