@@ -8,6 +8,7 @@ import msgspec
 
 from milepost.checkpoint import retention
 from milepost.control import commands, events
+from milepost.control.checkpoints import Checkpoint
 from milepost.control.commands import AnyCommand
 from milepost.control.events import AnyEvent, Problem
 from milepost.control.machine import Machine
@@ -176,8 +177,32 @@ class Driven:
     def deleted(self, trial_id: str, index: int, outcome: str = "deleted") -> list[str]:
         return self(events.Deleted(at=0, trial_id=trial_id, index=index, outcome=outcome))
 
-    def verified(self, trial_id: str, index: int | None) -> list[str]:
-        return self(events.Verified(at=0, trial_id=trial_id, index=index, id=f"id-{index}"))
+    def verified(self, trial_id: str, index: int | None, *, ticket: int | None = None) -> list[str]:
+        """The last question is answered, or that of an earlier ticket."""
+        trial = self.machine.trials.get(trial_id)
+        if ticket is None:
+            ticket = 0 if trial is None else trial.ticket
+        return self(
+            events.Verified(at=0, trial_id=trial_id, ticket=ticket, index=index, id=f"id-{index}")
+        )
+
+    def offer(self, trial_id: str) -> list[str]:
+        return self(events.SaveAsked(at=0, trial_id=trial_id))
+
+    def release(self, trial_id: str) -> list[str]:
+        return self(events.OfferEnded(at=0, trial_id=trial_id))
+
+    def exploit(self, trial_id: str, donor: str, iteration: int | None = 1) -> list[str]:
+        return self(
+            events.ExploitAsked(
+                at=0,
+                trial_id=trial_id,
+                donor_id=donor,
+                iteration=iteration,
+                config=RAW,
+                tag=f"{trial_id}@perturbed",
+            )
+        )
 
     def pause(self, trial_id: str, *, save: bool = True) -> list[str]:
         return self(events.PauseAsked(at=0, trial_id=trial_id, save=save))
@@ -220,7 +245,7 @@ def describe(command: AnyCommand) -> str:
             return f"start {w} cpus={cpus:g}" + (f" gpus={','.join(gpus)}" if gpus else "")
         case commands.RunTrial(worker_id=w, trial_id=t, attempt=a, first_index=i, start=s):
             reset = " reset" if command.reset else ""
-            source = "" if s is None else f" from={s.index}"
+            source = "" if s is None else f" from={_source(t, s)}"
             return f"run {t} on {w} attempt={a} first={i}{source}{reset}"
         case commands.Answer(worker_id=w, action=action, save=save):
             return f"answer {w} {action}{' save' if save else ''}"
@@ -235,11 +260,15 @@ def describe(command: AnyCommand) -> str:
         case commands.Delete(trial_id=t, index=i):
             return f"delete {t}/{i}"
         case commands.Verify(trial_id=t, candidates=c, contents=contents):
-            return f"verify {t} {[x.index for x in c]}{' contents' if contents else ''}"
+            owner = _source(t, c[0]).rpartition("/")[0]
+            of = f" of {owner}" if owner else ""
+            return f"verify {t} {[x.index for x in c]}{of}{' contents' if contents else ''}"
         case commands.Judge(trial_id=t, index=i):
             return f"judge {t}/{i}"
         case commands.CheckpointKept(trial_id=t, checkpoint=c):
             return f"kept {t}/{c.index}"
+        case commands.TrialExploited(trial_id=t, donor_id=d):
+            return f"exploited {t} {d}"
         case commands.TrialFailed(trial_id=t, failures=n, retried=r):
             return f"failed {t} {n}{' retried' if r else ''}"
         case commands.TrialRecovered(t):
@@ -257,6 +286,12 @@ def describe(command: AnyCommand) -> str:
     raise AssertionError(command)
 
 
+def _source(trial_id: str, start: Checkpoint) -> str:
+    """A checkpoint's number, with the trial whose it is when that is another one."""
+    owner = start.path.split("/")[-2] if "/" in start.path else trial_id
+    return f"{start.index}" if owner == trial_id else f"{owner}/{start.index}"
+
+
 def _record(record: Any) -> str:
     kind = type(record).__name__.lower()
     match kind:
@@ -264,6 +299,8 @@ def _record(record: Any) -> str:
             return f"{record.trial} {record.status}"
         case "committed" | "lost" | "deleting" | "deleted" | "saving":
             return f"{kind} {record.trial}/{record.index}"
+        case "exploited":
+            return f"exploited {record.trial} {record.donor}/{record.index}"
         case "reported":
             return f"reported {record.trial} {record.action}"
     return f"{kind} {record.trial}"

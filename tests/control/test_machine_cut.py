@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from machines import RAW, Driven
-from test_machine_random import World
+from test_machine_random import World, evolve, of_population
 
 from milepost.api.resume_config import ResumeConfig
 from milepost.checkpoint.manifest import Manifest
@@ -49,8 +51,26 @@ class Cut(World):
                 self.attempts[trial, index] = attempt
         self.workers.clear()
         self.drains, self.deletes, self.verifying = [], [], {}
+        offers = {
+            trial_id: (trial.offer.iteration, trial.offer.index)
+            for trial_id, trial in self.m.machine.trials.items()
+            if trial.offer is not None and trial.offer.iteration is not None
+        }
+        wanted = [
+            (trial_id, trial.adoption.offer.trial_id, trial.adoption.offer.iteration)
+            for trial_id, trial in self.m.machine.trials.items()
+            if trial.adoption is not None
+        ]
         self.m = Driven(**self.options)
-        self._restore(self._image())
+        image = self._image()
+        self.forks = {
+            trial.trial: (fork.donor, fork.index, fork.first_index)
+            for trial in image.trials.values()
+            if (fork := trial.fork) is not None and self._fork(image, trial) is not None
+        }
+        self._restore(image, offers)
+        for target, donor, iteration in wanted:
+            self.act(self.m.exploit(target, donor, iteration))
 
     @property
     def attempts(self) -> dict[tuple[str, int], int]:
@@ -67,7 +87,7 @@ class Cut(World):
             images.apply(image, seq, record)
         return image
 
-    def _restore(self, image: RunImage) -> None:
+    def _restore(self, image: RunImage, offers: dict[str, Any]) -> None:
         ended: dict[Any, int] = {"TERMINATED": 0, "ERROR": 0}
         coming = []
         for trial in image.trials.values():
@@ -78,19 +98,55 @@ class Cut(World):
                 coming.append(trial)
         self.added = max(self.added, len(image.trials))
         self.ended = {trial: 1 for trial in self.ended if trial in image.trials}
-        self.act(self.m(events.RunRestored(at=0, ended=ended, next_order=len(image.trials))))
+        self.act(
+            self.m(
+                events.RunRestored(
+                    at=0, ended=ended, next_order=len(image.trials), exploits=image.exploits
+                )
+            )
+        )
         for trial in image.trials.values():
             for index in trial.deleting:
                 left = events.DeletionLeft(at=0, trial_id=trial.trial, index=index, path="p")
                 self.act(self.m(left))
         for trial in sorted(coming, key=lambda each: each.attempts == 0):
-            self._take_in(trial)
+            self._take_in(image, trial, offers.get(trial.trial))
+        for trial in image.trials.values():
+            if trial.trial not in self.m.machine.trials:
+                self._leave(image, trial)
 
-    def _take_in(self, trial: TrialImage) -> None:
+    def _leave(self, image: RunImage, donor: TrialImage) -> None:
+        """What an ended trial has kept for others goes, or stays for them."""
+        keep = self.options.get("keep")
+        kept = sorted(donor.committed.keys() - donor.deleting.keys())
+        wanted = {(e.donor, e.index) for t in image.trials.values() for e in t.exploits}
+        for index in kept[:-keep] if keep else ():
+            if (donor.trial, index) in wanted:
+                path = f"/exp/{donor.trial}/checkpoint_{index:06d}"
+                left = events.CheckpointLeft(at=0, trial_id=donor.trial, index=index, path=path)
+                self.act(self.m(left))
+
+    def _fork(self, image: RunImage, trial: TrialImage) -> tuple[str, Checkpoint] | None:
+        fork = trial.fork
+        if fork is None:
+            return None
+        donor = image.trials[fork.donor]
+        if fork.index not in donor.committed.keys() - donor.deleting.keys():
+            return None
+        return fork.donor, self._checkpoint(fork.donor, fork.index)
+
+    @staticmethod
+    def _checkpoint(trial: str, index: int) -> Checkpoint:
+        path = f"/exp/{trial}/checkpoint_{index:06d}"
+        return Checkpoint(index=index, path=path, iteration=1, row=RAW)
+
+    def _take_in(
+        self, image: RunImage, trial: TrialImage, offered: tuple[int, int | None] | None
+    ) -> None:
         held = self.on_disk.get(trial.trial, set())
         manifests = {i: self._manifest(trial.trial, i) for i in held}
         recorded = [
-            Checkpoint(index=i, path="p", iteration=1, row=RAW)
+            self._checkpoint(trial.trial, i)
             for i in sorted(trial.committed.keys() - trial.deleting.keys())
         ]
         inflight = {i: Capture(1, RAW, None) for i in sorted(trial.captured)}
@@ -119,11 +175,15 @@ class Cut(World):
                 missing=found.missing,
                 unclean=True,
                 needs_last_save=fates.needs_last_save(trial, saves_at_end=False),
+                fork=self._fork(image, trial),
+                floor=trial.exploits[-1].first_index if trial.exploits else 0,
+                generation=len(trial.exploits),
+                offered=offered,
             )
         )
         for index in found.adopted:
             manifest = manifests[index]
-            self.act(self.m(reconciling.commit_of("/exp/t", manifest, 0.0, None)))
+            self.act(self.m(reconciling.commit_of(f"/exp/{trial.trial}", manifest, 0.0, None)))
 
     def _manifest(self, trial: str, index: int) -> Manifest:
         attempt = self.attempts.get((trial, index), 0)
@@ -160,6 +220,10 @@ def test_runs_that_are_cut_and_restored_end_all_the_same(data: st.DataObject) ->
             world.act(getattr(world.m, ending.replace(" ", "_"))())
         forgotten = data.draw(st.integers(0, 3), "forgotten")
         world.cut(forgotten, data.draw(st.sets(st.integers(0, 3), max_size=3), "silently"))
+    comes_to_its_end(world)
+
+
+def comes_to_its_end(world: Cut) -> None:
     world.act(world.m.search_ended())
     for _ in range(1000):
         choices = world.choices(calm=True)
@@ -173,3 +237,14 @@ def test_runs_that_are_cut_and_restored_end_all_the_same(data: st.DataObject) ->
     world.journal += world.m.journal
     for trial in world._image().trials.values():
         assert world.on_disk.get(trial.trial, set()) <= trial.committed.keys(), "all are on record"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_population_that_is_cut_and_restored(seed: int) -> None:
+    """Trials go on from each other's checkpoints all the time, and the driver dies now and then."""
+    rng = random.Random(seed)
+    world = Cut(**of_population(rng))
+    for _ in range(rng.randint(1, 4)):
+        evolve(world, rng, 120)
+        world.cut(rng.randint(0, 3), {rng.randint(0, 3) for _ in range(rng.randint(0, 3))})
+    comes_to_its_end(world)

@@ -71,6 +71,9 @@ class TrialScheduler:
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         """Called when a pending or paused trial is ended."""
 
+    def on_trial_exploit(self, tune_controller: Any, trial: Trial, donor: Trial) -> None:
+        """Called when a trial goes on from another's checkpoint, as ``exploit_trial()`` asked."""
+
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the trial to start next, or None when there is none."""
         return None

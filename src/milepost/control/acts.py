@@ -51,7 +51,12 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
         start_from = command.start.path
         row = run.decoded(command.start.row)
         counters = _counters(row)
-        trial.last_row = {**row, "config": trial.config, "experiment_tag": trial.tag}
+        trial.last_row = {
+            **row,
+            "trial_id": trial.trial_id,  # the row may be another trial's
+            "config": trial.config,
+            "experiment_tag": trial.tag,
+        }
     run.prints(command.worker_id, trial)
     run.workers.send(
         command.worker_id,
@@ -126,8 +131,8 @@ def _delete(run: Run, command: commands.Delete) -> None:
 
 def _verify(run: Run, command: commands.Verify) -> None:
     run.verifier.choose(
-        command.trial_id,
-        run.ledger.live[command.trial_id].directory,
+        (command.trial_id, command.ticket),
+        os.path.dirname(command.candidates[0].path),
         [checkpoint.index for checkpoint in command.candidates],
         contents=command.contents,
     )
@@ -139,6 +144,14 @@ def _checkpoint_kept(run: Run, command: commands.CheckpointKept) -> None:
 
 
 # --- trials ---------------------------------------------------------------------------------
+
+
+def _trial_exploited(run: Run, command: commands.TrialExploited) -> None:
+    trial = run.ledger.live[command.trial_id]
+    trial.config, trial.raw_config = run.decoded(command.config), command.config
+    trial.tag = command.tag
+    target, donor = run.ledger.facade(command.trial_id), run.ledger.facade(command.donor_id)
+    run.plan.scheduler.on_trial_exploit(run.control, target, donor)
 
 
 def _trial_failed(run: Run, command: commands.TrialFailed) -> None:
@@ -226,6 +239,7 @@ ACTS: dict[type, Callable[[Run, Any], None]] = {
     commands.Verify: _verify,
     commands.Judge: late_reports.judge,
     commands.CheckpointKept: _checkpoint_kept,
+    commands.TrialExploited: _trial_exploited,
     commands.TrialFailed: _trial_failed,
     commands.TrialRecovered: _trial_recovered,
     commands.TrialCompleted: _trial_completed,

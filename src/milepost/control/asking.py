@@ -7,7 +7,7 @@ from milepost.control.state import PAUSED, PENDING, TERMINATED, Halt, Phase, Tri
 from milepost.control.step import Step
 from milepost.journal import records
 
-_IDLE = (Phase.QUEUED, Phase.PREPARING, Phase.PAUSED)
+_IDLE = (Phase.QUEUED, Phase.PREPARING, Phase.PAUSED, Phase.ADOPTING)
 _WORKING = (Phase.TRAINING, Phase.SAVING)
 
 
@@ -16,7 +16,10 @@ def pause(step: Step, event: events.PauseAsked) -> None:
     trial = step.state.trials.get(event.trial_id)
     if trial is None:
         return
-    if trial.phase in _IDLE:
+    if trial.phase is Phase.ADOPTING:
+        assert trial.adoption is not None
+        trial.adoption.pauses = True
+    elif trial.phase in _IDLE:
         step.move(trial, Phase.PAUSED)
         step.set_status(trial, PAUSED)
     elif trial.phase is Phase.SETTLING:
@@ -29,6 +32,8 @@ def pause(step: Step, event: events.PauseAsked) -> None:
 def unpause(step: Step, event: events.UnpauseAsked) -> None:
     """Let a paused trial go on when there is room."""
     trial = step.state.trials.get(event.trial_id)
+    if trial is not None and trial.adoption is not None:
+        trial.adoption.pauses = False
     if trial is not None:
         settling.unpause(step, trial, in_front=event.in_front)
 

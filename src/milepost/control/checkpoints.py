@@ -1,4 +1,4 @@
-"""Checkpoints as the machine knows them: captured ones and committed ones.
+"""Checkpoints as the machine knows them: captured, committed, and offered to other trials.
 
 Rows are opaque: encoded JSON that is carried along.
 """
@@ -17,6 +17,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         iteration: ``training_iteration`` of its row.
         row: the whole result row without config, encoded.
         score: what the row has under the metric that ranks checkpoints.
+        digest: of its manifest.
     """
 
     index: int
@@ -24,6 +25,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     iteration: int
     row: msgspec.Raw
     score: object = None
+    digest: str = ""
 
 
 class Capture(msgspec.Struct, frozen=True):
@@ -32,3 +34,42 @@ class Capture(msgspec.Struct, frozen=True):
     iteration: int
     row: msgspec.Raw
     score: object
+
+
+class Offer(msgspec.Struct, kw_only=True, eq=False):
+    """A checkpoint that other trials may go on from; as long as anybody holds it, it stays.
+
+    Attributes:
+        trial_id: whose it is.
+        iteration: of its row; None while that is being judged.
+        index: its number; None until it is captured.
+        checkpoint: it, once it is committed.
+        refused: there is none, and that is on record.
+        holders: how many refer to it.
+    """
+
+    trial_id: str
+    iteration: int | None = None
+    index: int | None = None
+    checkpoint: Checkpoint | None = None
+    refused: bool = False
+    holders: int = 0
+
+
+class Adoption(msgspec.Struct, kw_only=True, eq=False):
+    """What a trial is going to go on from in place of its own checkpoint.
+
+    Attributes:
+        offer: of another trial.
+        config, tag: what it goes on with.
+        policy: the line that the scheduler's log gets, if any.
+        asked: the checkpoint is being verified.
+        pauses: the trial is to stay paused after that.
+    """
+
+    offer: Offer
+    config: msgspec.Raw
+    tag: str
+    policy: str = ""
+    asked: bool = False
+    pauses: bool = False

@@ -106,11 +106,13 @@ class Verify(Command, frozen=True, kw_only=True):
     """Choose the checkpoint to start from.
 
     Attributes:
-        candidates: newest first.
+        ticket: goes back with the answer; the trial may ask again before it comes.
+        candidates: newest first; all of one trial, which may be another one.
         contents: compare every byte, not only sizes.
     """
 
     trial_id: str
+    ticket: int
     candidates: tuple[Checkpoint, ...]
     contents: bool
 
@@ -135,6 +137,15 @@ class CheckpointKept(Command, frozen=True, kw_only=True):
 
     trial_id: str
     checkpoint: Checkpoint
+
+
+class TrialExploited(Command, frozen=True, kw_only=True):
+    """A trial goes on from another's checkpoint, with this config and tag; it is on record."""
+
+    trial_id: str
+    donor_id: str
+    config: msgspec.Raw
+    tag: str
 
 
 class TrialFailed(Command, frozen=True, kw_only=True):
@@ -203,6 +214,7 @@ AnyCommand = (
     | Verify
     | Judge
     | CheckpointKept
+    | TrialExploited
     | TrialFailed
     | TrialRecovered
     | TrialCompleted

@@ -238,11 +238,12 @@ class _Controller:
 
     def _verifier_ready(self) -> None:
         run = self._run
-        for trial_id, choice in run.verifier.chosen():
+        for (trial_id, ticket), choice in run.verifier.chosen():
             run.dispatch(
                 events.Verified(
                     at=run.now(),
                     trial_id=trial_id,
+                    ticket=ticket,
                     index=None if choice is None else choice.index,
                     id=None if choice is None else choice.id,
                 )

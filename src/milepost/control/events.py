@@ -47,10 +47,12 @@ class RunRestored(Event, frozen=True, kw_only=True):
     Attributes:
         ended: number of trials that have ended and stay as they are, by status.
         next_order: place of the next new trial among all trials.
+        exploits: how often a trial went on from another's checkpoint.
     """
 
     ended: dict[Literal["TERMINATED", "ERROR"], int]
     next_order: int
+    exploits: int = 0
 
 
 class TrialRestored(Event, frozen=True, kw_only=True):
@@ -71,6 +73,10 @@ class TrialRestored(Event, frozen=True, kw_only=True):
         unclean: whether contents are compared before a checkpoint is used.
         needs_last_save: with the goal TERMINATED: it goes on all the same if there turns out to
             be no checkpoint of its last row.
+        fork: the trial and its checkpoint that this one went on from, unless it has one of its own
+            since; ``floor`` and ``generation`` as in the state.
+        offered: iteration and number of the checkpoint that others may go on from; the number is
+            None if it was never told.
     """
 
     trial_id: str
@@ -92,6 +98,21 @@ class TrialRestored(Event, frozen=True, kw_only=True):
     missing: tuple[tuple[int, str], ...] = ()
     unclean: bool = False
     needs_last_save: bool = False
+    fork: tuple[str, Checkpoint] | None = None
+    floor: int = 0
+    generation: int = 0
+    offered: tuple[int, int | None] | None = None
+
+
+class CheckpointLeft(Event, frozen=True, kw_only=True):
+    """A checkpoint of an ended trial was kept because another trial had gone on from it.
+
+    It goes, unless that one still has none of its own.
+    """
+
+    trial_id: str
+    index: int
+    path: str
 
 
 class DeletionLeft(Event, frozen=True, kw_only=True):
@@ -138,6 +159,39 @@ class Reconfigured(Event, frozen=True, kw_only=True):
     trial_id: str
     config: msgspec.Raw
     tag: str
+
+
+class SaveAsked(Event, frozen=True, kw_only=True):
+    """The scheduler may have others go on from the result of a trial that is being judged.
+
+    Its checkpoint is kept until the scheduler names another one or none: :class:`OfferEnded`.
+    """
+
+    trial_id: str
+
+
+class OfferEnded(Event, frozen=True, kw_only=True):
+    """The scheduler will have nobody go on from what a trial has saved."""
+
+    trial_id: str
+
+
+class ExploitAsked(Event, frozen=True, kw_only=True):
+    """The scheduler has a trial go on from what another one has saved.
+
+    Attributes:
+        donor_id: whose checkpoint it is; its own when only the config changes.
+        iteration: of that checkpoint's row; None for the one that is being judged.
+        config, tag: what the trial goes on with.
+        policy: a line for the scheduler's log, or nothing.
+    """
+
+    trial_id: str
+    donor_id: str
+    iteration: int | None
+    config: msgspec.Raw
+    tag: str
+    policy: str = ""
 
 
 class ResourcesChanged(Event, frozen=True, kw_only=True):
@@ -285,10 +339,12 @@ class Deleted(Event, frozen=True, kw_only=True):
 class Verified(Event, frozen=True, kw_only=True):
     """A start was chosen: ``index`` and the checkpoint's ``id``, or None when none is usable.
 
-    Candidates newer than it did not pass.
+    Candidates newer than it did not pass. ``ticket`` as in
+    :class:`milepost.control.commands.Verify`.
     """
 
     trial_id: str
+    ticket: int
     index: int | None
     id: str | None = None
 
@@ -342,6 +398,7 @@ AnyEvent = (
     TrialAdded
     | RunRestored
     | TrialRestored
+    | CheckpointLeft
     | DeletionLeft
     | ReportJudged
     | SearchEnded
@@ -350,6 +407,9 @@ AnyEvent = (
     | StopAsked
     | UnpauseAsked
     | Reconfigured
+    | SaveAsked
+    | OfferEnded
+    | ExploitAsked
     | ResourcesChanged
     | WorkerStarted
     | Reported

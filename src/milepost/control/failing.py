@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from milepost.control import commands, events, settling
+from milepost.control import commands, events, exploiting, settling
 from milepost.control.events import Problem
 from milepost.control.state import ERROR, PENDING, Halt, Phase, TrialState
 from milepost.control.step import Step
@@ -75,6 +75,7 @@ def commit_failed(step: Step, event: events.CommitFailed) -> None:
         return
     if trial.inflight.pop(event.index, None) is None and event.index < trial.next_index:
         return  # a keeper that was replaced had told of it before
+    exploiting.lost(step, trial.trial_id, event.index)
     step.record(
         records.Lost(
             at=event.at,

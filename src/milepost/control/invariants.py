@@ -25,6 +25,7 @@ _STATUS = {
     Phase.DYING: {PENDING, RUNNING},
     Phase.SETTLING: {PENDING, RUNNING, PAUSED},  # PAUSED when it was restored
     Phase.PAUSED: {PAUSED},
+    Phase.ADOPTING: {PAUSED},
 }
 
 
@@ -43,6 +44,7 @@ def check(state: RunState, settings: Settings) -> None:
     assert set(state.queue) == by_phase[Phase.QUEUED]
     assert state.active == set().union(*(by_phase[phase] for phase in ACTIVE))
     assert state.settling == by_phase[Phase.SETTLING]
+    assert state.adopting == by_phase[Phase.ADOPTING]
     waiting = by_phase[Phase.QUEUED] | by_phase[Phase.PAUSED]
     assert state.requests == Counter(state.trials[trial_id].request for trial_id in waiting)
     if settings.max_concurrent is not None:
@@ -54,10 +56,11 @@ def check(state: RunState, settings: Settings) -> None:
     assert sum(state.counts.values()) == state.created
 
     for trial_id in state.returning:
-        assert state.trials[trial_id].phase in (Phase.SETTLING, Phase.PREPARING)
+        assert state.trials[trial_id].phase in (Phase.SETTLING, Phase.PREPARING, Phase.ADOPTING)
     assert state.returning or not state.held
     assert state.created <= state.next_order
 
+    _check_offers(state)
     for worker_id, worker in state.workers.items():
         assert worker.worker_id == worker_id
         if worker.trial_id is not None:
@@ -89,8 +92,37 @@ def _check_trial(state: RunState, trial: TrialState) -> None:
     for index in (*trial.inflight, *trial.checkpoints):
         assert index < trial.next_index
     assert not trial.inflight.keys() & trial.checkpoints.keys()
-    if trial.start is not None and trial.phase is Phase.QUEUED:
+    if trial.phase is Phase.ADOPTING:
+        assert trial.adoption is not None
+    forks = trial.fork is not None and trial.start is trial.fork.checkpoint
+    if trial.start is not None and trial.phase is Phase.QUEUED and not forks:
         assert trial.start.index in trial.checkpoints, "a start must never be deleted"
     assert list(trial.checkpoints) == sorted(trial.checkpoints)
     for index in trial.checkpoints:
         assert (trial.trial_id, index) not in state.deletions, "kept and being deleted"
+
+
+def _check_offers(state: RunState) -> None:
+    held = Counter(
+        id(offer)
+        for trial in state.trials.values()
+        for offer in (trial.offer, trial.fork, trial.adoption and trial.adoption.offer)
+        if offer is not None
+    )
+    for trial_id, offers in state.offers.items():
+        assert offers
+        owner = state.trials.get(trial_id)
+        for offer in offers:
+            assert offer.trial_id == trial_id
+            assert offer.holders >= held[id(offer)]
+            assert state.interrupted or state.failed_fast or offer.holders == held[id(offer)]
+            if offer.checkpoint is not None:
+                assert offer.checkpoint.index == offer.index
+                assert (trial_id, offer.index) not in state.deletions, "what is held stays"
+                assert owner is None or offer.index in owner.checkpoints
+    listed = {id(offer) for offers in state.offers.values() for offer in offers}
+    assert held.keys() <= listed
+    for trial_id, index in state.orphans:
+        assert trial_id not in state.trials
+        assert (trial_id, index) not in state.deletions
+        assert any(offer.index == index for offer in state.offers.get(trial_id, ()))

@@ -14,6 +14,7 @@ from milepost.control import (
     asking,
     deleting,
     events,
+    exploiting,
     failing,
     invariants,
     reviving,
@@ -36,6 +37,7 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.TrialAdded: starting.add,
     events.RunRestored: reviving.begin,
     events.TrialRestored: reviving.revive,
+    events.CheckpointLeft: exploiting.left,
     events.DeletionLeft: deleting.left,
     events.ReportJudged: settling.judged,
     events.SearchEnded: _search_ended,
@@ -44,6 +46,9 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.StopAsked: asking.stop,
     events.UnpauseAsked: asking.unpause,
     events.Reconfigured: asking.reconfigure,
+    events.SaveAsked: exploiting.offer,
+    events.OfferEnded: exploiting.end_offer,
+    events.ExploitAsked: exploiting.exploit,
     events.ResourcesChanged: asking.change_resources,
     events.WorkerStarted: starting.started,
     events.Reported: running.reported,
@@ -80,6 +85,8 @@ class Machine:
         """Take in what happened; return what is to be done, in order."""
         step = Step(self.state, self.settings, event.at)
         _HANDLERS[type(event)](step, event)
+        if self.state.adopting:
+            exploiting.review(step)
         if self.state.returning:
             reviving.release(step)
         if self.state.failed_fast:
@@ -122,6 +129,10 @@ class Machine:
         """Whether resources for a request are free."""
         return starting.fits(self.state, self.settings, request)
 
+    def can_exploit(self, trial_id: str, donor_id: str, iteration: int | None) -> bool:
+        """Whether a trial could go on from what another one offers, as far as is on record."""
+        return exploiting.is_possible(self.state, trial_id, donor_id, iteration)
+
     @property
     def waiting(self) -> int:
         """Number of trials that wait for their start."""
@@ -142,7 +153,7 @@ class Machine:
     def is_stuck(self) -> bool:
         """Whether only paused trials are left, so that only the scheduler can go on."""
         state = self.state
-        busy = state.active or state.settling or len(state.queue)
+        busy = state.active or state.settling or state.adopting or len(state.queue)
         return bool(state.trials) and not busy and state.counts[PAUSED] == len(state.trials)
 
     def validate(self) -> None:

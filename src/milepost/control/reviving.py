@@ -7,12 +7,12 @@ then the others are held.
 
 from __future__ import annotations
 
-from milepost.control import commands, events, settling
+from milepost.control import commands, events, exploiting, settling
 from milepost.control.state import ERROR, PAUSED, PENDING, TERMINATED, Phase, TrialState
 from milepost.control.step import Step
 from milepost.journal import records
 
-_NOT_READY = (Phase.SETTLING, Phase.PREPARING)
+_NOT_READY = (Phase.SETTLING, Phase.PREPARING, Phase.ADOPTING)
 
 
 def begin(step: Step, event: events.RunRestored) -> None:
@@ -22,6 +22,7 @@ def begin(step: Step, event: events.RunRestored) -> None:
         state.counts[status] += number
         state.created += number
     state.next_order = event.next_order
+    state.exploits = event.exploits
 
 
 def revive(step: Step, event: events.TrialRestored) -> None:
@@ -59,12 +60,18 @@ def revive(step: Step, event: events.TrialRestored) -> None:
         needs_last_save=event.needs_last_save,
         absolved=event.goal == ERROR,
         goal=event.goal,
+        floor=event.floor,
+        generation=event.generation,
     )
     state.created += 1
     state.counts[trial.status] += 1
     state.trials[trial.trial_id] = trial
     for index, reason in event.missing:
         _lose(step, trial, index, reason)
+    if event.offered is not None:
+        exploiting.offered_before(step, trial, *event.offered)
+    if event.fork is not None:
+        exploiting.forked_before(step, trial, *event.fork)
     if trial.status in (TERMINATED, ERROR):
         step.set_status(trial, PENDING)  # others stay RUNNING until all that they did is known
     if event.attempt >= 0:
@@ -73,6 +80,7 @@ def revive(step: Step, event: events.TrialRestored) -> None:
 
 
 def _lose(step: Step, trial: TrialState, index: int, reason: str) -> None:
+    exploiting.lost(step, trial.trial_id, index)
     step.record(
         records.Lost(
             at=step.at, trial=trial.trial_id, attempt=trial.attempt, index=index, reason=reason

@@ -11,7 +11,7 @@ from milepost.api.spelling import did_you_mean
 from milepost.control import events
 from milepost.control.events import AnyEvent
 from milepost.control.resources import request_of
-from milepost.control.state import ACTIVE
+from milepost.control.state import WAITING
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
@@ -82,7 +82,7 @@ class RunControl:
         state = self._machine.trials.get(trial.trial_id)
         return (
             state is not None
-            and state.phase not in ACTIVE
+            and state.phase in WAITING
             and self._machine.has_room_for(state.request)
         )
 
@@ -112,6 +112,59 @@ class RunControl:
     def stop_trial(self, trial: Trial) -> None:
         """End a trial in the ordinary way: at once when it waits, else at its next report."""
         self._dispatch(events.StopAsked(at=time.time(), trial_id=trial.trial_id))
+
+    def save_trial(self, trial: Trial) -> None:
+        """Keep the result that is being judged, for others to go on from: :meth:`exploit_trial`.
+
+        A class saves with it; a function must have reported a checkpoint with it. That one is not
+        deleted until this is called again for the trial, or :meth:`release_trial`.
+        """
+        self._dispatch(events.SaveAsked(at=time.time(), trial_id=trial.trial_id))
+
+    def release_trial(self, trial: Trial) -> None:
+        """No other trial is going to be told to go on from what this one has saved."""
+        self._dispatch(events.OfferEnded(at=time.time(), trial_id=trial.trial_id))
+
+    def exploit_trial(
+        self,
+        target: Trial,
+        donor: Trial,
+        iteration: int,
+        config: dict[str, Any],
+        tag: str,
+        policy: str = "",
+    ) -> bool:
+        """Have a trial go on from what another one has saved, with another config.
+
+        The target stops at this report, without a save of its own. Once the donor's checkpoint is
+        committed it goes on from that; if it turns out to be lost or damaged, from its own. The
+        scheduler's ``on_trial_exploit()`` is called when it does so.
+
+        Args:
+            target: what goes on from another's checkpoint; also a paused trial.
+            donor: a trial for which :meth:`save_trial` was called; also the target itself.
+            iteration: ``training_iteration`` of the donor's result for which that was.
+            config: what the target goes on with.
+            tag: its experiment tag.
+            policy: the line for ``pbt_global.txt`` and the target's ``pbt_policy_*.txt``.
+
+        Returns:
+            False when there is no such checkpoint, so that nothing happens.
+        """
+        if not self._machine.can_exploit(target.trial_id, donor.trial_id, iteration):
+            return False
+        self._dispatch(
+            events.ExploitAsked(
+                at=time.time(),
+                trial_id=target.trial_id,
+                donor_id=donor.trial_id,
+                iteration=iteration,
+                config=self._ledger.encoded(config),
+                tag=tag,
+                policy=policy,
+            )
+        )
+        return True
 
     # --- what facades of trials ask for -------------------------------------------------------
 

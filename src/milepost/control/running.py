@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from milepost.control import commands, events, failing, settling
+from milepost.control import commands, events, exploiting, failing, settling
 from milepost.control.events import Problem
 from milepost.control.state import ACTIVE, PAUSED, TERMINATED, Halt, Phase, TrialState
 from milepost.control.step import Step
@@ -24,6 +24,7 @@ def reported(step: Step, event: events.Reported) -> None:
         return
     trial.iteration, trial.row, trial.score = event.iteration, event.row, event.score
     trial.has_saved |= event.checkpoint is not None
+    exploiting.reported(step, trial, event.checkpoint)
     if trial.halt is Halt.INTERRUPT and event.action != "continue":
         trial.halt = None  # it would have stopped here anyway
     action = _action(step, trial, event)
@@ -74,7 +75,7 @@ def _save_is_due(step: Step, trial: TrialState, action: Action, event: events.Re
     if settings.kind == "function" or trial.lost is not None or trial.halt is Halt.END:
         return False
     every = settings.save_every
-    if event.save or (every and event.iteration % every == 0):
+    if event.save or exploiting.awaits_save(trial) or (every and event.iteration % every == 0):
         return True
     if action == "pause":
         return trial.saves_on_pause
@@ -94,6 +95,7 @@ def saved(step: Step, event: events.Saved) -> None:
                 at=event.at, trial=trial.trial_id, attempt=trial.attempt, index=event.index
             )
         )
+        exploiting.captured(trial, event.index)
         settling.captured(step, trial, event.index)
     step.move(trial, Phase.TRAINING if trial.after_save == "continue" else Phase.STOPPING)
 

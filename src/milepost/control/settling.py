@@ -6,7 +6,7 @@ checkpoint that it captured is committed or has failed.
 
 from __future__ import annotations
 
-from milepost.control import commands, deleting, events
+from milepost.control import commands, deleting, events, exploiting
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.state import ERROR, PAUSED, PENDING, TERMINATED, Halt, Phase, TrialState
 from milepost.control.step import Step
@@ -53,6 +53,7 @@ def _adopt(step: Step, trial: TrialState, event: events.Committed) -> None:
                 at=step.at, trial=trial.trial_id, attempt=event.attempt, index=event.index
             )
         )
+        exploiting.captured(trial, event.index)
         capture = Capture(trial.iteration, trial.row, trial.score)
         _register(step, trial, event, capture)
         return
@@ -88,6 +89,7 @@ def judged(step: Step, event: events.ReportJudged) -> None:
             checkpoint=event.index,
         )
     )
+    exploiting.reported(step, trial, event.index)
     _register(step, trial, commit, Capture(event.iteration, event.row, event.score))
     if event.action != "continue" and trial.goal in (PENDING, PAUSED):
         trial.goal = TERMINATED if event.action == "stop" else PAUSED
@@ -102,6 +104,7 @@ def _register(step: Step, trial: TrialState, event: events.Committed, capture: C
         iteration=capture.iteration,
         row=capture.row,
         score=capture.score,
+        digest=event.digest,
     )
     trial.next_index = max(trial.next_index, event.index + 1)
     trial.checkpoints[event.index] = checkpoint
@@ -118,6 +121,7 @@ def _register(step: Step, trial: TrialState, event: events.Committed, capture: C
         )
     )
     step.do(commands.CheckpointKept(trial_id=trial.trial_id, checkpoint=checkpoint))
+    exploiting.committed(step, trial, checkpoint)
     deleting.retain(step, trial)
 
 
@@ -144,6 +148,7 @@ def drained(step: Step, event: events.Drained) -> None:
     for index in sorted(trial.inflight):
         # Told of by the worker, unknown to the keeper: it cannot come any more.
         del trial.inflight[index]
+        exploiting.lost(step, trial.trial_id, index)
         reason = "it was reported as captured, but the keeper has nothing of it"
         step.record(
             records.Lost(
@@ -172,7 +177,9 @@ def settle(step: Step, trial: TrialState) -> None:
     if trial.goal == PENDING and _was_stopped(trial):
         step.info(f"Trial {trial.name} was to stop, and its last checkpoint is there: it ends.")
         trial.goal = TERMINATED
-    if trial.goal == PENDING:
+    if trial.adoption is not None and trial.goal in (PENDING, PAUSED):
+        exploiting.wait(step, trial)
+    elif trial.goal == PENDING:
         prepare(step, trial)
     elif trial.goal == PAUSED:
         _pause(step, trial)
@@ -188,7 +195,10 @@ def _was_stopped(trial: TrialState) -> bool:
 
 
 def _has_last_save(trial: TrialState) -> bool:
-    return trial.latest is not None and trial.latest.iteration == trial.iteration
+    latest = trial.latest
+    if latest is None or latest.index < trial.floor:  # older than what it went on from
+        return False
+    return latest.iteration == trial.iteration
 
 
 def _pause(step: Step, trial: TrialState) -> None:
@@ -208,6 +218,8 @@ def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
     if trial.unverified and not unfinished:  # it needs no start, so nobody verifies it any more
         trial.unverified = False
         deleting.retain(step, trial)
+    if not unfinished:
+        exploiting.leave(step, trial)
     step.move(trial, Phase.ENDED)
     step.set_status(trial, trial.goal, recorded=not unfinished)
     if trial.goal == ERROR:
@@ -222,10 +234,15 @@ def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
 
 
 def prepare(step: Step, trial: TrialState, *, in_front: bool = False) -> None:
-    """Choose where the next attempt starts: the newest checkpoint that passes verification."""
+    """Choose where the next attempt starts: the newest checkpoint that passes verification.
+
+    As long as it has none of its own since it went on from another trial's, that is the one.
+    """
     trial.halt, trial.goal, trial.in_front = None, None, in_front
     step.set_status(trial, PENDING)
-    candidates = tuple(reversed(trial.checkpoints.values()))
+    source = exploiting.depends_on(step, trial)
+    own = tuple(reversed(trial.checkpoints.values()))
+    candidates = own if source is None else (source,)
     if not candidates:
         trial.unverified = False
     if not candidates or step.state.interrupted:
@@ -233,18 +250,34 @@ def prepare(step: Step, trial: TrialState, *, in_front: bool = False) -> None:
         ready(step, trial)
         return
     step.move(trial, Phase.PREPARING)
-    step.do(commands.Verify(trial_id=trial.trial_id, candidates=candidates, contents=trial.unclean))
+    verify(step, trial, candidates)
+
+
+def verify(step: Step, trial: TrialState, candidates: tuple[Checkpoint, ...]) -> None:
+    """Find the newest of some checkpoints whose files are what was committed."""
+    trial.ticket += 1
+    step.do(
+        commands.Verify(
+            trial_id=trial.trial_id,
+            ticket=trial.ticket,
+            candidates=candidates,
+            contents=trial.unclean,
+        )
+    )
 
 
 def verified(step: Step, event: events.Verified) -> None:
     """The start is chosen; checkpoints newer than it did not pass and are given up."""
     trial = step.state.trials.get(event.trial_id)
-    if trial is None or trial.phase is not Phase.PREPARING:
+    if trial is None or event.ticket != trial.ticket:
+        return
+    if exploiting.verified(step, trial, event) or trial.phase is not Phase.PREPARING:
         return
     for index in sorted(trial.checkpoints, reverse=True):
         if index == event.index:
             break
         del trial.checkpoints[index]
+        exploiting.lost(step, trial.trial_id, index)
         step.record(
             records.Lost(
                 at=event.at,

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from milepost.checkpoint.retention import Policy
-from milepost.control.checkpoints import Capture, Checkpoint
+from milepost.control.checkpoints import Adoption, Capture, Checkpoint, Offer
 from milepost.control.events import Committed, Problem
 from milepost.control.queue import StartQueue
 from milepost.control.resources import Grant, Pool, Request
@@ -42,6 +42,7 @@ class Phase(StrEnum):
     DYING = "dying"  # its workers were killed, their death is awaited
     SETTLING = "settling"  # no worker; captured checkpoints are awaited; then its goal
     PAUSED = "paused"  # PAUSED: everything settled
+    ADOPTING = "adopting"  # PAUSED: waits for another trial's checkpoint, to go on from that
     ENDED = "ended"  # TERMINATED or ERROR: leaves the state
 
 
@@ -82,10 +83,16 @@ class TrialState(msgspec.Struct):
         unjudged: commits whose report never came, until it has been judged.
         checkpoints: committed ones that are kept, oldest first.
         start: the checkpoint that the next attempt starts from; ``start_id`` its id.
+        offer: what others may go on from: the checkpoint of a result that the scheduler chose.
+        adoption: what it is going to take over from another trial.
+        fork: what it went on from and must still be able to: it has none of its own since.
+        floor: its own checkpoints since then have at least this number.
+        generation: how often it went on from another's checkpoint.
         unclean: the last attempt failed, so contents are compared before one is used.
         unverified: it was restored, and nothing of it is deleted until its start is chosen.
         needs_last_save: it was restored to end, if its last row has its checkpoint.
         absolved: its failure has ended an earlier run, and does not end this one too.
+        ticket: number of the last question which checkpoint is good; other answers are too late.
         recovering: it is tried again, and nobody has been told yet.
         draining: the keeper was asked to settle all captures of the last attempt.
         goal: the status that ``SETTLING`` leads to.
@@ -127,10 +134,16 @@ class TrialState(msgspec.Struct):
     checkpoints: dict[int, Checkpoint] = {}
     start: Checkpoint | None = None
     start_id: str | None = None
+    offer: Offer | None = None
+    adoption: Adoption | None = None
+    fork: Offer | None = None
+    floor: int = 0
+    generation: int = 0
     unclean: bool = False
     unverified: bool = False
     needs_last_save: bool = False
     absolved: bool = False
+    ticket: int = 0
     recovering: bool = False
     draining: bool = False
     goal: Status | None = None
@@ -221,6 +234,12 @@ class RunState(msgspec.Struct):
         requests: number of waiting and paused trials by what they ask for.
         active: ids of trials that hold a slot.
         settling: ids of trials that wait for captured checkpoints.
+        adopting: ids of trials that wait for another's checkpoint.
+        offers: checkpoints that somebody holds, by the trial whose they are.
+        orphans: paths of checkpoints of ended trials that go when nobody holds them any more, by
+            (trial, index).
+        exploits: how often a trial went on from another's checkpoint, in all runs.
+        told_of_none: it has been said that offered checkpoints were not reported.
         counts: number of trials by status, ended ones included.
         deletions: checkpoints being deleted, by (trial, index).
         returning: ids of restored trials that had been started and cannot yet start again.
@@ -243,6 +262,11 @@ class RunState(msgspec.Struct):
     requests: dict[Request, int] = {}
     active: set[str] = set()
     settling: set[str] = set()
+    adopting: set[str] = set()
+    offers: dict[str, list[Offer]] = {}
+    orphans: dict[tuple[str, int], str] = {}
+    exploits: int = 0
+    told_of_none: bool = False
     counts: dict[Status, int] = msgspec.field(
         default_factory=lambda: dict.fromkeys((PENDING, RUNNING, PAUSED, TERMINATED, ERROR), 0)
     )

@@ -18,6 +18,8 @@ from milepost.control.state import (
 from milepost.journal import records
 from milepost.journal.records import AnyRecord
 
+_ASKING = (Phase.PREPARING, Phase.ADOPTING)
+
 
 class Step:
     """Collects the commands of one event.
@@ -70,10 +72,13 @@ class Step:
         state, trial_id = self.state, trial.trial_id
         if trial.phase is Phase.QUEUED and phase is not Phase.QUEUED:
             state.queue.discard(trial_id)
+        if trial.phase in _ASKING:
+            trial.ticket += 1  # nobody waits for the answer any more
         self.asks_for(trial.request, (phase in WAITING) - (trial.phase in WAITING))
         trial.phase = phase
         (state.active.add if phase in ACTIVE else state.active.discard)(trial_id)
         (state.settling.add if phase is Phase.SETTLING else state.settling.discard)(trial_id)
+        (state.adopting.add if phase is Phase.ADOPTING else state.adopting.discard)(trial_id)
 
     def asks_for(self, request: Request, change: int) -> None:
         """Count waiting trials by request."""

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from milepost.checkpoint import verify
 
+#: A trial, and the number of its question.
+Key = tuple[str, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -26,47 +29,45 @@ class Verifier:
 
     def __init__(self) -> None:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._chosen: deque[tuple[str, Choice | Exception | None]] = deque()
+        self._chosen: deque[tuple[Key, Choice | Exception | None]] = deque()
         self._threads: set[threading.Thread] = set()
 
     def fileno(self) -> int:
         """Readable when :meth:`chosen` has something."""
         return self._wake
 
-    def choose(
-        self, trial_id: str, trial_dir: str, among: Collection[int], *, contents: bool
-    ) -> None:
+    def choose(self, key: Key, trial_dir: str, among: Collection[int], *, contents: bool) -> None:
         """Find the newest good checkpoint; bad ones go to quarantine, each with a line in the log.
 
         Args:
-            trial_id: handed back with the answer.
-            trial_dir: the trial's directory.
+            key: handed back with the answer.
+            trial_dir: the directory of the trial whose checkpoints they are.
             among: indices that may be chosen.
             contents: compare every byte, not only sizes.
         """
         thread = threading.Thread(
             target=self._choose,
-            args=(trial_id, trial_dir, frozenset(among), contents),
-            name=f"milepost-verify-{trial_id}",
+            args=(key, trial_dir, frozenset(among), contents),
+            name=f"milepost-verify-{key[0]}",
             daemon=True,
         )
         self._threads.add(thread)
         thread.start()
 
-    def chosen(self) -> list[tuple[str, Choice | None]]:
-        """Answers since the last call, by trial; None when none is good.
+    def chosen(self) -> list[tuple[Key, Choice | None]]:
+        """Answers since the last call, each with its key; None when none is good.
 
         Raises:
             Exception: what went wrong with reading one.
         """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
-        answers: list[tuple[str, Choice | None]] = []
+        answers: list[tuple[Key, Choice | None]] = []
         while self._chosen:
-            trial_id, answer = self._chosen.popleft()
+            key, answer = self._chosen.popleft()
             if isinstance(answer, Exception):
                 raise answer
-            answers.append((trial_id, answer))
+            answers.append((key, answer))
         self._threads = {thread for thread in self._threads if thread.is_alive()}
         return answers
 
@@ -78,12 +79,12 @@ class Verifier:
         if not any(thread.is_alive() for thread in self._threads):
             os.close(self._wake)
 
-    def _choose(self, trial_id: str, trial_dir: str, among: frozenset[int], contents: bool) -> None:
+    def _choose(self, key: Key, trial_dir: str, among: frozenset[int], contents: bool) -> None:
         answer: Choice | Exception | None
         try:
             best = verify.newest_good(trial_dir, digests=contents, quarantine=True, among=among)
             answer = None if best is None else Choice(best[0], best[1].id)
         except Exception as error:  # noqa: BLE001 - raised in the loop
             answer = error
-        self._chosen.append((trial_id, answer))
+        self._chosen.append((key, answer))
         os.eventfd_write(self._wake, 1)

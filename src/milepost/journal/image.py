@@ -46,6 +46,8 @@ class TrialImage(msgspec.Struct, kw_only=True):
 
     Attributes:
         config: codec JSON; the newest one when a scheduler has changed it.
+        stored_first: see :attr:`first_config`; :data:`NOTHING` for None.
+        exploits: how it went on from other trials' checkpoints, oldest first.
         evaluated: the searched variables, codec JSON.
         resources: codec JSON.
         status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR.
@@ -63,7 +65,8 @@ class TrialImage(msgspec.Struct, kw_only=True):
         captured: checkpoints that were captured and are neither committed nor lost.
         committed: checkpoints that exist.
         deleting: numbers of those that may be deleted, with the reason; they may still exist.
-        lost: numbers of captured checkpoints that were never committed, with the reason.
+        lost: numbers of captured checkpoints that were never committed, or were found damaged,
+            with the reason.
         start_from: what the last attempt started from.
         first_launched: when it first started, seconds since the epoch; 0 before.
         changed: time of its last record.
@@ -98,6 +101,24 @@ class TrialImage(msgspec.Struct, kw_only=True):
     first_launched: float = 0.0
     changed: float = 0.0
     restarted_by: str | None = None
+    stored_first: msgspec.Raw = NOTHING
+    exploits: list[rec.Exploited] = []
+
+    @property
+    def first_config(self) -> msgspec.Raw | None:
+        """The config that it had until it went on from another trial's checkpoint, codec JSON.
+
+        None when the trial was recorded by a version that knew of no exploits.
+        """
+        return _there(self.stored_first)
+
+    @property
+    def fork(self) -> rec.Exploited | None:
+        """What it last went on from, unless it has a checkpoint of its own since."""
+        last = self.exploits[-1] if self.exploits else None
+        if last is None or any(index >= last.first_index for index in self.committed):
+            return None
+        return last
 
     @property
     def row(self) -> msgspec.Raw | None:
@@ -144,6 +165,14 @@ class RunImage(msgspec.Struct, kw_only=True):
     closed: str | None = None
     elapsed_s: float = 0.0
     changed: float = 0.0
+
+    @property
+    def exploits(self) -> int:
+        """How often a trial went on from another one's checkpoint."""
+        return max(
+            (trial.exploits[-1].number for trial in self.trials.values() if trial.exploits),
+            default=0,
+        )
 
     @property
     def setup(self) -> msgspec.Raw | None:
@@ -228,6 +257,7 @@ def _created(image: RunImage, record: rec.Created) -> None:
         evaluated=record.evaluated.copy(),
         resources=record.resources.copy(),
         changed=record.at,
+        stored_first=record.config.copy(),
     )
 
 
@@ -278,6 +308,7 @@ def _committed(trial: TrialImage, record: rec.Committed) -> None:
 
 def _lost(trial: TrialImage, record: rec.Lost) -> None:
     trial.captured.pop(record.index, None)
+    trial.committed.pop(record.index, None)  # it was found damaged
     trial.next_index = max(trial.next_index, record.index + 1)
     trial.lost[record.index] = record.reason
 
@@ -305,6 +336,18 @@ def _changed(trial: TrialImage, record: rec.Changed) -> None:
 def _reconfigured(trial: TrialImage, record: rec.Reconfigured) -> None:
     trial.config = record.config.copy()
     trial.tag = record.tag
+    if not trial.exploits:
+        trial.stored_first = trial.config
+
+
+def _exploited(trial: TrialImage, record: rec.Exploited) -> None:
+    # The line that it was cut from would stay alive.
+    kept = msgspec.structs.replace(record, config=record.config.copy())
+    trial.config, trial.tag = kept.config, kept.tag
+    trial.exploits.append(kept)
+    trial.next_index = max(trial.next_index, record.first_index)
+    trial.iteration = record.iteration
+    trial.status, trial.action = "PENDING", ""
 
 
 _OF_RUN: Final[dict[type, Callable[[RunImage, Any], None]]] = {
@@ -325,4 +368,5 @@ _OF_TRIAL: Final[dict[type, Callable[[TrialImage, Any], None]]] = {
     rec.Failure: _failure,
     rec.Changed: _changed,
     rec.Reconfigured: _reconfigured,
+    rec.Exploited: _exploited,
 }

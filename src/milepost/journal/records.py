@@ -182,6 +182,36 @@ class Reconfigured(Record, frozen=True, kw_only=True):
     tag: str
 
 
+class Exploited(Record, frozen=True, kw_only=True):
+    """A trial goes on from a checkpoint of another one, or of its own, with another config.
+
+    From here on it is PENDING. Nothing is copied: the checkpoint stays until the trial has
+    committed one of its own.
+
+    Attributes:
+        donor: whose checkpoint it is.
+        index, id, digest, iteration: of that checkpoint; ``digest`` is its manifest's.
+        config: what the trial goes on with.
+        first_index: its own checkpoints since then have at least this number.
+        generation: how often this trial has done that, from 1; ``number`` is the same for all
+            trials together.
+        policy: the line of it in ``pbt_global.txt``, without the line end; empty for none.
+    """
+
+    trial: str
+    donor: str
+    index: int
+    id: str
+    digest: str
+    iteration: int
+    config: msgspec.Raw
+    tag: str
+    first_index: int
+    generation: int
+    number: int
+    policy: str = ""
+
+
 class Searched(Record, frozen=True, kw_only=True):
     """The searcher and scheduler states were saved, as a digest in objects/.
 
@@ -214,6 +244,7 @@ AnyRecord = (
     | Failure
     | Changed
     | Reconfigured
+    | Exploited
     | Searched
     | Closed
 )
