@@ -101,7 +101,7 @@ class Cut(World):
         self.act(
             self.m(
                 events.RunRestored(
-                    at=0, ended=ended, next_order=len(image.trials), exploits=image.exploits
+                    at=0, ended=ended, next_order=len(image.trials), exploits=len(image.exploited)
                 )
             )
         )
@@ -119,7 +119,7 @@ class Cut(World):
         """What an ended trial has kept for others goes, or stays for them."""
         keep = self.options.get("keep")
         kept = sorted(donor.committed.keys() - donor.deleting.keys())
-        wanted = {(e.donor, e.index) for t in image.trials.values() for e in t.exploits}
+        wanted = {(record.donor, record.index) for record in image.exploited}
         for index in kept[:-keep] if keep else ():
             if (donor.trial, index) in wanted:
                 path = f"/exp/{donor.trial}/checkpoint_{index:06d}"

@@ -19,6 +19,7 @@ SCHEDULERS: Final = (
     "hyperband",
     "median_stopping_rule",
     "medianstopping",
+    "pbt",
     "resource_changing",
 )
 SEARCH_ALGORITHMS: Final = (

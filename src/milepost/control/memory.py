@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.callback import Callback
@@ -42,7 +43,9 @@ class Memory:
          "stopper": bytes,               # pickled
          "callbacks": {position: (class name, state)}, # of those that have a state
          "names": {trial id: id or None}, # see Informant
-         "asked": {trial id: "stop" or "pause"}} # what the scheduler has asked for, not yet done
+         "asked": {trial id: "stop" or "pause"}, # what the scheduler has asked for, not yet done
+         "offers": {trial id: Offered},   # what others may go on from
+         "exploits": {trial id: Exploit}} # who is to do so, and has not yet
 
     What cannot be saved is left out, with one warning; the run goes on.
 
@@ -83,6 +86,8 @@ class Memory:
             **self._states(run),
             "names": dict(run.informant.names),
             "asked": asked(run.machine.trials.values()),
+            "offers": offered(run.machine.trials.values()),
+            "exploits": exploits(run.machine.trials.values()),
         }
         digest = run.objects.put(pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
         if self._is_news(run, digest):
@@ -156,6 +161,53 @@ def asked(trials: Iterable[TrialState]) -> dict[str, str]:
     """What the scheduler has asked running trials to do at their next report."""
     return {
         trial.trial_id: str(trial.halt) for trial in trials if trial.halt in (Halt.STOP, Halt.PAUSE)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What a trial offers to others: iteration and number of its checkpoint.
+
+    The number is None until it is captured; a refused one will never be there.
+    """
+
+    iteration: int
+    index: int | None
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exploit:
+    """What a trial is to go on from; ``config`` is encoded."""
+
+    donor: str
+    iteration: int
+    config: bytes
+    tag: str
+    policy: str
+
+
+def offered(trials: Iterable[TrialState]) -> dict[str, Offered]:
+    """What trials offer to each other."""
+    return {
+        trial.trial_id: Offered(trial.offer.iteration, trial.offer.index, trial.offer.refused)
+        for trial in trials
+        if trial.offer is not None and trial.offer.iteration is not None
+    }
+
+
+def exploits(trials: Iterable[TrialState]) -> dict[str, Exploit]:
+    """Which trials are to go on from others' checkpoints, as far as that is not done yet."""
+    return {
+        trial.trial_id: Exploit(
+            adoption.offer.trial_id,
+            adoption.offer.iteration,
+            bytes(adoption.config),
+            adoption.tag,
+            adoption.policy,
+        )
+        for trial in trials
+        if (adoption := trial.adoption) is not None and adoption.offer.iteration is not None
     }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from milepost.control.facade import by_reference
-from milepost.control.memory import SCHEDULER
+from milepost.control.memory import SCHEDULER, Exploit, Offered
 
 if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
@@ -34,12 +34,16 @@ class Recalled:
         lost: those that had one which cannot be used.
         names: see :class:`~milepost.control.informing.Informant`.
         asked: see :func:`~milepost.control.memory.asked`.
+        offers: see :func:`~milepost.control.memory.offered`.
+        exploits: see :func:`~milepost.control.memory.exploits`.
     """
 
     parts: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
     names: dict[str, str | None] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
+    offers: dict[str, Offered] = field(default_factory=dict)
+    exploits: dict[str, Exploit] = field(default_factory=dict)
 
 
 def recall(run: Run, image: RunImage) -> Recalled:
@@ -62,6 +66,8 @@ def recall(run: Run, image: RunImage) -> Recalled:
         return recalled
     recalled.names = dict(saved.get("names") or {})
     recalled.asked = dict(saved.get("asked") or {})
+    recalled.offers = dict(saved.get("offers") or {})
+    recalled.exploits = dict(saved.get("exploits") or {})
     loads: dict[str, Callable[[Any], None]] = {
         "search": lambda files: _with_files(files, plan.search.restore_from_dir),
         "scheduler": lambda data: _with_files({SCHEDULER: data}, _restore_scheduler(plan)),

@@ -10,6 +10,7 @@ import msgspec
 from milepost.api.numbers import bounded
 from milepost.api.resources import PlacementGroupFactory
 from milepost.checkpoint import manifest as manifests
+from milepost.checkpoint import retention
 from milepost.checkpoint.manifest import checkpoint_name
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.earlier_rows import EarlierRows
@@ -20,6 +21,7 @@ from milepost.control.problems import recorded as recorded_error
 from milepost.control.state import STATUSES
 from milepost.errors import CheckpointError, TuneError
 from milepost.journal.image import CheckpointImage, RunImage, TrialImage
+from milepost.journal.records import Exploited, Reconfigured
 from milepost.storage import codec
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ class Recorded:
                         iteration=trial.committed[index].iteration,
                         row=row,
                         score=self.score(row),
+                        digest=trial.committed[index].digest,
                     )
                 )
         return found
@@ -130,6 +133,46 @@ class Recorded:
         """What ranks a checkpoint with this row."""
         by = self._run.machine.settings.rank_by
         return None if by is None else bounded(_value(row, by))
+
+    # --- trials that went on from others ----------------------------------------------------
+
+    def fork(self, trial: TrialImage) -> tuple[str, Checkpoint] | None:
+        """The checkpoint that a trial went on from and its owner, if it has none of its own since.
+
+        None also if that one is not there any more.
+        """
+        last = trial.fork
+        donor = None if last is None else self.image.trials.get(last.donor)
+        if last is None or donor is None:
+            return None
+        found = (c for c in self.checkpoints(donor) if c.index == last.index)
+        checkpoint = next(found, None)
+        return None if checkpoint is None else (last.donor, checkpoint)
+
+    def left(self, trial: TrialImage) -> list[Checkpoint]:
+        """What an ended trial may have kept for the sake of others alone."""
+        policy = self._run.machine.settings.retention
+        wanted = {r.index for r in self.image.exploited if r.donor == trial.trial}
+        if policy is None or not wanted:
+            return []
+        kept = self.checkpoints(trial)
+        by = self._run.machine.settings.rank_by
+        entries = [
+            retention.Entry(c.index, c.iteration, metrics={} if by is None else {by: c.score})
+            for c in kept
+        ]
+        drop = retention.plan(entries, policy).drop
+        return [c for c in kept if c.index in drop and c.index in wanted]
+
+    def config_before(self, trial_id: str, record: Reconfigured | Exploited) -> dict[str, Any]:
+        """The config that a trial had before it was given another one."""
+        trial = self.image.trials[trial_id]
+        raw = trial.first_config
+        for earlier in trial.exploits:
+            if isinstance(record, Exploited) and earlier.number < record.number:
+                raw = earlier.config
+        config: dict[str, Any] = codec.decode(raw, self._run.objects.get, codec.shown)
+        return config
 
     # --- trials that go on ------------------------------------------------------------------
 

@@ -75,7 +75,8 @@ class Rehearsal:
             if take is not None:
                 self._seq = seq
                 take(self, record)
-                self._seen.add(record.trial)  # type: ignore[union-attr]
+                if not isinstance(record, records.Lost):  # a restore may begin with that
+                    self._seen.add(record.trial)  # type: ignore[union-attr]
 
     def _tells(self, part: str) -> bool:
         since = self._since.get(part)
@@ -89,6 +90,8 @@ class Rehearsal:
     def _created(self, record: records.Created) -> None:
         live, facade = self._of(record.trial)
         live.recorded_status = PENDING
+        live.config = codec.decode(record.config, self._run.objects.get, codec.shown)
+        live.tag = record.tag
         if record.restarts is not None:
             self._restarted(record.restarts, record.trial)
         elif self._tells("search"):
@@ -138,6 +141,8 @@ class Rehearsal:
             self._judge(facade, self._as_it_came(row, record.action), record.action)
         row["experiment_tag"] = live.tag
         live.last_row, live.last_time = row, record.at
+        if self._tells("scheduler"):
+            self._witness.reported(record.trial, record.iteration, record.checkpoint)
         if record.action != "continue":
             self._witness.asked.pop(record.trial, None)
 
@@ -174,17 +179,41 @@ class Rehearsal:
                 self._scheduler.on_trial_error(self._witness, facade)
                 self._scheduler.on_trial_add(self._witness, facade)
 
-    def _reconfigured(self, record: records.Reconfigured) -> None:
+    def _reconfigured(self, record: records.Reconfigured | records.Exploited) -> None:
         live, _ = self._of(record.trial)
         live.config = codec.decode(record.config, self._run.objects.get, codec.shown)
         live.tag = record.tag
+
+    def _launched(self, record: records.Launched) -> None:
+        if self._tells("scheduler"):
+            self._witness.gone_on(record.trial)
+
+    def _saving(self, record: records.Saving) -> None:
+        if self._tells("scheduler"):
+            self._witness.saved(record.trial, record.index)
+
+    def _lost(self, record: records.Lost) -> None:
+        if self._tells("scheduler"):
+            self._witness.lost(record.trial, record.index)
+
+    def _exploited(self, record: records.Exploited) -> None:
+        self._reconfigured(record)
+        live, facade = self._of(record.trial)
+        live.recorded_status = PENDING
+        if self._tells("scheduler"):
+            self._witness.exploited(record.trial)
+            donor = self._run.ledger.find(record.donor)
+            if donor is not None:
+                self._scheduler.on_trial_exploit(self._witness, facade, donor)
 
     def _changed(self, record: records.Changed) -> None:
         live, facade = self._of(record.trial)
         before, live.recorded_status = live.status, STATUSES[record.status]
         if record.status == TERMINATED:
+            self._end(record.trial)
             self._completed(live, facade, ran=before not in _WAITING)
         elif record.status == ERROR:
+            self._end(record.trial)
             if self._tells("scheduler"):
                 self._scheduler.on_trial_error(self._witness, facade)
             if self._tells("search"):
@@ -193,6 +222,10 @@ class Rehearsal:
             self._scheduler.on_trial_add(self._witness, facade)
         if record.status != RUNNING:
             self._witness.asked.pop(record.trial, None)
+
+    def _end(self, trial_id: str) -> None:
+        if self._tells("scheduler"):
+            self._witness.ended(trial_id)
 
     def _is_back(self, trial_id: str) -> bool:
         """Whether a trial that had ended was taken up again by a restore."""
@@ -217,6 +250,10 @@ class Rehearsal:
         records.Reported: _reported,
         records.Failure: _failed,
         records.Reconfigured: _reconfigured,
+        records.Exploited: _exploited,
+        records.Launched: _launched,
+        records.Saving: _saving,
+        records.Lost: _lost,
         records.Changed: _changed,
     }
 
@@ -227,6 +264,8 @@ def status_before(record: records.AnyRecord) -> Status | None:
         return PENDING
     if isinstance(record, records.Reported | records.Saving | records.Failure):
         return RUNNING
+    if isinstance(record, records.Exploited):
+        return PAUSED
     if isinstance(record, records.Changed):
         if record.status == RUNNING:
             return PENDING

@@ -12,11 +12,12 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from milepost.control.memory import Exploit, Offered
 from milepost.control.recalling import LEARNERS, Recalled, recall
 from milepost.control.rehearsal import Rehearsal, status_before
 from milepost.control.witness import Witness
 from milepost.journal import replay
-from milepost.journal.records import AnyRecord
+from milepost.journal.records import AnyRecord, Created, Exploited, Reconfigured
 
 if TYPE_CHECKING:
     from milepost.control.recorded import Recorded
@@ -39,6 +40,8 @@ class Relearning:
 
     Attributes:
         asked: what the scheduler has asked for that was not carried out, by trial.
+        offers: what others may go on from, by trial.
+        exploits: what a trial is to go on from and has not yet, by trial.
         scheduler_knows: it knows the trials, so that what it has paused stays paused.
     """
 
@@ -46,6 +49,8 @@ class Relearning:
         self._run = run
         self._recorded = recorded
         self.asked: dict[str, str] = {}
+        self.offers: dict[str, Offered] = {}
+        self.exploits: dict[str, Exploit] = {}
         self.scheduler_knows = False
 
     @property
@@ -69,7 +74,9 @@ class Relearning:
             if first > 1:  # compacted: the beginning is gone
                 since = {part: seq for part, seq in since.items() if seq or part == "stopper"}
         records = list(past)
-        witness = Witness(run, recalled.asked)
+        if "scheduler" not in recalled.parts:  # it says for itself what it wants
+            recalled.offers, recalled.exploits = {}, {}
+        witness = Witness(run, recalled.asked, recalled.offers, recalled.exploits)
         run.ledger.serve(witness)
         now = {
             live: (live.config, live.tag, live.last_row, live.last_time, live.recorded_status)
@@ -86,7 +93,7 @@ class Relearning:
         for live, values in now.items():
             live.config, live.tag, live.last_row, live.last_time, live.recorded_status = values
         run.ledger.serve(run.control)
-        self.asked = witness.asked
+        self.asked, self.offers, self.exploits = witness.asked, witness.offers, witness.exploits
         self.scheduler_knows = "scheduler" in since
 
     def _since(self, recalled: Recalled) -> dict[str, int]:
@@ -112,10 +119,11 @@ class Relearning:
         return itertools.chain([first], past), first[0] - after
 
     def _reopen(self, records: list[tuple[int, AnyRecord]], witness: Witness) -> list[str]:
-        """Make trials live that had ended since, and put all back to the status they had then."""
+        """Make trials live that had ended since; put all back to the status and config of then."""
         ledger, image = self._run.ledger, self._recorded.image
         before: dict[str, Status] = {}
         reopened = []
+        had: set[str] = set()  # trials that have the config again that they had then
         for _, record in records:
             trial_id = getattr(record, "trial", None)
             if trial_id is None:
@@ -123,6 +131,11 @@ class Relearning:
             if trial_id not in ledger.live:
                 ledger.reopen(self._recorded.past(image.trials[trial_id]), witness)
                 reopened.append(trial_id)
+            if trial_id not in had and isinstance(record, Reconfigured | Exploited):
+                had.add(trial_id)
+                ledger.live[trial_id].config = self._recorded.config_before(trial_id, record)
+            elif isinstance(record, Created):
+                had.add(trial_id)  # it says so itself
             status = status_before(record)
             if status is not None and trial_id not in before:
                 before[trial_id] = status

@@ -187,11 +187,29 @@ class Restoring:
             ended["ERROR" if trial.status == ERROR else "TERMINATED"] += 1
         orders = [trial.order for trial in self._image.trials.values()]
         run.dispatch(
-            events.RunRestored(at=run.now(), ended=ended, next_order=max(orders, default=-1) + 1)
+            events.RunRestored(
+                at=run.now(),
+                ended=ended,
+                next_order=max(orders, default=-1) + 1,
+                exploits=len(self._image.exploited),
+            )
         )
         self._delete()
         for back in self._returns:
             self._take_in(back)
+        self._leave()
+        for trial_id, exploit in self._relearning.exploits.items():
+            run.dispatch(
+                events.ExploitAsked(
+                    at=run.now(),
+                    trial_id=trial_id,
+                    donor_id=exploit.donor,
+                    iteration=exploit.iteration,
+                    config=msgspec.Raw(exploit.config),
+                    tag=exploit.tag,
+                    policy=exploit.policy,
+                )
+            )
         if self._relearning.scheduler_is_new:
             for back in self._returns:
                 run.plan.scheduler.on_trial_add(run.control, run.ledger.facade(back.trial.trial))
@@ -212,6 +230,19 @@ class Restoring:
                     )
                 )
 
+    def _leave(self) -> None:
+        """Hand over what ended trials have kept for others."""
+        for trial in self._of(Fate.STAYS, Fate.RESTARTS):
+            for checkpoint in self._recorded.left(trial):
+                self._run.dispatch(
+                    events.CheckpointLeft(
+                        at=self._run.now(),
+                        trial_id=trial.trial,
+                        index=checkpoint.index,
+                        path=checkpoint.path,
+                    )
+                )
+
     def _take_in(self, back: Return) -> None:
         run, trial, found = self._run, back.trial, back.found
         live = run.ledger.live[trial.trial]
@@ -220,6 +251,7 @@ class Restoring:
                 verify.newest_good(self._recorded.directory(trial), quarantine=True, among=[index])
         saves_at_end = run.plan.kind == "class" and bool(run.plan.checkpoint.checkpoint_at_end)
         row = trial.row
+        offer = self._relearning.offers.get(trial.trial)
         run.dispatch(
             events.TrialRestored(
                 at=run.now(),
@@ -241,6 +273,10 @@ class Restoring:
                 missing=found.missing,
                 unclean=self._image.closed is None,
                 needs_last_save=fates.needs_last_save(trial, saves_at_end=saves_at_end),
+                fork=self._recorded.fork(trial),
+                floor=trial.exploits[-1].first_index if trial.exploits else 0,
+                generation=len(trial.exploits),
+                offered=None if offer is None or offer.refused else (offer.iteration, offer.index),
             )
         )
         live.state = run.machine.trials[trial.trial]

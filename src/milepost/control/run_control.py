@@ -86,6 +86,15 @@ class RunControl:
             and self._machine.has_room_for(state.request)
         )
 
+    def waits_for_room(self, trial: Trial) -> bool:
+        """Whether a trial waits or is paused because others have what it needs."""
+        state = self._machine.trials.get(trial.trial_id)
+        return (
+            state is not None
+            and state.phase in WAITING
+            and not self._machine.has_room_for(state.request)
+        )
+
     @property
     def resources_total(self) -> dict[str, float]:
         """What all trials together may hold."""

@@ -46,7 +46,7 @@ class TrialImage(msgspec.Struct, kw_only=True):
 
     Attributes:
         config: codec JSON; the newest one when a scheduler has changed it.
-        stored_first: see :attr:`first_config`; :data:`NOTHING` for None.
+        stored_first: see :attr:`first_config`; :data:`NOTHING` before the first exploit.
         exploits: how it went on from other trials' checkpoints, oldest first.
         evaluated: the searched variables, codec JSON.
         resources: codec JSON.
@@ -105,12 +105,9 @@ class TrialImage(msgspec.Struct, kw_only=True):
     exploits: list[rec.Exploited] = []
 
     @property
-    def first_config(self) -> msgspec.Raw | None:
-        """The config that it had until it went on from another trial's checkpoint, codec JSON.
-
-        None when the trial was recorded by a version that knew of no exploits.
-        """
-        return _there(self.stored_first)
+    def first_config(self) -> msgspec.Raw:
+        """The config that it had until it first went on from another checkpoint, codec JSON."""
+        return self.config if not self.exploits else self.stored_first
 
     @property
     def fork(self) -> rec.Exploited | None:
@@ -167,12 +164,10 @@ class RunImage(msgspec.Struct, kw_only=True):
     changed: float = 0.0
 
     @property
-    def exploits(self) -> int:
-        """How often a trial went on from another one's checkpoint."""
-        return max(
-            (trial.exploits[-1].number for trial in self.trials.values() if trial.exploits),
-            default=0,
-        )
+    def exploited(self) -> list[rec.Exploited]:
+        """How trials went on from each other's checkpoints, in the order in which they did."""
+        found = [record for trial in self.trials.values() for record in trial.exploits]
+        return sorted(found, key=lambda record: record.number)
 
     @property
     def setup(self) -> msgspec.Raw | None:
@@ -257,7 +252,6 @@ def _created(image: RunImage, record: rec.Created) -> None:
         evaluated=record.evaluated.copy(),
         resources=record.resources.copy(),
         changed=record.at,
-        stored_first=record.config.copy(),
     )
 
 
@@ -336,12 +330,11 @@ def _changed(trial: TrialImage, record: rec.Changed) -> None:
 def _reconfigured(trial: TrialImage, record: rec.Reconfigured) -> None:
     trial.config = record.config.copy()
     trial.tag = record.tag
-    if not trial.exploits:
-        trial.stored_first = trial.config
 
 
 def _exploited(trial: TrialImage, record: rec.Exploited) -> None:
-    # The line that it was cut from would stay alive.
+    if not trial.exploits:
+        trial.stored_first = trial.config
     kept = msgspec.structs.replace(record, config=record.config.copy())
     trial.config, trial.tag = kept.config, kept.tag
     trial.exploits.append(kept)

@@ -12,6 +12,7 @@ from milepost.checkpoint.collect import sweep
 from milepost.journal import records as rec
 from milepost.journal import replay
 from milepost.journal.files import failures
+from milepost.journal.files.policy import PolicyFiles
 from milepost.journal.files.rows import Row
 from milepost.journal.files.trial import TrialFiles
 from milepost.journal.image import RunImage, TrialImage
@@ -41,6 +42,7 @@ class Projector:
         self._created: dict[str, rec.Created] = {}
         self._files: dict[str, TrialFiles] = {}
         self._fresh: dict[str, TrialFiles] = {}
+        self._policy = PolicyFiles(experiment_path)
 
     def adopt(self, image: RunImage, settled: RunImage | None = None) -> None:
         """Bring the files in line with the state of a run, whatever happened to them.
@@ -53,6 +55,7 @@ class Projector:
                 is not looked at, so that this takes no longer for a longer history.
         """
         short: dict[str, int] = {}
+        self._policy.adopt(image.exploited)
         for trial in image.trials.values():
             self._created[trial.trial] = _as_created(trial)
             before = settled.trials.get(trial.trial) if settled else None
@@ -156,7 +159,11 @@ class Projector:
     def _row(self, record: rec.Reported) -> Row:
         return Row(record.row, record.at, self._objects.get)
 
-    def _reconfigured(self, record: rec.Reconfigured) -> None:
+    def _exploited(self, record: rec.Exploited) -> None:
+        self._reconfigured(record)
+        self._policy.add(record)
+
+    def _reconfigured(self, record: rec.Reconfigured | rec.Exploited) -> None:
         config = record.config.copy()
         created = self._created_of(record.trial)
         self._created[record.trial] = _with_config(created, config)
@@ -182,6 +189,7 @@ _HANDLERS: Final[dict[type, Callable[[Projector, Any], None]]] = {
     rec.Launched: Projector._launched,
     rec.Reported: Projector._reported,
     rec.Reconfigured: Projector._reconfigured,
+    rec.Exploited: Projector._exploited,
     rec.Failure: Projector._failure,
     rec.Changed: Projector._changed,
 }

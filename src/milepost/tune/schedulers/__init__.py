@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from milepost.tune.schedulers.hb_bohb import HyperBandForBOHB
     from milepost.tune.schedulers.hyperband import HyperBandScheduler
     from milepost.tune.schedulers.median_stopping_rule import MedianStoppingRule
+    from milepost.tune.schedulers.pbt import PopulationBasedTraining
     from milepost.tune.schedulers.resource_changing_scheduler import ResourceChangingScheduler
 
 _ORIGIN = {
@@ -26,6 +27,7 @@ _ORIGIN = {
     "HyperBandForBOHB": "milepost.tune.schedulers.hb_bohb",
     "HyperBandScheduler": "milepost.tune.schedulers.hyperband",
     "MedianStoppingRule": "milepost.tune.schedulers.median_stopping_rule",
+    "PopulationBasedTraining": "milepost.tune.schedulers.pbt",
     "ResourceChangingScheduler": "milepost.tune.schedulers.resource_changing_scheduler",
     "TrialScheduler": "milepost.api.scheduler",
     "create_scheduler": "milepost.tune.schedulers.create",
@@ -35,6 +37,7 @@ _PARTS = (
     "hb_bohb",
     "hyperband",
     "median_stopping_rule",
+    "pbt",
     "resource_changing_scheduler",
     "trial_scheduler",
 )
@@ -46,6 +49,7 @@ __all__ = [
     "HyperBandForBOHB",
     "HyperBandScheduler",
     "MedianStoppingRule",
+    "PopulationBasedTraining",
     "ResourceChangingScheduler",
     "TrialScheduler",
     "create_scheduler",

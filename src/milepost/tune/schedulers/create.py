@@ -17,6 +17,7 @@ _NAMED = {
     "medianstopping": "MedianStoppingRule",
     "hyperband": "HyperBandScheduler",
     "hb_bohb": "HyperBandForBOHB",
+    "pbt": "PopulationBasedTraining",
     "resource_changing": "ResourceChangingScheduler",
 }
 
@@ -26,7 +27,7 @@ def create_scheduler(scheduler: str, **kwargs: Any) -> TrialScheduler:
 
     Args:
         scheduler: ``"fifo"``, ``"async_hyperband"``, ``"median_stopping_rule"``, ``"hyperband"``,
-            ``"hb_bohb"`` or ``"resource_changing"``, in any case.
+            ``"hb_bohb"``, ``"pbt"`` or ``"resource_changing"``, in any case.
         **kwargs: its arguments; those it does not know are left out, with a line in the log.
 
     Raises:

@@ -1,0 +1,246 @@
+"""Population based training on real workers: whose weights a trial has, also when things die."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plans import plan
+
+from milepost import tune
+from milepost.api.checkpoint_config import CheckpointConfig
+from milepost.api.failure_config import FailureConfig
+from milepost.checkpoint import manifest as manifests
+from milepost.control.controller import run
+from milepost.journal import records, replay
+from milepost.tune.schedulers import PopulationBasedTraining
+
+LRS = (1.0, 2.0, 3.0, 4.0)
+CONFIGS = [{"lr": lr} for lr in LRS]
+
+
+def scheduler(**options: Any) -> PopulationBasedTraining:
+    made = PopulationBasedTraining(
+        **{
+            "time_attr": "training_iteration",
+            "metric": "total",
+            "mode": "max",
+            "perturbation_interval": 2,
+            "hyperparam_mutations": {"lr": [1.0, 2.0, 3.0, 4.0]},
+            **options,
+        }
+    )
+    random.seed(7)
+    return made
+
+
+def save(state: dict[str, Any]) -> tune.Checkpoint:
+    directory = tempfile.mkdtemp()
+    Path(directory, "state").write_text(json.dumps(state))
+    return tune.Checkpoint.from_directory(directory)
+
+
+def saved() -> dict[str, Any]:
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return {"weights": [], "step": 0, "total": 0.0}
+    with checkpoint.as_directory() as directory:
+        state: dict[str, Any] = json.loads(Path(directory, "state").read_text())
+        return state
+
+
+def learn(config: dict[str, Any]) -> None:
+    """Weights are the learning rates with which each step was made, so that they tell all."""
+    state = saved()
+    for step in range(state["step"] + 1, config.get("steps", 10) + 1):
+        state["weights"].append(config["lr"])
+        state["step"] = step
+        state["total"] += config["lr"]
+        if random.random() < config.get("deadly", 0.0):
+            os.kill(os.getpid(), signal.SIGKILL)
+        tune.report({"total": state["total"], "weights": list(state["weights"])},
+                    checkpoint=save(state))  # fmt: skip
+
+
+class Learner(tune.Trainable):
+    """The same as a class."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.weights: list[float] = []
+
+    def step(self) -> dict[str, Any]:
+        self.weights.append(self.config["lr"])
+        return {"total": sum(self.weights), "weights": list(self.weights),
+                "done": len(self.weights) >= 10}  # fmt: skip
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        Path(checkpoint_dir, "weights").write_text(json.dumps(self.weights))
+
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
+        self.weights = json.loads(Path(checkpoint_dir, "weights").read_text())
+
+
+def rows(trial: Any) -> list[dict[str, Any]]:
+    lines = Path(trial.directory, "result.json").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def exploits(path: str) -> list[records.Exploited]:
+    found = [record for _, record in replay.records(path)]
+    return [record for record in found if isinstance(record, records.Exploited)]
+
+
+def check(outcome: Any) -> int:
+    """Everything fits together; return how many trials went on from others."""
+    root = Path(outcome.experiment_path)
+    history = [record for _, record in replay.records(str(root))]
+    forks: dict[str, records.Exploited] = {}
+    weights: dict[tuple[str, int], list[float]] = {}  # of each captured checkpoint
+    digests = {}
+    rows_of: dict[str, Any] = {}
+    starts: dict[str, list[float]] = {}
+    count = 0
+    for record in history:
+        match record:
+            case records.Reported(trial=trial, row=row, checkpoint=index):
+                values = json.loads(bytes(row))
+                rows_of[trial] = values
+                before = starts.get(trial, [])
+                assert values["weights"][: len(before)] == before, "it goes on from those weights"
+                assert values["training_iteration"] == len(values["weights"])
+                assert values["trial_id"] == trial
+                if index is not None:
+                    weights[trial, index] = values["weights"]
+            case records.Saving(trial=trial, index=index):
+                weights[trial, index] = rows_of[trial]["weights"]
+            case records.Committed(trial=trial, index=index, digest=digest):
+                digests[trial, index] = digest
+            case records.Exploited():
+                count += 1
+                forks[record.trial] = record
+                assert record.number == count
+                assert digests[record.donor, record.index] == record.digest
+                assert len(weights[record.donor, record.index]) == record.iteration
+            case records.Launched(trial=trial, checkpoint=start) if start is not None:
+                owner, name = start.split("/")
+                index = int(name.rpartition("_")[2])
+                donor = next(
+                    r.trial for r in history if isinstance(r, records.Created)
+                    and r.directory == owner
+                )  # fmt: skip
+                starts[trial] = weights[donor, index]
+                if donor != trial:
+                    assert (forks[trial].donor, forks[trial].index) == (donor, index)
+    lines = (root / "pbt_global.txt").read_text().splitlines() if count else []
+    assert lines == [record.policy for record in exploits(str(root))]
+    return count
+
+
+@pytest.mark.parametrize("trainable", [learn, Learner])
+@pytest.mark.parametrize("synch", [False, True], ids=["async", "synch"])
+@pytest.mark.parametrize("cpus", [4, 2])
+def test_a_population(trainable: Any, synch: bool, cpus: int, tmp_path: Path) -> None:
+    """The worst go on from the weights of the best, with num_to_keep=1, also in turns."""
+    outcome = run(
+        plan(
+            tmp_path,
+            trainable,
+            CONFIGS,
+            cpus=cpus,
+            scheduler=scheduler(synch=synch),
+            checkpoint=CheckpointConfig(num_to_keep=1),
+        )
+    )
+    assert [trial.status for trial in outcome.trials] == ["TERMINATED"] * 4
+    assert check(outcome) >= (3 if synch else 1)
+    for trial in outcome.trials:
+        assert trial.last_row["training_iteration"] == 10
+        iterations = [row["training_iteration"] for row in rows(trial)]
+        assert iterations[-1] == 10
+        assert len(list(Path(trial.directory).glob("checkpoint_*"))) <= 1
+    record = exploits(outcome.experiment_path)[0]
+    policy = json.loads(record.policy)
+    assert policy[:2] == [record.trial[1:], record.donor[1:]]
+    assert policy[3] == record.iteration
+    assert policy[5] == json.loads(bytes(record.config))
+    assert record.tag.startswith(f"{record.trial[1:]}@perturbed[lr=")
+    chosen = next(t for t in outcome.trials if t.trial_id == record.trial)
+    assert "@perturbed[lr=" in chosen.last_row["experiment_tag"]
+    params = json.loads(Path(chosen.directory, "params.json").read_text())
+    assert params == chosen.config
+    own = Path(outcome.experiment_path, f"pbt_policy_{record.trial}.txt").read_text()
+    assert (
+        own.splitlines()[-1]
+        == [r.policy for r in exploits(outcome.experiment_path) if r.trial == record.trial][-1]
+    )
+
+
+def test_lineage_is_in_the_manifests(tmp_path: Path) -> None:
+    """The first own checkpoint after an exploit names the donor's as its parent."""
+    outcome = run(plan(tmp_path, learn, CONFIGS, cpus=4, scheduler=scheduler()))
+    assert check(outcome) >= 1
+    for record in exploits(outcome.experiment_path):
+        directory = Path(outcome.experiment_path, f"f_{record.trial}")
+        own = [manifests.read(path) for path in sorted(directory.glob("checkpoint_*"))]
+        first = next((m for m in own if m.index >= record.first_index), None)
+        if first is not None:
+            assert first.parent == record.id
+
+
+def test_functions_without_checkpoints(tmp_path: Path, caplog: Any) -> None:
+    """They are told once, and nobody goes on from anybody."""
+
+    def train(config: dict[str, Any]) -> None:
+        for step in range(1, 9):
+            tune.report({"total": config["lr"] * step})
+
+    outcome = run(plan(tmp_path, train, CONFIGS, cpus=4, scheduler=scheduler()))
+    assert exploits(outcome.experiment_path) == []
+    warned = [r.message for r in caplog.records if "worth going on from" in r.message]
+    assert len(warned) == 1
+    assert "checkpoint=" in warned[0]
+    assert [len(rows(trial)) for trial in outcome.trials] == [8] * 4
+
+
+def test_a_donor_ends_before_those_who_depend_on_it(tmp_path: Path) -> None:
+    """Its checkpoint stays for them, and is gone at the end."""
+    configs = [{"lr": 1.0, "steps": 20}, {"lr": 4.0, "steps": 4}]
+    outcome = run(
+        plan(
+            tmp_path,
+            learn,
+            configs,
+            scheduler=scheduler(quantile_fraction=0.5),
+            checkpoint=CheckpointConfig(num_to_keep=1),
+        )
+    )
+    check(outcome)
+    for trial in outcome.trials:
+        assert trial.status == "TERMINATED"
+        assert len(list(Path(trial.directory).glob("checkpoint_*"))) == 1
+
+
+@pytest.mark.parametrize("synch", [False, True], ids=["async", "synch"])
+def test_workers_die(synch: bool, tmp_path: Path) -> None:
+    """Killed in the middle of a step they go on from where they were, also right after a fork."""
+    configs = [{"lr": lr, "deadly": 0.15} for lr in LRS]
+    outcome = run(
+        plan(
+            tmp_path,
+            learn,
+            configs,
+            cpus=3,
+            scheduler=scheduler(synch=synch),
+            checkpoint=CheckpointConfig(num_to_keep=1),
+            failure=FailureConfig(max_failures=-1),
+        )
+    )
+    assert [trial.status for trial in outcome.trials] == ["TERMINATED"] * 4
+    check(outcome)
+    assert sum(trial.failures for trial in outcome.trials) > 0
