@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plans import plan
+from plans import Dies, again, killed, plan
 
 from milepost import tune
+from milepost.api.callback import Callback
 from milepost.api.checkpoint_config import CheckpointConfig
 from milepost.api.failure_config import FailureConfig
 from milepost.checkpoint import manifest as manifests
@@ -37,6 +38,7 @@ def scheduler(**options: Any) -> PopulationBasedTraining:
         }
     )
     random.seed(7)
+    assert made.set_search_properties(None, None)
     return made
 
 
@@ -244,3 +246,124 @@ def test_workers_die(synch: bool, tmp_path: Path) -> None:
     assert [trial.status for trial in outcome.trials] == ["TERMINATED"] * 4
     check(outcome)
     assert sum(trial.failures for trial in outcome.trials) > 0
+
+
+# --- the driver dies -----------------------------------------------------------------------------
+
+
+def outline(outcome: Any) -> dict[str, Any]:
+    """What is the same in a run that was cut and one that was not."""
+    copied = [
+        (r.trial, r.donor, r.iteration, r.generation, r.tag, json.loads(bytes(r.config)))
+        for r in exploits(outcome.experiment_path)
+    ]
+    return {
+        "weights": {t.trial_id: t.last_row["weights"] for t in outcome.trials},
+        "configs": {t.trial_id: t.config for t in outcome.trials},
+        "exploits": sorted(copied, key=lambda each: (each[2], each[0])),
+    }
+
+
+class DiesAtRecord(Callback):
+    """Kills the driver as soon as so many records of a kind are in the journal."""
+
+    def __init__(self, kind: type, number: int = 1) -> None:
+        self._kind, self._left = kind, number
+
+    def setup(self, **info: Any) -> None:
+        from milepost.control import acts, commands
+
+        carry_out = acts.ACTS[commands.Record]
+
+        def record(run: Any, command: Any) -> None:
+            carry_out(run, command)
+            if isinstance(command.record, self._kind):
+                self._left -= 1
+                if not self._left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        acts.ACTS[commands.Record] = record
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory: Any) -> dict[str, dict[str, Any]]:
+    """The outlines of synchronous runs that are not cut."""
+    return {
+        trainable.__name__: outline(run(synchronous(tmp_path_factory.mktemp("whole"), trainable)))
+        for trainable in (learn, Learner)
+    }
+
+
+def synchronous(tmp_path: Path, trainable: Any, **options: Any) -> Any:
+    return plan(
+        tmp_path,
+        trainable,
+        CONFIGS,
+        cpus=4,
+        scheduler=scheduler(synch=True),
+        checkpoint=CheckpointConfig(num_to_keep=1),
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("trainable", "kind", "number"),
+    [
+        (learn, records.Exploited, 1),
+        (learn, records.Exploited, 2),
+        (learn, records.Reported, 8),
+        (learn, records.Reported, 14),
+        (learn, records.Committed, 9),
+        (learn, records.Changed, 14),
+        (learn, records.Launched, 6),
+        # A class saves after its report: what it has not saved by then cannot be there.
+        (Learner, records.Exploited, 1),
+        (Learner, records.Exploited, 3),
+    ],
+)
+@pytest.mark.timeout(120)
+def test_cut_in_a_round(
+    trainable: Any, kind: type, number: int, tmp_path: Path, wholes: dict[str, Any]
+) -> None:
+    """Killed at any record of a round and restored, a synchronous run ends like an uncut one."""
+    first = synchronous(tmp_path, trainable, callbacks=[DiesAtRecord(kind, number)])
+    killed(first)
+    outcome = run(again(first, scheduler=scheduler(synch=True)))
+    whole = wholes[trainable.__name__]
+    assert check(outcome) == len(whole["exploits"])
+    assert outline(outcome) == whole
+
+
+@pytest.mark.timeout(120)
+def test_a_class_is_cut_before_it_saves(tmp_path: Path) -> None:
+    """Who was to go on from what was never saved goes on from its own."""
+    first = synchronous(tmp_path, Learner, callbacks=[DiesAtRecord(records.Reported, 8)])
+    killed(first)
+    outcome = run(again(first, scheduler=scheduler(synch=True)))
+    assert [trial.status for trial in outcome.trials] == ["TERMINATED"] * 4
+    assert check(outcome) >= 1
+
+
+@pytest.mark.parametrize("hook", ["on_trial_result", "on_checkpoint"])
+@pytest.mark.timeout(120)
+def test_cut_again_and_again(hook: str, tmp_path: Path) -> None:
+    """An asynchronous run that is cut three times loses nobody's weights, and leaks no file."""
+    options = {"checkpoint": CheckpointConfig(num_to_keep=1)}
+    first = plan(
+        tmp_path,
+        learn,
+        CONFIGS,
+        cpus=4,
+        scheduler=scheduler(),
+        callbacks=[Dies(hook, 9)],
+        **options,
+    )
+    killed(first)
+    for number in (7, 5):
+        killed(again(first, scheduler=scheduler(), callbacks=[Dies(hook, number)]))
+    outcome = run(again(first, scheduler=scheduler()))
+    assert [trial.status for trial in outcome.trials] == ["TERMINATED"] * 4
+    check(outcome)
+    for trial in outcome.trials:
+        assert trial.last_row["training_iteration"] == 10
+        assert len(list(Path(trial.directory).glob("checkpoint_*"))) == 1

@@ -45,7 +45,8 @@ PATHS = {
     "milepost.tune.result_grid": "ResultGrid",
     "milepost.tune.schedulers": (
         "TrialScheduler FIFOScheduler create_scheduler ASHAScheduler AsyncHyperBandScheduler "
-        "HyperBandForBOHB HyperBandScheduler MedianStoppingRule ResourceChangingScheduler"
+        "HyperBandForBOHB HyperBandScheduler MedianStoppingRule PopulationBasedTraining "
+        "PopulationBasedTrainingReplay ResourceChangingScheduler"
     ),
     "milepost.tune.schedulers.async_hyperband": "ASHAScheduler AsyncHyperBandScheduler",
     "milepost.tune.schedulers.hb_bohb": "HyperBandForBOHB",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,7 +101,7 @@ def test_names_of_schedulers(name: str, kind: str) -> None:
     assert scheduler.metric == "loss"
 
 
-@pytest.mark.parametrize("name", ["asha", "pbt", ""])
+@pytest.mark.parametrize("name", ["asha", "population", ""])
 def test_schedulers_that_are_not_here(name: str) -> None:
     """The error says what this version has, and what else can be passed."""
     with pytest.raises(ValueError, match=r"Available are: .*fifo.*TrialScheduler"):
@@ -118,13 +119,25 @@ SIGNATURES = {
         "(time_attr='time_total_s', metric=None, mode=None, grace_period=60.0, "
         "min_samples_required=3, min_time_slice=0, hard_stop=True)"
     ),
+    "PopulationBasedTraining": (
+        "(time_attr='time_total_s', metric=None, mode=None, perturbation_interval=60.0, "
+        "burn_in_period=0.0, hyperparam_mutations=None, quantile_fraction=0.25, "
+        "resample_probability=0.25, perturbation_factors=(1.2, 0.8), custom_explore_fn=None, "
+        "log_config=True, require_attrs=True, synch=False)"
+    ),
+    "PopulationBasedTrainingReplay": "(policy_file)",
+    "pb2.PB2": (
+        "(time_attr='time_total_s', metric=None, mode=None, perturbation_interval=60.0, "
+        "hyperparam_bounds=None, quantile_fraction=0.25, log_config=True, require_attrs=True, "
+        "synch=False, custom_explore_fn=None)"
+    ),
 }
 
 
 @pytest.mark.parametrize(("kind", "signature"), SIGNATURES.items())
 def test_signatures(kind: str, signature: str) -> None:
     """Arguments, their order and their defaults are Ray's."""
-    found = inspect.signature(getattr(schedulers, kind))
+    found = inspect.signature(operator.attrgetter(kind)(schedulers))
     plain = [p.replace(annotation=inspect.Parameter.empty) for p in found.parameters.values()]
     bare = inspect.Signature(plain)
     assert str(bare) == signature

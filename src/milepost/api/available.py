@@ -19,7 +19,9 @@ SCHEDULERS: Final = (
     "hyperband",
     "median_stopping_rule",
     "medianstopping",
+    "pb2",
     "pbt",
+    "pbt_replay",
     "resource_changing",
 )
 SEARCH_ALGORITHMS: Final = (

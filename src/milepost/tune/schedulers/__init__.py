@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from milepost.tune.schedulers.hyperband import HyperBandScheduler
     from milepost.tune.schedulers.median_stopping_rule import MedianStoppingRule
     from milepost.tune.schedulers.pbt import PopulationBasedTraining
+    from milepost.tune.schedulers.pbt_replay import PopulationBasedTrainingReplay
     from milepost.tune.schedulers.resource_changing_scheduler import ResourceChangingScheduler
 
 _ORIGIN = {
@@ -28,6 +29,7 @@ _ORIGIN = {
     "HyperBandScheduler": "milepost.tune.schedulers.hyperband",
     "MedianStoppingRule": "milepost.tune.schedulers.median_stopping_rule",
     "PopulationBasedTraining": "milepost.tune.schedulers.pbt",
+    "PopulationBasedTrainingReplay": "milepost.tune.schedulers.pbt_replay",
     "ResourceChangingScheduler": "milepost.tune.schedulers.resource_changing_scheduler",
     "TrialScheduler": "milepost.api.scheduler",
     "create_scheduler": "milepost.tune.schedulers.create",
@@ -37,7 +39,9 @@ _PARTS = (
     "hb_bohb",
     "hyperband",
     "median_stopping_rule",
+    "pb2",
     "pbt",
+    "pbt_replay",
     "resource_changing_scheduler",
     "trial_scheduler",
 )
@@ -50,6 +54,7 @@ __all__ = [
     "HyperBandScheduler",
     "MedianStoppingRule",
     "PopulationBasedTraining",
+    "PopulationBasedTrainingReplay",
     "ResourceChangingScheduler",
     "TrialScheduler",
     "create_scheduler",
