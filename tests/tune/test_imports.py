@@ -52,6 +52,8 @@ PATHS = {
     "milepost.tune.schedulers.hb_bohb": "HyperBandForBOHB",
     "milepost.tune.schedulers.hyperband": "HyperBandScheduler",
     "milepost.tune.schedulers.median_stopping_rule": "MedianStoppingRule",
+    "milepost.tune.schedulers.pb2": "PB2",
+    "milepost.tune.schedulers.pbt": "PopulationBasedTraining PopulationBasedTrainingReplay",
     "milepost.tune.schedulers.resource_changing_scheduler": (
         "DistributeResources DistributeResourcesToTopJob ResourceChangingScheduler"
     ),
@@ -109,8 +111,6 @@ NEXT = {
     "tune.logger.comet": "the Comet logger",
     "tune.logger.mlflow": "the MLflow logger",
     "tune.logger.wandb": "the Weights & Biases logger",
-    "tune.schedulers.pb2": "population based training",
-    "tune.schedulers.pbt": "population based training",
 }
 
 #: What must not be loaded by importing the package.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import operator
 import logging
+import operator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

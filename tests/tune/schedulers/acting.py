@@ -17,6 +17,12 @@ class Actor:
         self.status = PENDING
         self.time = 0
         self.told: str | None = None  # what it does at its next report, whatever is decided
+        self.config: dict[str, Any] = {}
+        self.evaluated_params: dict[str, Any] = {}
+        self.experiment_tag = trial_id
+
+    def set_config(self, config: dict[str, Any]) -> None:
+        self.config = config
 
     def is_finished(self) -> bool:
         return self.status in (TERMINATED, ERROR)
@@ -25,7 +31,14 @@ class Actor:
 class Stage:
     """The controller and its trials; a paused trial stays RUNNING until :meth:`settle`."""
 
-    def __init__(self, scheduler: Any, *trial_ids: str, slots: float = math.inf) -> None:
+    def __init__(
+        self,
+        scheduler: Any,
+        *trial_ids: str,
+        slots: float = math.inf,
+        searches: bool = True,
+        configs: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
         self.scheduler = scheduler
         self.trials: dict[str, Actor] = {}
         self.slots = slots
@@ -35,7 +48,12 @@ class Stage:
             on_pause=lambda trial_id: self.told.append(("pause", trial_id)),
             on_unpause=lambda trial_id: self.told.append(("unpause", trial_id)),
         )
-        self.search_alg = SimpleNamespace(searcher=searcher)
+        self.search_alg = SimpleNamespace(searcher=searcher) if searches else SimpleNamespace()
+        self.configs = configs or {}
+        self.offers: dict[str, float] = {}  # who is saved for others, at which time
+        self.unsaved: set[str] = set()  # whose checkpoints are not there
+        self.adopting: dict[str, tuple[str, Any, str]] = {}
+        self.policies: list[str] = []
         for trial_id in trial_ids:
             self.add(trial_id)
             self.trials[trial_id].status = RUNNING
@@ -61,6 +79,25 @@ class Stage:
     def has_room_for(self, trial: Actor) -> bool:
         return self.running < self.slots
 
+    def waits_for_room(self, trial: Actor) -> bool:
+        waits = trial.status in (PENDING, PAUSED) and trial.trial_id not in self.adopting
+        return waits and self.running >= self.slots
+
+    def save_trial(self, trial: Actor) -> None:
+        self.offers[trial.trial_id] = trial.time
+
+    def release_trial(self, trial: Actor) -> None:
+        self.offers.pop(trial.trial_id, None)
+
+    def exploit_trial(
+        self, target: Actor, donor: Actor, iteration: int, config: Any, tag: str, policy: str = ""
+    ) -> bool:
+        if self.offers.get(donor.trial_id) != iteration or donor.trial_id in self.unsaved:
+            return False
+        self.adopting[target.trial_id] = donor.trial_id, config, tag
+        self.policies.append(policy)
+        return True
+
     def unpause_trial(self, trial: Actor) -> None:
         if trial.status == PAUSED:
             trial.status = PENDING
@@ -82,6 +119,7 @@ class Stage:
 
     def add(self, trial_id: str) -> None:
         trial = self.trials[trial_id] = Actor(trial_id)
+        trial.config = dict(self.configs.get(trial_id, {}))
         self.scheduler.on_trial_add(self, trial)
 
     def choose(self) -> str | None:
@@ -105,7 +143,7 @@ class Stage:
         action = trial.told or decision
         if action == "STOP":
             self.end(trial_id, row)
-        elif action == "PAUSE":
+        elif action == "PAUSE" or trial_id in self.adopting:
             self.pausing.add(trial_id)
         return str(decision)
 
@@ -114,6 +152,16 @@ class Stage:
         for trial_id in sorted(trial_ids or self.pausing):
             self.pausing.remove(trial_id)
             self.trials[trial_id].status = PAUSED
+
+    def adopt(self, *trial_ids: str) -> None:
+        """What trials are to go on from is there: those named, or all."""
+        for trial_id in trial_ids or sorted(self.adopting):
+            donor, config, tag = self.adopting.pop(trial_id)
+            trial = self.trials[trial_id]
+            self.pausing.discard(trial_id)
+            trial.status, trial.config, trial.experiment_tag = PENDING, config, tag
+            trial.time = int(self.offers.get(donor, trial.time))
+            self.scheduler.on_trial_exploit(self, trial, self.trials[donor])
 
     def end(self, trial_id: str, row: dict[str, Any] | None = None) -> None:
         trial = self.trials[trial_id]

@@ -56,7 +56,7 @@ class PB2(PopulationBasedTraining):
         custom_explore_fn: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         if importlib.util.find_spec("scipy") is None:
-            raise RuntimeError("PB2 needs SciPy: pip install scipy")
+            raise RuntimeError("PB2 needs SciPy: pip install milepost[pb2]")
         if not hyperparam_bounds:
             raise TuneError("PB2 needs hyperparam_bounds={name: [low, high]}.")
         self._bounds = _flat_bounds(hyperparam_bounds)
@@ -83,7 +83,6 @@ class PB2(PopulationBasedTraining):
         for path, (low, high) in self._bounds.items():
             if not _has(config, path):
                 value = float(self._random().numpy.uniform(low, high))
-                config.update(copy.deepcopy({k: v for k, v in config.items() if k == path[0]}))
                 _put(config, path, value)
                 _put(drawn, path, value)
         return drawn
@@ -166,8 +165,10 @@ def _get(config: Any, path: tuple[Any, ...]) -> Any:
 
 
 def _put(config: dict[Any, Any], path: tuple[Any, ...], value: Any) -> None:
+    """Set a value; dicts on the way to it are replaced by copies."""
     for key in path[:-1]:
-        config = config.setdefault(key, {})
+        config[key] = dict(config.get(key, {}))
+        config = config[key]
     config[path[-1]] = value
 
 

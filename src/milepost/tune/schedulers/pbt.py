@@ -14,10 +14,13 @@ from milepost.errors import TuneError
 from milepost.tune.schedulers import explore
 from milepost.tune.schedulers.comparing import ComparingScheduler
 from milepost.tune.schedulers.explore import Draws
+from milepost.tune.schedulers.pbt_replay import PopulationBasedTrainingReplay
 from milepost.tune.schedulers.population import Member, in_turn, quantiles
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+
+__all__ = ["PopulationBasedTraining", "PopulationBasedTrainingReplay"]
 
 log = logging.getLogger("milepost.tune")
 

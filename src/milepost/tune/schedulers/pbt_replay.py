@@ -68,9 +68,9 @@ class PopulationBasedTrainingReplay(FIFOScheduler):
     """Trains one trial with the configs that a trial of a population had, one after the other.
 
     Mirrors ``ray.tune.schedulers.PopulationBasedTrainingReplay``. The trial begins with the first
-    config of the line of descent. At the ``training_iteration`` of each change it is saved, and goes
-    on from there with the next config. A function has to report a checkpoint with that result;
-    otherwise the change waits for one.
+    config of the line of descent. At the ``training_iteration`` of each change it is saved, and
+    goes on from there with the next config. A function has to report a checkpoint with that
+    result; otherwise the change waits for one.
 
     Args:
         policy_file: a ``pbt_policy_<trial id>.txt`` of an experiment.
