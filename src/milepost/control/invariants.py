@@ -109,6 +109,7 @@ def _check_offers(state: RunState) -> None:
         for offer in (trial.offer, trial.fork, trial.adoption and trial.adoption.offer)
         if offer is not None
     )
+    held.update(map(id, state.results))
     for trial_id, offers in state.offers.items():
         assert offers
         owner = state.trials.get(trial_id)

@@ -99,8 +99,13 @@ class LiveTrial:
 
     @property
     def latest(self) -> Kept | None:
-        """The newest checkpoint."""
-        latest = None if self.state is None else self.state.latest
+        """The newest checkpoint; another trial's if it went on from that and has none since."""
+        if self.state is None:
+            return None
+        if (source := self.state.source) is not None:
+            index, _, row = self._ledger.decoded(source, self)
+            return index, source.path, {**row, "trial_id": self.trial_id}
+        latest = self.state.latest
         return None if latest is None else self._ledger.decoded(latest, self)
 
     @property
@@ -209,6 +214,7 @@ class Ledger(Sequence["Trial"]):
                 resources=resources_of(trial.resources),
                 start_time=trial.start_time,
                 last_time=trial.last_time,
+                source=None if trial.state is None else self.reference(trial.state.source),
             )
         )
         self._let_go(trial_id, packed)
@@ -218,6 +224,12 @@ class Ledger(Sequence["Trial"]):
         facade = self._held.pop(trial_id, None)
         if facade is not None:
             facade._ended(lambda: self.record(trial_id))
+
+    def reference(self, source: Checkpoint | None) -> tuple[int, str, bytes] | None:
+        """Another trial's checkpoint, as a packed trial refers to it."""
+        if source is None:
+            return None
+        return source.index, os.path.relpath(source.path, self.run.root), bytes(source.row)
 
     def _encoded_row(self, row: dict[str, Any]) -> bytes | None:
         if len(row) <= 1:

@@ -109,6 +109,8 @@ class Ended(NamedTuple):
         checkpoints: numbers and rows of the kept ones, the best last.
         metrics: compact; None where they are read from the result file when they are asked for.
         error: pickled, as text, or as the arguments of :func:`.problems.recorded`.
+        source: number, path relative to the experiment and row of another trial's checkpoint, when
+            it went on from that and has none of its own since.
         is_recorded: it ended in an earlier run, and the row is the journal's.
     """
 
@@ -127,6 +129,7 @@ class Ended(NamedTuple):
     resources: list[dict[str, float]]
     start_time: float | None
     last_time: float
+    source: tuple[int, str, bytes] | None = None
     is_recorded: bool = False
 
 
@@ -200,7 +203,11 @@ class TrialRecord:
 
     @property
     def latest(self) -> Kept | None:
-        """The newest checkpoint."""
+        """The newest checkpoint; another trial's if it went on from that and has none since."""
+        if self._ended.source is not None:
+            index, path, row = self._ended.source
+            values = {**self._decoded(row), "trial_id": self.trial_id, "config": self.config}
+            return index, os.path.join(self._run.root, path), values
         return max(self.checkpoints, key=lambda kept: kept[0], default=None)
 
     @property

@@ -160,6 +160,11 @@ class TrialState(msgspec.Struct):
     starved: bool = False
 
     @property
+    def source(self) -> Checkpoint | None:
+        """Another trial's checkpoint that it is at, because it has none of its own since."""
+        return None if self.fork is None else self.fork.checkpoint
+
+    @property
     def latest(self) -> Checkpoint | None:
         """The newest committed checkpoint."""
         return next(reversed(self.checkpoints.values()), None)
@@ -238,6 +243,7 @@ class RunState(msgspec.Struct):
         offers: checkpoints that somebody holds, by the trial whose they are.
         orphans: paths of checkpoints of ended trials that go when nobody holds them any more, by
             (trial, index).
+        results: offers that ended trials hold for good: their results refer to them.
         exploits: how often a trial went on from another's checkpoint, in all runs.
         told_of_none: it has been said that offered checkpoints were not reported.
         counts: number of trials by status, ended ones included.
@@ -265,6 +271,7 @@ class RunState(msgspec.Struct):
     adopting: set[str] = set()
     offers: dict[str, list[Offer]] = {}
     orphans: dict[tuple[str, int], str] = {}
+    results: list[Offer] = []
     exploits: int = 0
     told_of_none: bool = False
     counts: dict[Status, int] = msgspec.field(

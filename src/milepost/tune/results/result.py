@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from milepost.checkpoint.handle import Checkpoint
+    from milepost.tune.results.lineage import Stretch
 
 
 @dataclass(repr=False, eq=False)
@@ -90,6 +91,21 @@ class Result:
             )
         choose = max if mode == "max" else min
         return choose(scored, key=lambda pair: pair[0])[1]
+
+    def lineage(self) -> list[Stretch]:
+        """Return where the trial's weights come from, the newest stretch of training first.
+
+        A trial that never went on from another's checkpoint has one stretch. With population based
+        training each further one is that of the trial whose checkpoint was taken over: its config,
+        and which checkpoint it was. It is read from the experiment's journal and the manifests of
+        checkpoints; nothing is unpickled.
+
+        Raises:
+            RuntimeError: the trial's directory is not in its experiment any more.
+        """
+        from milepost.tune.results.lineage import lineage_of
+
+        return lineage_of(self.path)
 
     @classmethod
     def from_path(

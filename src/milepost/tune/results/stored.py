@@ -180,8 +180,12 @@ def stored_records(experiment_path: str) -> Sequence[StoredTrial]:
     setup = codec.preview(image.setup) if image.setup is not None else {}
     keeping = (setup.get("run_config") or {}).get("checkpoint_config") or {}
     name = str(setup.get("trainable", ""))
+    directories = {
+        trial.trial: os.path.join(experiment_path, trial.directory)
+        for trial in image.trials.values()
+    }
     return [
-        StoredTrial(experiment_path, trial, keeping, name)
+        StoredTrial(experiment_path, trial, keeping, name, directories)
         for trial in image.trials.values()
         if trial.restarted_by is None
     ]
@@ -198,6 +202,7 @@ class StoredTrial:
         image: what the journal knows of the trial.
         keeping: the fields of the run's ``CheckpointConfig``.
         trainable_name: name of the function or class.
+        directories: of all trials by id, absolute.
     """
 
     def __init__(
@@ -206,8 +211,10 @@ class StoredTrial:
         image: TrialImage,
         keeping: dict[str, Any],
         trainable_name: str = "",
+        directories: dict[str, str] | None = None,
     ) -> None:
         self.trainable_name = trainable_name
+        self._directories = directories or {}
         self._image = image
         self._keeping = keeping
         self.trial_id = image.trial
@@ -272,7 +279,13 @@ class StoredTrial:
 
     @property
     def latest(self) -> Kept | None:
-        """The newest checkpoint."""
+        """The newest checkpoint; another trial's if it went on from that and has none since."""
+        fork = self._image.fork
+        if fork is not None and fork.donor in self._directories:
+            kept = checkpoints(self._directories[fork.donor])
+            for index, path, row in kept:
+                if index == fork.index:
+                    return index, path, {**row, "trial_id": self.trial_id, "config": self.config}
         return max(self.checkpoints, key=lambda kept: kept[0], default=None)
 
     @property
