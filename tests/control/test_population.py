@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,18 @@ def saved() -> dict[str, Any]:
         return state
 
 
+def meet(config: dict[str, Any]) -> None:
+    """Begin together: a trial that is alone has nobody to be compared with."""
+    place = config.get("meet")
+    if place is not None:
+        Path(place, tune.get_context().get_trial_id()).touch()
+        while len(os.listdir(place)) < len(CONFIGS):
+            time.sleep(0.01)
+
+
 def learn(config: dict[str, Any]) -> None:
     """Weights are the learning rates with which each step was made, so that they tell all."""
+    meet(config)
     state = saved()
     for step in range(state["step"] + 1, config.get("steps", 10) + 1):
         state["weights"].append(config["lr"])
@@ -74,6 +85,7 @@ class Learner(tune.Trainable):
     """The same as a class."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        meet(config)
         self.weights: list[float] = []
 
     def step(self) -> dict[str, Any]:
@@ -157,11 +169,14 @@ def leaked(outcome: Any) -> set[str]:
 @pytest.mark.parametrize("cpus", [4, 2])
 def test_a_population(trainable: Any, synch: bool, cpus: int, tmp_path: Path) -> None:
     """The worst go on from the weights of the best, with num_to_keep=1, also in turns."""
+    place = tmp_path / "meet"
+    place.mkdir()
+    together = {"meet": str(place)} if cpus == len(CONFIGS) else {}
     outcome = run(
         plan(
             tmp_path,
             trainable,
-            CONFIGS,
+            [{**config, **together} for config in CONFIGS],
             cpus=cpus,
             scheduler=scheduler(synch=synch),
             checkpoint=CheckpointConfig(num_to_keep=1),
