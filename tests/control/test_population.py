@@ -177,7 +177,8 @@ def test_a_population(trainable: Any, synch: bool, cpus: int, tmp_path: Path) ->
             tmp_path,
             trainable,
             [{**config, **together} for config in CONFIGS],
-            cpus=cpus,
+            cpus=cpus if trainable is learn else 4,
+            max_concurrent=cpus,
             scheduler=scheduler(synch=synch),
             checkpoint=CheckpointConfig(num_to_keep=1),
         )

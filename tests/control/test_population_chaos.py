@@ -26,21 +26,22 @@ from milepost.tune.schedulers import PopulationBasedTraining
 def train(config: dict[str, Any]) -> None:
     """Each checkpoint is a link in a chain: its digest depends on all that was trained before."""
     rng = random.Random(f"{config['seed']}-{os.getpid()}")
-    step, chain = 0, ""
+    step, chain, score = 0, "", 0.0
     checkpoint = tune.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as directory:
-            step, chain = json.loads(Path(directory, "state").read_text())
+            step, chain, score = json.loads(Path(directory, "state").read_text())
     start = chain
     while step < config["steps"]:
         step += 1
+        score += config["lr"] * rng.random()
         chain = hashlib.sha256(f"{chain}{config['lr']}{rng.random()}".encode()).hexdigest()
         if rng.random() < config["deadly"]:
             os.kill(os.getpid(), signal.SIGKILL)
         with tempfile.TemporaryDirectory() as directory:
-            Path(directory, "state").write_text(json.dumps([step, chain]))
+            Path(directory, "state").write_text(json.dumps([step, chain, score]))
             tune.report(
-                {"score": rng.random(), "chain": chain, "start": start, "step": step},
+                {"score": score, "chain": chain, "start": start, "step": step},
                 checkpoint=tune.Checkpoint.from_directory(directory),
             )
 

@@ -1,59 +1,10 @@
-"""Where checkpoints come from, and what forks of them hold on to. Pure.
-
-A fork (a trial that goes on from another's checkpoint, a warm start, a restore) copies no bytes:
-it is a record, and a pin on the checkpoint it starts from. The pin ends at the fork's own first
-commit.
-"""
+"""Where checkpoints come from, as their manifests tell it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from milepost.checkpoint.manifest import Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Fork:
-    """A trial that started from a checkpoint.
-
-    Attributes:
-        trial: the trial that started.
-        first_index: the lowest index its own commits can have since then.
-        source_trial: whose checkpoint it started from; may be the same trial.
-        source_index: which one.
-    """
-
-    trial: str
-    first_index: int
-    source_trial: str
-    source_index: int
-
-
-def pins(
-    forks: Iterable[Fork],
-    committed: Mapping[str, Collection[int]],
-    ended: Collection[str] = (),
-) -> dict[str, dict[int, str]]:
-    """Return what must not be deleted because a fork may still have to start from it.
-
-    Args:
-        forks: all forks of the experiment.
-        committed: the committed indices of each trial.
-        ended: trials that will never start again; their forks hold nothing.
-
-    Returns:
-        For each trial its pinned indices with the reason, as :func:`~.retention.plan` takes them.
-    """
-    pinned: dict[str, dict[int, str]] = {}
-    for fork in forks:
-        if fork.trial in ended:
-            continue
-        if any(index >= fork.first_index for index in committed.get(fork.trial, ())):
-            continue  # it has a checkpoint of its own by now
-        reason = f"trial {fork.trial} started from it and has no checkpoint of its own yet"
-        pinned.setdefault(fork.source_trial, {})[fork.source_index] = reason
-    return pinned
 
 
 def ancestry(manifest: Manifest, known: Iterable[Manifest]) -> list[Manifest]:

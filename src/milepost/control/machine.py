@@ -118,12 +118,17 @@ class Machine:
         state = self.state
         if state.stopping or state.interrupted or not (len(state.queue) or state.counts[PAUSED]):
             return False
-        limit = self.settings.max_concurrent
-        if limit is not None and len(state.active) >= limit:
+        if self.is_full:
             return False
         if any(self.has_room_for(request) for request in state.requests):
             return True
         return len(state.queue) > 0 and starting.idle_worker(state) is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many trials run as may run at once."""
+        limit = self.settings.max_concurrent
+        return limit is not None and len(self.state.active) >= limit
 
     def has_room_for(self, request: Request) -> bool:
         """Whether resources for a request are free."""

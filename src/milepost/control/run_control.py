@@ -92,7 +92,7 @@ class RunControl:
         return (
             state is not None
             and state.phase in WAITING
-            and not self._machine.has_room_for(state.request)
+            and (self._machine.is_full or not self._machine.has_room_for(state.request))
         )
 
     @property

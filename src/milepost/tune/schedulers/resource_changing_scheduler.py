@@ -144,6 +144,10 @@ class ResourceChangingScheduler(TrialScheduler):
         self._wanted.pop(trial.trial_id, None)
         self._base_scheduler.on_trial_error(tune_controller, trial)
 
+    def on_trial_exploit(self, tune_controller: Any, trial: Trial, donor: Trial) -> None:
+        """Tell the other scheduler."""
+        self._base_scheduler.on_trial_exploit(tune_controller, trial, donor)
+
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Tell the other scheduler."""
         self._forget(trial)
