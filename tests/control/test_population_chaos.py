@@ -34,7 +34,7 @@ def train(config: dict[str, Any]) -> None:
     start = chain
     while step < config["steps"]:
         step += 1
-        score += config["lr"] * rng.random()
+        score = 0.97 * score + rng.gauss(0, 1)  # so that the best stay so for a while
         chain = hashlib.sha256(f"{chain}{config['lr']}{rng.random()}".encode()).hexdigest()
         if rng.random() < config["deadly"]:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -68,6 +68,7 @@ def survive(tmp_path: Path, *, steps: int, deadly: float, seed: int, sizes: Size
         metric="score",
         mode="max",
         perturbation_interval=1,
+        quantile_fraction=0.5,
         hyperparam_mutations={"lr": [1, 2, 3]},
     )
     assert scheduler.set_search_properties(None, None)
@@ -147,7 +148,7 @@ def test_exploits_while_workers_are_killed(seed: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_ten_thousand_exploits(tmp_path: Path) -> None:
     """The same for hours of training; the driver's memory stays what it is."""
     sizes = Sizes(500)

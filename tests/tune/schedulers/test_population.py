@@ -36,15 +36,16 @@ def learn(config: dict[str, Any]) -> None:
         tune.report({"total": sum(weights), "weights": list(weights)}, checkpoint=save(weights))
 
 
-def fit(tmp_path: Path, scheduler: Any, trainable: Any = learn, **space: Any) -> tune.ResultGrid:
+def fit(tmp_path: Path, scheduler: Any, *, callbacks: Any = (), **space: Any) -> tune.ResultGrid:
     return tune.Tuner(
-        tune.with_resources(trainable, {"cpu": 1}),
+        tune.with_resources(learn, {"cpu": 1}),
         param_space=space or {"lr": tune.grid_search(LRS)},
         tune_config=tune.TuneConfig(metric="total", mode="max", scheduler=scheduler),
         run_config=tune.RunConfig(
             name="exp",
             storage_path=str(tmp_path),
             verbose=0,
+            callbacks=list(callbacks),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
         ),
     ).fit()
@@ -108,6 +109,47 @@ def test_lineage_and_replay(tmp_path: Path) -> None:
     assert replayed.metrics is not None
     assert replayed.metrics["weights"] == forked[0].metrics["weights"]  # type: ignore[index]
     assert len(replayed.lineage()) == len(changes) + 1
+
+
+class Fails(tune.Callback):
+    """Ends the run with an error at a certain result."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def on_trial_result(self, **info: Any) -> None:
+        self.left -= 1
+        if not self.left:
+            raise OSError("no network")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("scheduler", ["pbt", "pb2"])
+def test_restored(scheduler: str, tmp_path: Path) -> None:
+    """A run that has failed goes on where it was, with the scheduler that was recorded."""
+    if scheduler == "pbt":
+        made: Any = population(custom_explore_fn=lambda config: config)
+    else:
+        made = PB2(
+            time_attr="training_iteration",
+            perturbation_interval=2,
+            hyperparam_bounds={"lr": [0.0, 10.0]},
+            synch=True,
+        )
+    with pytest.raises(tune.TuneError, match="no network"):
+        fit(tmp_path, made, callbacks=[Fails(11)])
+    path = str(tmp_path / "exp")
+    before = sum(isinstance(r, records.Exploited) for _, r in replay.records(path))
+    grid = tune.Tuner.restore(path, learn, run_config=tune.RunConfig(callbacks=[])).fit()
+    assert grid.num_errors == 0
+    assert before >= 1
+    policies = (tmp_path / "exp" / "pbt_global.txt").read_text().splitlines()
+    found = [r for _, r in replay.records(path) if isinstance(r, records.Exploited)]
+    assert [record.policy for record in found] == policies
+    assert len(found) > before
+    for result in grid:
+        assert result.metrics is not None
+        assert stretches_of(result) == result.metrics["weights"]
 
 
 @pytest.mark.timeout(120)
