@@ -100,6 +100,14 @@ class Learner(tune.Trainable):
         self.weights = json.loads(Path(checkpoint_dir, "weights").read_text())
 
 
+class Changing(Learner):
+    """A class whose object goes on with another trial."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.config, self.weights = new_config, []
+        return True
+
+
 def rows(trial: Any) -> list[dict[str, Any]]:
     lines = Path(trial.directory, "result.json").read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -204,6 +212,47 @@ def test_a_population(trainable: Any, synch: bool, cpus: int, tmp_path: Path) ->
         own.splitlines()[-1]
         == [r.policy for r in exploits(outcome.experiment_path) if r.trial == record.trial][-1]
     )
+
+
+def test_workers_that_run_one_trial_after_another(tmp_path: Path) -> None:
+    """With reuse_actors=True an object takes over weights and config of another trial, too."""
+    outcome = run(
+        plan(
+            tmp_path,
+            Changing,
+            CONFIGS,
+            cpus=3,
+            reuse_actors=True,
+            scheduler=scheduler(synch=True),
+            checkpoint=CheckpointConfig(num_to_keep=1),
+        )
+    )
+    assert [trial.status for trial in outcome.trials] == ["TERMINATED"] * 4
+    assert check(outcome) >= 3
+    assert not leaked(outcome)
+
+
+class Interrupts(Callback):
+    """Sends Ctrl-C to the driver at a certain result."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def on_trial_result(self, **info: Any) -> None:
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [8, 15])
+@pytest.mark.timeout(120)
+def test_interrupted(number: int, tmp_path: Path, wholes: dict[str, Any]) -> None:
+    """Ctrl-C in the middle of a round: the restored run ends as if it had not been."""
+    first = synchronous(tmp_path, learn, callbacks=[Interrupts(number)])
+    assert run(first).interrupted
+    outcome = run(again(first, scheduler=scheduler(synch=True)))
+    assert check(outcome) == len(wholes["learn"]["exploits"])
+    assert outline(outcome) == wholes["learn"]
 
 
 def test_lineage_is_in_the_manifests(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from milepost.journal.records import Searched
 if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
     from milepost.control.run import Run
-    from milepost.control.state import TrialState
+    from milepost.control.state import RunState, TrialState
 
 log = logging.getLogger("milepost.control")
 
@@ -86,7 +86,7 @@ class Memory:
             **self._states(run),
             "names": dict(run.informant.names),
             "asked": asked(run.machine.trials.values()),
-            "offers": offered(run.machine.trials.values()),
+            "offers": offered(run.machine.state),
             "exploits": exploits(run.machine.trials.values()),
         }
         digest = run.objects.put(pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
@@ -187,12 +187,16 @@ class Exploit:
     policy: str
 
 
-def offered(trials: Iterable[TrialState]) -> dict[str, Offered]:
-    """What trials offer to each other."""
+def offered(state: RunState) -> dict[str, Offered]:
+    """What trials offer to each other, also those that were cut short with the run."""
+    offers = dict(state.unfinished_offers)
+    for trial in state.trials.values():
+        if trial.offer is not None:
+            offers[trial.trial_id] = trial.offer
     return {
-        trial.trial_id: Offered(trial.offer.iteration, trial.offer.index, trial.offer.refused)
-        for trial in trials
-        if trial.offer is not None and trial.offer.iteration is not None
+        trial_id: Offered(offer.iteration, offer.index, offer.refused)
+        for trial_id, offer in offers.items()
+        if offer.iteration is not None
     }
 
 

@@ -215,6 +215,8 @@ def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
     unfinished = trial.quiet and cut_short and trial.goal == TERMINATED
     if unfinished:
         step.state.unfinished.add(trial.trial_id)
+        if trial.offer is not None:
+            step.state.unfinished_offers[trial.trial_id] = trial.offer
     if trial.unverified and not unfinished:  # it needs no start, so nobody verifies it any more
         trial.unverified = False
         deleting.retain(step, trial)

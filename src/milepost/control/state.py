@@ -256,7 +256,8 @@ class RunState(msgspec.Struct):
         search_ended: there will be no more trials.
         stopping: the whole run stops.
         interrupted: the user asked to end the run early.
-        unfinished: ids of trials that were cut short, and can go on later.
+        unfinished: ids of trials that were cut short, and can go on later; ``unfinished_offers``
+            what they offer, by id.
         failed_fast: a trial has failed for good, which ends the run.
         swept: busy deletions were tried a last time.
     """
@@ -288,5 +289,6 @@ class RunState(msgspec.Struct):
     stopping: bool = False
     interrupted: bool = False
     unfinished: set[str] = set()
+    unfinished_offers: dict[str, Offer] = {}
     failed_fast: bool = False
     swept: bool = False
