@@ -215,6 +215,16 @@ def test_who_is_not_among_the_best_any_more() -> None:
     assert stage.offers == {"a": 4}
 
 
+def test_configs_that_json_lacks() -> None:
+    """The log shows them as text; the trial goes on all the same."""
+    stage = staged("a", "b", quantile_fraction=0.5)
+    stage.trials["b"].config = {"lr": 2, "shape": {(1, 2): 3}}
+    compare(stage, b=2, a=1)
+    compare(stage, 4, b=2)
+    assert stage.result("a", 4, acc=1) == "NOOP"
+    assert "(1, 2): 3" in stage.policies[0]
+
+
 def test_the_log_can_be_switched_off() -> None:
     """Then there are no lines for it."""
     stage = staged("a", "b", quantile_fraction=0.5, log_config=False)

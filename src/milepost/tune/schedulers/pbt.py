@@ -27,6 +27,7 @@ log = logging.getLogger("milepost.tune")
 #: What is saved with a run; the rest is what the user has given.
 _STATE: Final = ("_members", "_draws", "_copied_times", "_next_sync", "_num_checkpoints",
                  "_num_perturbations", "_said")  # fmt: skip
+_CHANGED: Final = "@perturbed"
 
 
 class PopulationBasedTraining(ComparingScheduler):
@@ -164,7 +165,7 @@ class PopulationBasedTraining(ComparingScheduler):
             )
         if trial.trial_id in self._members:  # it is tried again
             return
-        self._members[trial.trial_id] = Member(trial.experiment_tag)
+        self._members[trial.trial_id] = Member(_tag_before(trial))
         config = dict(trial.config)
         if drawn := self._fill(config):
             trial.set_config(config)
@@ -209,7 +210,7 @@ class PopulationBasedTraining(ComparingScheduler):
             return self.CONTINUE
         time, score = measured
         if member is None:  # it ran before this scheduler did
-            member = self._members[trial.trial_id] = Member(trial.experiment_tag)
+            member = self._members[trial.trial_id] = Member(_tag_before(trial))
         if time < self._burn_in_period or time - member.perturbed < self._perturbation_interval:
             return self.CONTINUE
         self._note(trial, member, result, time, score)
@@ -344,14 +345,17 @@ class PopulationBasedTraining(ComparingScheduler):
         from milepost.tune.search.tags import format_vars
 
         shown = format_vars(explore.values_at(config, self._hyperparam_mutations))
-        return f"{tag}@perturbed[{shown}]"
+        return f"{tag}{_CHANGED}[{shown}]"
 
     def _policy(self, member: Member, good: Member, donor: Trial, config: dict[str, Any]) -> str:
         """The line for the log files."""
         if not self._log_config:
             return ""
         line = [member.tag, good.tag, member.iteration, good.iteration, donor.config, config]
-        return json.dumps(line, default=explore.as_text)
+        try:
+            return json.dumps(line, default=explore.as_text)
+        except (TypeError, ValueError):  # keys that JSON lacks, or a circle
+            return json.dumps([*line[:4], f"{donor.config!r}", f"{config!r}"])
 
     # --- whose turn it is -------------------------------------------------------------------
 
@@ -388,6 +392,11 @@ class PopulationBasedTraining(ComparingScheduler):
 
     def _state(self) -> tuple[str, ...]:
         return _STATE
+
+
+def _tag_before(trial: Trial) -> str:
+    """A trial's experiment tag before any change of its config; one that is restored has more."""
+    return trial.experiment_tag.partition(_CHANGED)[0]
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
