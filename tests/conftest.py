@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,7 +33,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def lean_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def lean_workers() -> Iterator[None]:
     """Have workers inherit no libraries that only other tests need.
 
     One process collects all tests and imports whatever any of them imports; a script that had
@@ -44,4 +45,6 @@ def lean_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         first, later = wanted()
         return tuple(name for name in first if name.partition(".")[0] in _LEAN), later
 
-    monkeypatch.setattr(preload, "wanted", few)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preload, "wanted", few)
+        yield

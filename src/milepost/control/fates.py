@@ -60,9 +60,10 @@ def goal_of(
         trial: one whose fate is ``GOES_ON`` or ``ENDS``.
         resume: decides about groups.
         is_done: whether its last row says that it is done.
-        other_condition: the run's stop condition is not the one that decided about the trial.
-        asked: ``"stop"``, ``"pause"`` or ``"go on"``: what the scheduler asked for last, as far
-            as that was not carried out.
+        other_condition: the run's stop condition is not the one that decided about the trial,
+            and its thresholds are not reached.
+        asked: ``"stop"``, ``"pause"`` or ``"go on"``: what the scheduler or a stopper asked for
+            last, as far as that was not carried out.
         pauses_count: whether the scheduler knows whom it has paused; otherwise all go on.
     """
     if trial.given_up and resume.errored is ResumeType.SKIP:

@@ -133,13 +133,16 @@ class Rehearsal:
         live, facade = self._of(record.trial)
         row = self._run.decoded(record.row)
         row["config"] = live.config
+        ends = False
         # A trial that was told to stop without being done was cut short with the whole run.
         if record.action != "stop" or row.get(DONE):
-            self._judge(facade, self._as_it_came(row, record.action), record.action)
+            ends = self._judge(facade, self._as_it_came(row, record.action), record.action)
         row["experiment_tag"] = live.tag
         live.last_row, live.last_time = row, record.at
         if record.action != "continue":
             self._witness.asked.pop(record.trial, None)
+        if ends and record.by_condition:  # under a condition of today too
+            self._witness.asked[record.trial] = "stop"
 
     def _as_it_came(self, row: dict[str, Any], action: str) -> dict[str, Any]:
         """A function's row is not done before somebody stops it; a class may say so itself."""
@@ -147,15 +150,20 @@ class Rehearsal:
             return {**row, DONE: False}
         return row
 
-    def _judge(self, trial: Trial, row: dict[str, Any], action: str) -> None:
-        stopped = self._stops(trial.trial_id, row) and action == "stop"
-        if stopped:
-            return
+    def _judge(self, trial: Trial, row: dict[str, Any], action: str) -> bool:
+        """Tell everybody about a row, as far as they do not know it.
+
+        Returns:
+            Whether the stop condition ends the trial that was stopped then.
+        """
+        if self._stops(trial.trial_id, row) and action == "stop":
+            return True
         flat = flatten({**row, DONE: False})
         if self._tells("scheduler") and self._scheduler_looks:
             self._scheduler.on_trial_result(self._witness, trial, flat)
         if self._tells("search") and action != "stop":
             self._run.informant.result(trial.trial_id, flat)
+        return False
 
     def _stops(self, trial_id: str, row: dict[str, Any]) -> bool:
         plan = self._run.plan

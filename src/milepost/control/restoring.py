@@ -167,11 +167,12 @@ class Restoring:
         found = reconciling.reconcile(
             trial, recorded.checkpoints(trial), recorded.inflight(trial), there
         )
+        run, row = self._run, self._run.ledger.live[trial.trial].last_row
         goal = fates.goal_of(
             trial,
             self._resume,
-            is_done=bool(self._run.ledger.live[trial.trial].last_row.get(DONE)),
-            other_condition="stopper" in self._run.plan.anew,
+            is_done=bool(row.get(DONE)),
+            other_condition="stopper" in run.plan.anew and not run.judge.reaches(trial.trial, row),
             asked=self._relearning.asked.get(trial.trial),
             pauses_count=self._relearning.scheduler_knows,
         )

@@ -186,14 +186,16 @@ class DriverLink:
         if self._closed:
             return
         self._closed = True
-        if self._wire is None and self._has_intents():
-            self._start()  # a worker died before it could announce what it had captured
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
-        self._epoll.close()
-        os.close(self._bell)
-        self._listener.close()
+        try:
+            if self._wire is None and self._has_intents():
+                self._start()  # a worker died before it could announce what it had captured
+        finally:
+            if self._wire is not None:
+                self._wire.close()
+                self._wire = None
+            self._epoll.close()
+            os.close(self._bell)
+            self._listener.close()
         try:
             if self._wait_for_keeper(deadline_s):
                 self._home.remove()
