@@ -42,7 +42,17 @@ def check(place: Any, scenario: str, cadence: str, ahead: str, cuts: int) -> Non
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("scenario", searches.EXACT)
+#: These stand for their kinds; the others are cut by ``-m chaos``.
+ALWAYS = ("seeded", "grid", "learning", "limited", "optuna")
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.chaos)
+        for name in searches.EXACT
+    ],
+)
 def test_cut_in_the_middle(scenario: str, place: Any) -> None:
     """Each kind of search goes on exactly, from its first state and the records since."""
     check(place, scenario, "once", "1", cuts=1)

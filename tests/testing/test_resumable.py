@@ -126,7 +126,7 @@ def test_beginning_anew_is_noticed() -> None:
 
 def test_a_function_that_ends_by_itself() -> None:
     """It may be killed after its last report too: then nothing is left to do."""
-    assert_resumable(descend, {"steps": 2}, iterations=9)
+    assert_resumable(descend, {"steps": 2}, iterations=9, after=[1, 2])
 
     def runs_on(config: dict[str, Any]) -> None:
         step = (restored() or {"step": 0})["step"]
