@@ -9,7 +9,7 @@ import pytest
 from machines import BOOM
 
 from milepost.control import events
-from milepost.control.signalled import Held, took
+from milepost.control.signalled import Held, took, was_asked
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.worker.protocol import Failed
 
@@ -39,6 +39,20 @@ def raised(kind: str) -> Failed:
 def test_what_comes_from_outside(end: Exited | StartFailed | Failed, *, expected: bool) -> None:
     """Signals that end jobs, and what they make of user code; never a crash or an error."""
     assert took(BOOM, end).signalled is expected
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (Exited("w", None, signal.SIGTERM), True),
+        (Exited("w", None, signal.SIGKILL), False),
+        (raised("SystemExit"), True),
+        (raised("ValueError"), False),
+    ],
+)
+def test_who_kills_asks_nobody(end: Exited | Failed, *, expected: bool) -> None:
+    """Only after what jobs are asked to end with is it worth waiting; a killed trial goes on."""
+    assert was_asked(end) is expected
 
 
 def gone(worker: int) -> events.WorkerGone:
