@@ -18,6 +18,7 @@ from milepost.errors import ChannelClosedError, StorageError
 from milepost.keeper import owner
 from milepost.keeper.client import DriverLink
 from milepost.keeper.protocol import CommitFailed, Committed, Drained, Notice, Released
+from milepost.process import is_running
 
 BIG = 3 << 20
 
@@ -323,6 +324,30 @@ def test_driver_is_killed(place, other_driver):
         place.checkpoint(index)
     assert place.staged() == []
     assert not os.path.exists(os.path.dirname(address))
+
+
+def test_driver_is_killed_right_after_a_worker(place, other_driver):
+    """What a worker has left behind ends too, even if nobody else was there to end it."""
+    own, child, address = other_driver
+    worker = place.worker(
+        own,
+        f"""
+        import subprocess
+        helper = subprocess.Popen(["sleep", "600"])
+        capturer.capture({str(place.source(model=BIG))!r}, 0, b"{{}}")
+        capturer.settled(0)
+        say(str(helper.pid))
+        os._exit(0)
+        """,
+        keeper_address=address,
+    )
+    helper = int(worker.stdout.readline())
+    keeper = int(child.stdout.readline())
+    assert worker.wait() == 0
+    assert is_running(helper)
+    child.kill()
+    place.wait_until_gone(keeper)
+    place.wait_until_gone(helper)
 
 
 def test_drain_is_bounded(place, monkeypatch):
