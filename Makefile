@@ -10,7 +10,7 @@ RAY_READY := $(RAY_VENV)/.ready
 # the gigabytes: make TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu" test
 TORCH := torch==2.13.0
 TORCH_PIP_ARGS ?=
-# One worker per core; most tests wait for processes and disks. PYTEST_ARGS="-n 0 -x" says otherwise.
+# Half as many workers again as cores; PYTEST_ARGS="-n 0 -x" says otherwise.
 PYTEST_ARGS ?= -n auto --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

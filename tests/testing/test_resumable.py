@@ -82,8 +82,7 @@ def test_a_right_one_passes(trainable: Any, by: Any) -> None:
     assert_resumable(trainable, iterations=3, by=by)
 
 
-@pytest.mark.parametrize("trainable", [descend, Descend])
-@pytest.mark.parametrize("forgets", ["momentum", "rng"])
+@pytest.mark.parametrize(("trainable", "forgets"), [(descend, "momentum"), (Descend, "rng")])
 def test_what_is_forgotten_is_noticed(trainable: Any, forgets: str) -> None:
     """The message names iteration, metric, both values and the usual causes."""
     with pytest.raises(AssertionError) as caught:
