@@ -202,26 +202,26 @@ def test_numbers_in_use(tmp_path: Any) -> None:
 
 def test_the_announcement_names_what_was_found() -> None:
     """What only the look into the directories could tell; who just goes on is not listed."""
-    told = announcing.describe(
-        Prospects(
-            trials=[
-                Prospect("a", "PENDING"),
-                Prospect("b", "PENDING", adopted=[5, 6]),
-                Prospect("d", "PENDING", unsettled=2),
-                Prospect("f", "PAUSED"),
-                Prospect("g", "TERMINATED"),
-                Prospect("g2", "TERMINATED"),
-                Prospect("h", "ERROR", missing=[3]),
-            ],
-            deletions=1,
-        )
+    prospects = Prospects(
+        trials=[
+            Prospect("a", "PENDING"),
+            Prospect("b", "PENDING", adopted=[5, 6]),
+            Prospect("d", "PENDING", unsettled=2),
+            Prospect("f", "PAUSED"),
+            Prospect("g", "TERMINATED"),
+            Prospect("g2", "TERMINATED"),
+            Prospect("h", "ERROR", missing=[3]),
+        ],
+        deletions=1,
     )
-    assert told == [
+    assert announcing.losses(prospects) == [
+        "1 checkpoint on record, but gone or damaged: not used (h 000003)"
+    ]
+    assert announcing.describe(prospects) == [
         "1 trial stays paused",
         "2 trials end where they are",
         "1 trial had failed for good, and ends",
         "2 checkpoints committed, but not on record: adopted (b 000005, b 000006)",
-        "1 checkpoint on record, but gone or damaged: not used (h 000003)",
         "2 checkpoints were captured and not committed: what is still there is committed first",
         "1 checkpoint is no longer worth keeping: deleting goes on",
     ]

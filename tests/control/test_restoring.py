@@ -278,7 +278,7 @@ def test_a_checkpoint_that_is_gone_is_lost(cut: Any, caplog: pytest.LogCaptureFi
     assert record.status == "TERMINATED"
     assert [index for index, _, _ in record.checkpoints] == [0, 3, 4]
     assert [row["number"] for _, _, row in record.checkpoints] == [1, 2, 3]
-    assert "checkpoint 000001 is lost" in caplog.text
+    assert "on record, but gone or damaged: not used (f_t0 000001" in caplog.text
 
 
 def test_a_damaged_checkpoint_is_not_used(cut: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -172,7 +172,11 @@ class Restoring:
             trial,
             self._resume,
             is_done=bool(row.get(DONE)),
-            other_condition="stopper" in run.plan.anew and not run.judge.reaches(trial.trial, row),
+            other_condition=(
+                trial.by_condition
+                and "stopper" in run.plan.anew
+                and not run.judge.reaches(trial.trial, row)
+            ),
             asked=self._relearning.asked.get(trial.trial),
             pauses_count=self._relearning.scheduler_knows,
         )
@@ -240,7 +244,7 @@ class Restoring:
                 checkpoints=found.checkpoints,
                 inflight=found.inflight,
                 missing=found.missing,
-                unclean=self._image.closed is None,
+                unclean=True,  # it may have been copied, moved or damaged since
                 needs_last_save=fates.needs_last_save(trial, saves_at_end=saves_at_end),
             )
         )
@@ -304,6 +308,8 @@ def take_over(experiment: Experiment, reference: ExperimentRef) -> Journal:
 
 def announce(run: Run, prospects: Prospects) -> None:
     """Tell what was found, before anything is done."""
+    for line in announcing.losses(prospects):
+        log.warning("%s", line)
     progress = run.plan.progress
     for line in announcing.describe(prospects):
         log.info("%s", line)
