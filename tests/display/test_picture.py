@@ -69,6 +69,16 @@ def test_the_end_lists_all_trials_and_why_some_failed(view: Any) -> None:
     assert column(shown.errors, "error") == ["ValueError: lr is too large"]
 
 
+def test_no_fewer_than_none_are_left_out(view: Any) -> None:
+    """A restore that failed before it had taken its trials in shows them all the same."""
+
+    class Early(type(view)):  # type: ignore[misc]
+        counts: Any = {}
+
+    early = Early(running=view.running, ended=view.ended)
+    assert final_picture(early).trials.more == 0
+
+
 def test_a_run_that_has_not_begun_can_be_drawn(make_view: Any) -> None:
     """No trial, no metric, no total: nothing is missing but what is not there."""
     empty = make_view(metric=None, mode=None, total=None, resources_used={}, resources_total={})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -137,8 +138,8 @@ class RunView:
 
     @property
     def name(self) -> str:
-        """The experiment's name."""
-        return self._plan.experiment.name
+        """The name of the experiment's directory, which may have been renamed."""
+        return os.path.basename(self._plan.experiment.path)
 
     @property
     def path(self) -> str:
