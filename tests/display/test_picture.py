@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from types import MappingProxyType
 from typing import Any
 
 from milepost.display import html, text
@@ -73,7 +74,7 @@ def test_no_fewer_than_none_are_left_out(view: Any) -> None:
     """A restore that failed before it had taken its trials in shows them all the same."""
 
     class Early(type(view)):  # type: ignore[misc]
-        counts: Any = {}
+        counts = MappingProxyType[str, int]({})
 
     early = Early(running=view.running, ended=view.ended)
     assert final_picture(early).trials.more == 0
