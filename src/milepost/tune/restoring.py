@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from milepost.api import uri
+from milepost.api.checks import boolean
 from milepost.api.resume_config import ResumeConfig, ResumeType
 from milepost.api.run_config import RunConfig
 from milepost.api.tune_config import TuneConfig
@@ -42,11 +43,20 @@ def directory_of(path: str | os.PathLike[str], storage_filesystem: Any | None = 
 def resume_config(
     resume_unfinished: bool, resume_errored: bool, restart_errored: bool
 ) -> ResumeConfig:
-    """Return what the three flags of ``Tuner.restore`` mean; resuming wins over restarting."""
-    errored = ResumeType.RESTART if restart_errored else ResumeType.SKIP
+    """Return what the three flags of ``Tuner.restore`` mean; resuming wins over restarting.
+
+    Raises:
+        TypeError: one of them is neither True nor False.
+    """
+    owner = "Tuner.restore"
+    goes_on = boolean(owner, "resume_unfinished", resume_unfinished)
+    errored = ResumeType.SKIP
+    if boolean(owner, "restart_errored", restart_errored):
+        errored = ResumeType.RESTART
+    if boolean(owner, "resume_errored", resume_errored):
+        errored = ResumeType.RESUME
     return ResumeConfig(
-        unfinished=ResumeType.RESUME if resume_unfinished else ResumeType.SKIP,
-        errored=ResumeType.RESUME if resume_errored else errored,
+        unfinished=ResumeType.RESUME if goes_on else ResumeType.SKIP, errored=errored
     )
 
 

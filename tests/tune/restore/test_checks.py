@@ -76,6 +76,9 @@ def test_restore_is_called_on_the_class(written: Written) -> None:
 def test_misspelt_arguments(written: Written) -> None:
     """They are answered with the closest."""
     path = written(train).close()
+    for flag in ("resume_unfinished", "resume_errored", "restart_errored"):
+        with pytest.raises(TypeError, match=f"Tuner.restore.{flag} must be True or False"):
+            tune.Tuner.restore("anywhere", print, **{flag: "yes"})
     with pytest.raises(TypeError, match="Did you mean 'resume_errored'"):
         tune.Tuner.restore(path, train, resume_error=True)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="run_config must be a RunConfig"):
