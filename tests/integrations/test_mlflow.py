@@ -95,14 +95,14 @@ def test_a_restored_trial_goes_on_in_its_run(
     """It is found by the id in the state, and by its tag when the state was lost."""
     token = "not for the disk"
     callback = MLflowLoggerCallback(uri, experiment_name="digits", tracking_token=token)
-    with pytest.raises(TuneError, match="cut"):
-        fit([callback, Cut(2)], {"lr": 1.0, "steps": 4})
+    with pytest.raises(TuneError, match="RuntimeError: cut"):
+        fit([callback, Cut(3)], {"lr": 1.0, "steps": 4})
     (run,) = runs_in(uri)
     assert run.info.status == "KILLED"
     assert all(token.encode() not in f.read_bytes() for f in home.rglob("*") if f.is_file())
     if forgets:
         monkeypatch.setattr(MLflowLoggerCallback, "set_state", lambda self, state: None)
-    monkeypatch.setattr(Cut, "on_step_end", lambda self, **info: None)
+    monkeypatch.setattr(Cut, "on_trial_result", lambda self, **info: None)
     grid = tune.Tuner.restore(str(home / "results" / "exp"), train).fit()
     assert grid[0].metrics["training_iteration"] == 4
     (run,) = runs_in(uri)

@@ -152,9 +152,9 @@ def test_a_restored_trial_keeps_its_id(
 ) -> None:
     """Both parts are written for one run, which is marked as killed in between."""
     callback = WandbLoggerCallback("digits")
-    with pytest.raises(TuneError, match="cut"):
-        fit([callback, Cut(2)], {"lr": 1.0, "steps": 4})
-    monkeypatch.setattr(Cut, "on_step_end", lambda self, **info: None)
+    with pytest.raises(TuneError, match="RuntimeError: cut"):
+        fit([callback, Cut(3)], {"lr": 1.0, "steps": 4})
+    monkeypatch.setattr(Cut, "on_trial_result", lambda self, **info: None)
     tune.Tuner.restore(str(home / "results" / "exp"), train).fit()
     first, second = runs_in(home)
     assert first.run.run_id == second.run.run_id

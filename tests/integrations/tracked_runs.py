@@ -35,9 +35,6 @@ class Cut(tune.Callback):
     def __init__(self, at: int) -> None:
         self.at = at
 
-    def on_checkpoint(self, trial: Any, checkpoint: Any, **info: Any) -> None:
-        self.reached = trial.last_result["training_iteration"] >= self.at
-
-    def on_step_end(self, **info: Any) -> None:
-        if getattr(self, "reached", False):
+    def on_trial_result(self, result: dict[str, Any], **info: Any) -> None:
+        if result["training_iteration"] == self.at:
             raise RuntimeError("cut")
