@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
@@ -217,6 +219,20 @@ def test_a_missing_library(
     needy = getattr(import_module(f"milepost.integrations.{module}"), name)
     with pytest.raises(ImportError, match=f"{name} needs {library}: run `pip install {package}`"):
         needy()
+
+
+@pytest.mark.parametrize(("module", "name", "library", "package"), TRACKERS[:4])
+def test_libraries_are_loaded_late(module: str, name: str, library: str, package: str) -> None:
+    """Neither the import nor the constructor loads the library."""
+    code = (
+        "import sys\n"
+        f"from milepost.tune.logger.{module} import {name}\n"
+        f"try: {name}()\n"
+        f"except ImportError as error: assert '{package}' in str(error)\n"
+        f"assert '{library}' not in sys.modules\n"
+        "assert 'milepost.control' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=50)
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,9 @@ class Outbox:
             self._changed.notify()
         self._thread.join(min(_SILENT_S, patience_s))
         if self._thread.is_alive() and patience_s > _SILENT_S:
-            log.info(
-                "Waiting for %s to take what is left: %d calls, at most %.0f s.",
+            log.warning(
+                "Waiting for %s to take what is left: %d calls, at most %.0f s. Ctrl-C twice "
+                "leaves them out; the experiment itself is complete.",
                 self._service,
                 len(self._waiting) + 1,
                 patience_s - _SILENT_S,

@@ -107,7 +107,7 @@ class TrackerCallback(LoggerCallback):
 
     _outbox: Outbox | None = None
     #: How long to wait for the tracker at the end of a run, in seconds.
-    _patience_s: float = 1800.0
+    _patience_s: float = 600.0
 
     def __init__(self) -> None:
         self._begin_anew()
