@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,35 @@ def test_a_subclass_of_users(fit: Any) -> None:
     tracker = Doubled()
     fit([tracker], {"lr": 1.0})
     assert ("log", 1, "hidden") in tracker.pages
+
+
+def test_results_are_copied(tmp_path: Path) -> None:
+    """What happens to a result afterwards is not logged, and any key has a name."""
+
+    class Verbatim(Notebook):
+        def _log(self, trial: Tracked, run: Any, result: dict[str, Any], at: float) -> None:
+            self.pages.append(("log", result))
+
+    trial: Any = SimpleNamespace(
+        trial_id="t",
+        path=str(tmp_path),
+        local_experiment_path=str(tmp_path),
+        config={"lr": 1},
+        evaluated_params={},
+    )
+    tracker, go = Verbatim(), threading.Event()
+    tracker.setup()
+    tracker._send("wait", lambda: go.wait() or None)
+    result: dict[Any, Any] = {1: 2, "a": {"b": 3}}
+    tracker.log_trial_result(1, trial, result)
+    result["a"]["b"] = result["late"] = 4
+    go.set()
+    tracker.on_experiment_end([])
+    assert tracker.pages == [
+        ("begin", 1, None),
+        ("log", {"1": 2, "a/b": 3}),
+        ("end", "interrupted"),
+    ]
 
 
 def test_setup_that_was_forgotten() -> None:

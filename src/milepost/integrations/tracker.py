@@ -182,7 +182,9 @@ class TrackerCallback(LoggerCallback):
         note = self._running.get(trial.trial_id)
         if note is None:
             note = self._running[trial.trial_id] = Tracked.of(trial)
-        row, at = flatten_dict(result), time.time()  # others may change the result
+        # A copy, because others may change the result.
+        row = {str(key): value for key, value in flatten_dict(result).items()}
+        at = time.time()
         self._send(
             "log results", lambda: self._log(note, self._run_of(note), row, at), droppable=True
         )
