@@ -83,6 +83,7 @@ class RunPlan:
             recorded states.
         anew: those of ``"search"``, ``"scheduler"``, ``"stopper"`` and ``"callbacks"`` that the
             user has replaced: they start without the recorded state.
+        other_space: new trials come from another search space than those that exist.
         supply: ``(trial id, place in the config such as "a/b", repr, error) -> value``: gives a
             stored value of a trial's config that cannot be loaded; None where that is an error.
     """
@@ -118,4 +119,5 @@ class RunPlan:
     seed: int | None = None
     resume: ResumeConfig | None = None
     anew: frozenset[str] = frozenset()
+    other_space: bool = False
     supply: Callable[[str, str, str, Exception], Any] | None = None

@@ -79,7 +79,8 @@ class Relearning:
         if "search" not in since:
             self._count_trials()
         if since and records:
-            is_exact = "search" in recalled.parts
+            # In another space it proposes something else, and trials keep what they have.
+            is_exact = "search" in recalled.parts and not run.plan.other_space
             Rehearsal(run, witness, since, is_exact=is_exact).go_through(records)
         for trial_id in reopened:
             run.ledger.replace(trial_id, self._recorded.packed(image.trials[trial_id]))

@@ -147,6 +147,11 @@ class Restoration:
         return fresh
 
     @property
+    def has_other_space(self) -> bool:
+        """Whether new trials come from another search space than the recorded one."""
+        return bool(self._space_changes)
+
+    @property
     def is_in_use(self) -> bool:
         """Whether a driver runs the experiment at the moment, so that another one cannot."""
         from milepost.journal import lease

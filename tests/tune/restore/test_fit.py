@@ -285,6 +285,21 @@ def test_another_search_space(store: Path) -> None:
     assert [config.get("y") for config in configs] == [None, None, 1, 1]
 
 
+@pytest.mark.parametrize("cut", [0, 3])
+def test_a_longer_grid(store: Path, cut: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its further values run, whether the run had ended or had proposed all it had; totals fit."""
+    fit(store, space={"x": tune.grid_search([1, 2]), "steps": 2}, cut=cut)
+    shown = tune.RunConfig(verbose=1)
+    longer = {"x": tune.grid_search([1, 2, 3]), "steps": 2}
+    grid = restore(store / "exp", param_space=longer, run_config=shown).fit()
+    assert [result.config["x"] for result in grid] == [1, 2, 3]  # type: ignore[index]
+    assert iterations(grid) == [2, 2, 2]
+    assert "3 of 3 trials ended" in capsys.readouterr().out
+    shorter = {"x": tune.grid_search([5]), "steps": 2}
+    assert len(restore(store / "exp", param_space=shorter, run_config=shown).fit()) == 3
+    assert "3 of 3 trials ended" in capsys.readouterr().out
+
+
 def test_other_code(store: Path) -> None:
     """The trainable that is given runs."""
     fit(store, space={"x": tune.grid_search([1, 2])}, cut=5)
