@@ -71,6 +71,34 @@ def test_a_random_search_goes_on_with_the_same_draws(tmp_path: Path, at: int) ->
     assert [name.rpartition("_")[2] for name in ids] == [f"{n:05d}" for n in range(6)]
 
 
+@pytest.mark.parametrize("is_other", [False, True])
+def test_only_another_proposal_is_worth_a_warning(
+    tmp_path: Path, is_other: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Objects and functions, whose bytes differ from process to process, are no other proposal."""
+
+    def space(x: Any) -> dict[str, Any]:
+        class Option:
+            """Has no ``__eq__``, and is another class each time."""
+
+        return {"x": x, "option": Option(), "function": lambda: Option}
+
+    options = {"random_state": 5, "max_concurrent": 1}
+    first = plan(
+        tmp_path,
+        one_by_one,
+        search=random_search(space=space(tune.uniform(0, 1)), **options),
+        callbacks=[Dies("on_trial_result", 3)],
+    )
+    killed(first)
+    x = tune.uniform(5, 6) if is_other else tune.uniform(0, 1)
+    assert len(run(again(first, search=random_search(space=space(x), **options))).trials) == 6
+    if not is_other:
+        assert "now proposes" not in caplog.text
+    elif os.environ["TUNE_GLOBAL_CHECKPOINT_S"] != "0":  # else nothing is proposed once more
+        assert "now proposes" in caplog.text
+
+
 @pytest.mark.parametrize("samples", [2, 8])
 def test_another_number_of_samples(tmp_path: Path, samples: int) -> None:
     """More trials are made, or no more than there are."""

@@ -12,11 +12,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
-
 from milepost.api.fields import DONE
 from milepost.api.scheduler import TrialScheduler
 from milepost.control.metrics import flatten
+from milepost.control.sameness import differs
 from milepost.control.state import (
     ERROR,
     PAUSED,
@@ -26,8 +25,7 @@ from milepost.control.state import (
     TERMINATED,
     Status,
 )
-from milepost.errors import CodecError
-from milepost.journal import objects, records
+from milepost.journal import records
 from milepost.storage import codec
 
 if TYPE_CHECKING:
@@ -110,7 +108,9 @@ class Rehearsal:
         spec = search.next_trial(record.trial) if _takes_id(search) else search.next_trial()
         if spec is not None and spec.trial_id != record.trial:
             self._run.informant.names[record.trial] = spec.trial_id
-        if self._is_exact and (spec is None or not self._is_same(spec.config, record.config)):
+        if self._is_exact and (
+            spec is None or differs(spec.config, record.config, self._run.objects.get)
+        ):
             self._is_exact = False
             log.warning(
                 "%s now proposes %s where it had proposed what trial %s runs with. That trial "
@@ -120,12 +120,6 @@ class Rehearsal:
                 "nothing" if spec is None else spec.config,
                 record.trial,
             )
-
-    def _is_same(self, config: dict[str, Any], recorded: msgspec.Raw) -> bool:
-        try:
-            return codec.encode(config, objects.digest) == bytes(recorded)
-        except CodecError:
-            return True  # nobody can tell
 
     # --- results ----------------------------------------------------------------------------
 
