@@ -64,6 +64,31 @@ def test_fates(fields: dict[str, Any], resume: ResumeConfig, fate: Fate) -> None
     assert fates.fate_of(trial(**fields), resume) is fate
 
 
+CUT = {"status": "TERMINATED", "cut_by": "budget"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "resume", "lifted", "fate"),
+    [
+        (CUT, DEFAULT, {"budget"}, Fate.GOES_ON),
+        (CUT, DEFAULT, {"stopper"}, Fate.STAYS),
+        (CUT, DEFAULT, set(), Fate.STAYS),
+        (CUT, ALL, set(), Fate.GOES_ON),
+        (CUT, ResumeConfig(unfinished=SKIP), {"budget"}, Fate.STAYS),
+        (CUT, ResumeConfig(unfinished=RESTART), {"budget"}, Fate.RESTARTS),
+        (CUT, ResumeConfig(unfinished=RESTART), set(), Fate.STAYS),
+        ({**CUT, "cut_by": "stopper"}, DEFAULT, {"budget", "stopper"}, Fate.GOES_ON),
+        ({"status": "TERMINATED"}, DEFAULT, {"budget", "stopper"}, Fate.STAYS),
+        ({"status": "RUNNING"}, DEFAULT, {"budget", "stopper"}, Fate.GOES_ON),
+    ],
+)
+def test_fates_of_trials_that_were_cut_short(
+    fields: dict[str, Any], resume: ResumeConfig, lifted: set[str], fate: Fate
+) -> None:
+    """They are unfinished as soon as what stopped their run does not hold any more."""
+    assert fates.fate_of(trial(**fields), resume, lifted) is fate
+
+
 @pytest.mark.parametrize(
     ("fields", "facts", "resume", "goal"),
     [
@@ -93,6 +118,13 @@ def test_fates(fields: dict[str, Any], resume: ResumeConfig, fate: Fate) -> None
             DEFAULT,
             "TERMINATED",
         ),
+        # Cut short together with the run, and on record as ended.
+        (CUT, {}, DEFAULT, "PENDING"),
+        ({**CUT, "action": "stop"}, {}, DEFAULT, "PENDING"),
+        ({**CUT, "action": "stop"}, {"is_done": True}, DEFAULT, "TERMINATED"),
+        ({**CUT, "action": "pause"}, {}, DEFAULT, "PAUSED"),
+        ({**CUT, "cut_from": "PAUSED"}, {}, DEFAULT, "PAUSED"),
+        ({**CUT, "cut_from": "PAUSED"}, {"pauses_count": False}, DEFAULT, "PENDING"),
         # Cut short together with the run.
         ({"status": "RUNNING", "action": "stop"}, {}, DEFAULT, "PENDING"),
         ({"status": "RUNNING", "action": "pause"}, {}, DEFAULT, "PAUSED"),

@@ -184,6 +184,8 @@ class Rehearsal:
     def _changed(self, record: records.Changed) -> None:
         live, facade = self._of(record.trial)
         before, live.recorded_status = live.status, STATUSES[record.status]
+        if record.cut_by:  # with the whole run, which was told to nobody
+            return
         if record.status == TERMINATED:
             self._completed(live, facade, ran=before not in _WAITING)
         elif record.status == ERROR:

@@ -139,5 +139,5 @@ class Relearning:
                 continue
             if not run.plan.search.adopt(trial_id):
                 run.informant.forget(trial_id)
-            elif trial.is_finished:
+            elif trial.is_finished and not trial.cut_by:
                 run.informant.end(trial_id)
