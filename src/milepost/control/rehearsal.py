@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from milepost.control.ledger import LiveTrial
     from milepost.control.run import Run
     from milepost.control.witness import Witness
+    from milepost.journal.image import TrialImage
 
 log = logging.getLogger("milepost.control")
 
@@ -49,11 +50,19 @@ class Rehearsal:
             it are told nothing.
         is_exact: whether the searcher is known to be in the state in which it was then, so that
             it is worth a warning when it proposes something else.
+        trials: all trials, as they are at the end of the past.
     """
 
     def __init__(
-        self, run: Run, witness: Witness, since: Mapping[str, int], *, is_exact: bool
+        self,
+        run: Run,
+        witness: Witness,
+        since: Mapping[str, int],
+        *,
+        is_exact: bool,
+        trials: Mapping[str, TrialImage],
     ) -> None:
+        self._trials = trials
         self._run = run
         self._witness = witness
         self._since = since
@@ -96,7 +105,9 @@ class Rehearsal:
 
     def _restarted(self, old: str, new: str) -> None:
         known = self._run.ledger.find(old)
-        has_ended = known is not None and known.is_finished()
+        # Of one that was cut short with its run nobody was told.
+        is_told = not self._trials[old].cut_by or self._run.informant.name_of(old) is None
+        has_ended = known is not None and known.is_finished() and is_told
         if self._tells("search"):
             self._run.informant.replace(old, new, has_ended=has_ended)
         if self._tells("scheduler") and known is not None and not has_ended:

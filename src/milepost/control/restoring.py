@@ -85,7 +85,6 @@ class Restoring:
             if trial.restarted_by is None
         }
         self._returns: list[Return] = []
-        self._untold: list[str] = []  # trials that the scheduler takes for live, and that stay
         run.elapsed_s = image.elapsed_s
         self._fill()
 
@@ -122,16 +121,10 @@ class Restoring:
         Raises:
             JournalError: the journal cannot be read.
         """
-        self._relearning.learn()
-        informant = self._run.informant
+        self._relearning.learn([trial.trial for trial in self._of(Fate.STAYS) if trial.cut_by])
         for trial in self._of(Fate.GOES_ON):
             if self._end_is_known(trial):
-                informant.forget(trial.trial)
-        for trial in self._of(Fate.STAYS):
-            if not self._end_is_known(trial):
-                informant.end(trial.trial)
-                informant.forget(trial.trial)
-                self._untold.append(trial.trial)
+                self._run.informant.forget(trial.trial)
 
     def _end_is_known(self, trial: TrialImage) -> bool:
         """Whether searcher and scheduler were told that a trial has ended.
@@ -214,9 +207,6 @@ class Restoring:
         if self._relearning.scheduler_is_new:
             for back in self._returns:
                 run.plan.scheduler.on_trial_add(run.control, run.ledger.facade(back.trial.trial))
-        else:
-            for trial_id in self._untold:
-                run.plan.scheduler.on_trial_remove(run.control, run.ledger.facade(trial_id))
         for back in self._returns:
             self._carry_out(back)
         for trial in self._of(Fate.RESTARTS):
