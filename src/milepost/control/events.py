@@ -320,6 +320,8 @@ class Overdue(Event, frozen=True, kw_only=True):
 class StopAll(Event, frozen=True, kw_only=True):
     """The whole run stops: a stopper or the time budget says so."""
 
+    by: Literal["budget", "stopper"] = "stopper"
+
 
 class Interrupt(Event, frozen=True, kw_only=True):
     """The run ends early; what is unfinished stays unfinished. It may come again.

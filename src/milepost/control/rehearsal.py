@@ -12,11 +12,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
-
 from milepost.api.fields import DONE
 from milepost.api.scheduler import TrialScheduler
 from milepost.control.metrics import flatten
+from milepost.control.sameness import differs
 from milepost.control.state import (
     ERROR,
     PAUSED,
@@ -26,8 +25,7 @@ from milepost.control.state import (
     TERMINATED,
     Status,
 )
-from milepost.errors import CodecError
-from milepost.journal import objects, records
+from milepost.journal import records
 from milepost.storage import codec
 
 if TYPE_CHECKING:
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from milepost.control.ledger import LiveTrial
     from milepost.control.run import Run
     from milepost.control.witness import Witness
+    from milepost.journal.image import TrialImage
 
 log = logging.getLogger("milepost.control")
 
@@ -51,11 +50,19 @@ class Rehearsal:
             it are told nothing.
         is_exact: whether the searcher is known to be in the state in which it was then, so that
             it is worth a warning when it proposes something else.
+        trials: all trials, as they are at the end of the past.
     """
 
     def __init__(
-        self, run: Run, witness: Witness, since: Mapping[str, int], *, is_exact: bool
+        self,
+        run: Run,
+        witness: Witness,
+        since: Mapping[str, int],
+        *,
+        is_exact: bool,
+        trials: Mapping[str, TrialImage],
     ) -> None:
+        self._trials = trials
         self._run = run
         self._witness = witness
         self._since = since
@@ -98,7 +105,9 @@ class Rehearsal:
 
     def _restarted(self, old: str, new: str) -> None:
         known = self._run.ledger.find(old)
-        has_ended = known is not None and known.is_finished()
+        # Of one that was cut short with its run nobody was told.
+        is_told = not self._trials[old].cut_by or self._run.informant.name_of(old) is None
+        has_ended = known is not None and known.is_finished() and is_told
         if self._tells("search"):
             self._run.informant.replace(old, new, has_ended=has_ended)
         if self._tells("scheduler") and known is not None and not has_ended:
@@ -110,7 +119,9 @@ class Rehearsal:
         spec = search.next_trial(record.trial) if _takes_id(search) else search.next_trial()
         if spec is not None and spec.trial_id != record.trial:
             self._run.informant.names[record.trial] = spec.trial_id
-        if self._is_exact and (spec is None or not self._is_same(spec.config, record.config)):
+        if self._is_exact and (
+            spec is None or differs(spec.config, record.config, self._run.objects.get)
+        ):
             self._is_exact = False
             log.warning(
                 "%s now proposes %s where it had proposed what trial %s runs with. That trial "
@@ -120,12 +131,6 @@ class Rehearsal:
                 "nothing" if spec is None else spec.config,
                 record.trial,
             )
-
-    def _is_same(self, config: dict[str, Any], recorded: msgspec.Raw) -> bool:
-        try:
-            return codec.encode(config, objects.digest) == bytes(recorded)
-        except CodecError:
-            return True  # nobody can tell
 
     # --- results ----------------------------------------------------------------------------
 
@@ -190,6 +195,8 @@ class Rehearsal:
     def _changed(self, record: records.Changed) -> None:
         live, facade = self._of(record.trial)
         before, live.recorded_status = live.status, STATUSES[record.status]
+        if record.cut_by:  # with the whole run, which was told to nobody
+            return
         if record.status == TERMINATED:
             self._completed(live, facade, ran=before not in _WAITING)
         elif record.status == ERROR:

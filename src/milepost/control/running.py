@@ -117,6 +117,7 @@ def finished(step: Step, event: events.Finished) -> None:
         failing.fail(step, trial, failing.lost_problem(trial, lost))
         return
     trial.quiet = ends_whole_run
+    trial.own_end = event.reason == "returned"
     pauses = event.reason == "pause" and trial.halt not in (Halt.STOP, Halt.END)
     trial.goal = PAUSED if pauses or (left and trial.halt is Halt.PAUSE) else TERMINATED
     settling.settle(step, trial)

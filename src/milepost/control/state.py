@@ -90,6 +90,7 @@ class TrialState(msgspec.Struct):
         draining: the keeper was asked to settle all captures of the last attempt.
         goal: the status that ``SETTLING`` leads to.
         quiet: it ends without hooks, because the whole run stops.
+        own_end: it would have ended all the same.
         halt: why it will be told to stop at its next report.
         saves_on_pause: a class saves before it pauses.
         in_front: it will be put before all others in the queue.
@@ -135,6 +136,7 @@ class TrialState(msgspec.Struct):
     draining: bool = False
     goal: Status | None = None
     quiet: bool = False
+    own_end: bool = False
     halt: Halt | None = None
     saves_on_pause: bool = True
     in_front: bool = False
@@ -230,6 +232,7 @@ class RunState(msgspec.Struct):
         launched, workers_started: how many so far.
         search_ended: there will be no more trials.
         stopping: the whole run stops.
+        stopped_by: what stops it, "budget" or "stopper"; "" for anything else.
         interrupted: the user asked to end the run early.
         unfinished: ids of trials that were cut short, and can go on later.
         failed_fast: a trial has failed for good, which ends the run.
@@ -255,6 +258,7 @@ class RunState(msgspec.Struct):
     workers_started: int = 0
     search_ended: bool = False
     stopping: bool = False
+    stopped_by: str = ""
     interrupted: bool = False
     unfinished: set[str] = set()
     failed_fast: bool = False

@@ -159,7 +159,12 @@ class RunView:
     @property
     def total(self) -> int | None:
         """How many trials there will be, as far as known."""
-        total = self._plan.search.total_samples
+        state = self._machine.state
+        there = sum(state.counts.values())
+        if state.search_ended and not state.stopping:
+            return there
+        # More than the search knows of, where an earlier run searched another space.
+        total = max(self._plan.search.total_samples, there)
         return total if 0 < total < _UNLIMITED else None
 
     @property
