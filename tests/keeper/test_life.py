@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -199,19 +200,27 @@ def test_overwritten_while_no_keeper_guards_it(place, driver):
     assert indices(place) == [0]
 
 
-def test_keepers_that_die_at_once(place, monkeypatch):
-    """Keepers that cannot run end the run with an error that shows why, not in a loop."""
+def test_keepers_that_die_at_once(place, monkeypatch, caplog):
+    """Keepers that cannot run end the run with an error that shows why, not in a loop.
+
+    What is said of each is what it wrote itself.
+    """
     driver = place.driver()
     driver.own()
     broken = place.path / "python"
-    broken.write_text("#!/bin/sh\necho this interpreter is broken\nexit 3\n")
+    broken.write_text("#!/bin/sh\necho this interpreter is broken, says $$\nexit 3\n")
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     capturer = place.capturer(driver)
     capturer.capture(place.source(model=10), 0, b"{}")
     wanted = r"(?s)5 keepers ended within .* status 3, .* stay in staging.*interpreter is broken"
-    with pytest.raises(StorageError, match=wanted):
+    with pytest.raises(StorageError, match=wanted) as raised:
         driver.wait_for(Committed)
+    assert str(raised.value).count("broken, says") == 1
+    said = [each.getMessage() for each in caplog.records if "ended with" in each.getMessage()]
+    assert len(said) == 4
+    for each in said:
+        assert re.findall(r"process (\d+)", each) == re.findall(r"broken, says (\d+)", each)
     assert len(place.staged()) == 1
 
 

@@ -202,6 +202,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         abort: trying again is pointless.
         storage_full: there was no room for a checkpoint.
         signalled: a signal from outside ended it, as those do that end a whole job.
+        engine_died: a process of the engine died and took the worker along.
     """
 
     kind: str
@@ -211,6 +212,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     abort: bool = False
     storage_full: bool = False
     signalled: bool = False
+    engine_died: bool = False
 
 
 class WorkerFailed(Event, frozen=True, kw_only=True):

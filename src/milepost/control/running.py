@@ -24,6 +24,7 @@ def reported(step: Step, event: events.Reported) -> None:
         return
     trial.iteration, trial.row, trial.score = event.iteration, event.row, event.score
     trial.has_saved |= event.checkpoint is not None
+    trial.engine_deaths = 0
     if trial.halt is Halt.INTERRUPT and event.action != "continue":
         trial.halt = None  # it would have stopped here anyway
     action = _action(step, trial, event)

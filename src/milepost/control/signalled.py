@@ -26,7 +26,9 @@ _HOLD_S: Final = 1.0
 
 
 def took(problem: events.Problem, end: Exited | StartFailed | Failed) -> events.Problem:
-    """Mark a problem that a signal from outside has caused, or probably has."""
+    """Mark a problem that came from outside of the worker, or probably did."""
+    if isinstance(end, Exited | StartFailed) and end.engine_died:
+        return msgspec.structs.replace(problem, signalled=True, engine_died=True)
     # SIGKILL may also be for want of memory; then the trial will fail when it is restored.
     killed = isinstance(end, Exited) and end.signal == signal.SIGKILL
     if killed or was_asked(end):

@@ -76,6 +76,7 @@ class TrialState(msgspec.Struct):
         next_index: the next attempt's first checkpoint gets at least this number.
         failures: how often an attempt failed.
         restore_failures: how often in a row it could not start from its checkpoint.
+        engine_deaths: how often the engine took its workers along since its last report.
         iteration, row, score: of the last report of this attempt.
         inflight: captured checkpoints that are neither committed nor failed.
         early: commits that were told before their capture.
@@ -119,6 +120,7 @@ class TrialState(msgspec.Struct):
     next_index: int = 0
     failures: int = 0
     restore_failures: int = 0
+    engine_deaths: int = 0
     iteration: int = 0
     row: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     score: object = None
