@@ -6,20 +6,22 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RAY_VENV := .venv-ray
 RAY_READY := $(RAY_VENV)/.ready
+TRACKERS_VENV := .venv-trackers
+TRACKERS_READY := $(TRACKERS_VENV)/.ready
 # Tests and demo need no GPU. On a machine whose default index serves CUDA builds of torch, save
 # the gigabytes: make TORCH_PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu" test
 TORCH := torch==2.13.0
 TORCH_PIP_ARGS ?=
-# One worker per core; most tests wait for processes and disks. PYTEST_ARGS="-n 0 -x" says otherwise.
+# Half as many workers again as cores; PYTEST_ARGS="-n 0 -x" says otherwise.
 PYTEST_ARGS ?= -n auto --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint types floors chaos bench clean
+.PHONY: help venv demo test check lint types floors chaos trackers bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY) ## set up .venv (the other targets do this by themselves)
 
@@ -53,6 +55,15 @@ floors: $(READY)
 chaos: $(READY) ## full counts of the crash and kill tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m chaos
 
+trackers: $(TRACKERS_READY) ## the tests of MLflow, W&B, Comet and Aim, with the libraries themselves
+	$(TRACKERS_VENV)/bin/python -m pytest -n 0 tests/integrations
+
+$(TRACKERS_READY): pyproject.toml
+	@test -x $(TRACKERS_VENV)/bin/python || $(PYTHON) -m venv $(TRACKERS_VENV)
+	$(TRACKERS_VENV)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(TRACKERS_VENV)/bin/python -m pip install --quiet --editable . --group trackers
+	@touch $@
+
 bench: $(READY) $(RAY_READY) ## the same scripts under Milepost and Ray, with ratios
 	$(BIN)/python benchmarks/run.py --ray-python $(RAY_VENV)/bin/python
 
@@ -62,4 +73,4 @@ $(RAY_READY):
 	@touch $@
 
 clean: ## remove what was set up and cached
-	rm -rf $(VENV) $(RAY_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(RAY_VENV) $(TRACKERS_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

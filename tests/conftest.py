@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,6 +27,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Keep the cores busy: most tests wait for other processes and for the disk."""
+    return 3 * len(os.sched_getaffinity(0)) // 2 or 1
+
+
 def pytest_collection_finish() -> None:
     """Spare the collector, and processes forked off this one, what stays for all tests anyway."""
     gc.collect()
@@ -32,7 +40,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def lean_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def lean_workers() -> Iterator[None]:
     """Have workers inherit no libraries that only other tests need.
 
     One process collects all tests and imports whatever any of them imports; a script that had
@@ -44,4 +52,6 @@ def lean_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         first, later = wanted()
         return tuple(name for name in first if name.partition(".")[0] in _LEAN), later
 
-    monkeypatch.setattr(preload, "wanted", few)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preload, "wanted", few)
+        yield

@@ -10,13 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from milepost import exceptions, train, tune
+    from milepost import air, exceptions, train, tune
     from milepost.api.session import cluster_resources, init, is_initialized, shutdown
 
 __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "air",
     "cluster_resources",
     "exceptions",
     "init",
@@ -27,11 +28,10 @@ __all__ = [
 ]
 
 _FROM_SESSION = ("cluster_resources", "init", "is_initialized", "shutdown")
-_ROOMS = ("exceptions", "train", "tune")
+_ROOMS = ("air", "exceptions", "train", "tune")
 
 #: Names of Ray's core that have no counterpart, and what to do instead.
 _WITHOUT_COUNTERPART = {
-    "air": "Configs and Checkpoint are in milepost.tune.",
     "available_resources": (
         "milepost.cluster_resources() tells what trials may use together, and the progress of a "
         "run what they hold."

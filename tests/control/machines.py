@@ -20,6 +20,7 @@ RAW = msgspec.Raw(b"{}")
 BOOM = Problem(kind="ValueError", message="boom")
 HANGS = Problem(kind="TrialTimeoutError", message="silent for 5 s")
 DIED = Problem(kind="ActorDiedError", message="died: signal 9 (SIGKILL)")
+TAKEN = Problem(kind="ActorDiedError", message="the engine died", signalled=True, engine_died=True)
 SIGNALLED = Problem(kind="ActorDiedError", message="died: signal 15 (SIGTERM)", signalled=True)
 
 

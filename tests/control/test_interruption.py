@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -138,6 +139,83 @@ def test_code_that_does_not_return_by_the_deadline_is_interrupted(monkeypatch: A
         signal.raise_signal(signal.SIGTERM)
         threading.Event().wait(60)
     assert ended.value.code == 143
+
+
+def carry_out(listener: Interruption, call: Callable[[], None]) -> None:
+    """As a run does."""
+    listener.within = carry_out.__code__
+    call()
+
+
+class Blocks:
+    """As a callback of users."""
+
+    def on_trial_result(self) -> None:
+        threading.Event().wait(60)
+
+
+class AlsoBlocks(Blocks):
+    """Inherits what does not return."""
+
+
+def test_what_does_not_return_is_named(monkeypatch: Any) -> None:
+    """Right after the deadline; the class that users know, not where it has its method from."""
+    monkeypatch.setattr(interruption, "_LOOK_S", 0.01)
+    monkeypatch.setenv("MILEPOST_GRACE_S", "0")
+    with pytest.raises(SystemExit), Interruption() as listener:
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            carry_out(listener, AlsoBlocks().on_trial_result)
+        finally:
+            assert listener.urgent
+            assert is_told(listener)
+            said = listener.describe_cut()
+    assert said.startswith("SIGTERM: AlsoBlocks.on_trial_result (test_interruption.py, line ")
+    assert "by the deadline (MILEPOST_GRACE_S)" in said
+
+
+def test_what_catches_that_is_interrupted_again(monkeypatch: Any) -> None:
+    """Users may catch everything."""
+    monkeypatch.setattr(interruption, "_LOOK_S", 0.01)
+    monkeypatch.setenv("MILEPOST_GRACE_S", "0")
+    caught = []
+
+    def stubborn() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait(60)
+        caught.append(True)
+        threading.Event().wait(60)
+
+    with pytest.raises(SystemExit), Interruption() as listener:
+        signal.raise_signal(signal.SIGTERM)
+        carry_out(listener, stubborn)
+    assert caught == [True]
+
+
+def test_work_of_the_run_itself_goes_on_past_the_deadline(monkeypatch: Any) -> None:
+    """Calls that return do, too: only one that lasts from one look to the next is interrupted."""
+    monkeypatch.setattr(interruption, "_LOOK_S", 0.01)
+    monkeypatch.setenv("MILEPOST_GRACE_S", "0")
+    looks = []
+
+    def look(listener: Any, frame: Any) -> None:
+        original(listener, frame)
+        looks.append(frame)
+
+    original = Interruption._look
+    monkeypatch.setattr(Interruption, "_look", look)
+
+    def work() -> None:
+        while len(looks) < 5:
+            select.select([], [], [], 0.001)
+
+    named = {**globals(), "__name__": "milepost.x"}
+    own = FunctionType(work.__code__, named, closure=work.__closure__)
+    with pytest.raises(SystemExit), Interruption() as listener:
+        signal.raise_signal(signal.SIGTERM)
+        carry_out(listener, own)
+        assert not listener.urgent
+        assert not listener.cut_off
 
 
 def test_closing_is_not_interrupted_but_where_it_may_be() -> None:

@@ -248,3 +248,44 @@ def test_a_population_that_is_cut_and_restored(seed: int) -> None:
         evolve(world, rng, 120)
         world.cut(rng.randint(0, 3), {rng.randint(0, 3) for _ in range(rng.randint(0, 3))})
     comes_to_its_end(world)
+
+
+@pytest.mark.parametrize("by", ["budget", "stopper"])
+def test_what_stops_the_run_is_recorded_for_those_that_it_cuts_short(by: Any) -> None:
+    """Not for a trial that returned, or was told before to stop, or failed."""
+    driven = Driven(cpus=4)
+    driven.running("working", "returning", "ending", "failing")
+    driven.add("waiting")
+    driven.reported(2, "stop")
+    driven(events.StopAll(at=0, by=by))
+    driven.reported(0)
+    driven.finished(0, "stop")
+    driven.finished(1, "returned")
+    driven.finished(2, "stop")
+    driven.failed(3)
+    driven(events.Drained(at=0, trial_id="failing", attempt=0, highest_index=-1))
+    ends = {
+        record.trial: (record.status, record.cut_by)
+        for record in driven.journal
+        if isinstance(record, records.Changed)
+    }
+    assert ends == {
+        "working": ("TERMINATED", by),
+        "waiting": ("TERMINATED", by),
+        "returning": ("TERMINATED", ""),
+        "ending": ("TERMINATED", ""),
+        "failing": ("ERROR", ""),
+    }
+
+
+def test_a_trial_that_was_to_end_anyway_is_not_cut_short() -> None:
+    """It was being killed because it did not stop when it was told to."""
+    driven = Driven()
+    driven.running("a")
+    driven.reported(0, "stop")
+    driven(events.Overdue(at=0, trial_id="a"))
+    driven(events.StopAll(at=0, by="budget"))
+    driven.gone(0)
+    driven(events.Drained(at=0, trial_id="a", attempt=0, highest_index=-1))
+    (end,) = [r for r in driven.journal if isinstance(r, records.Changed)][-1:]
+    assert (end.status, end.cut_by) == ("TERMINATED", "")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from machines import BOOM, DIED, SIGNALLED, Driven
+from machines import BOOM, DIED, SIGNALLED, TAKEN, Driven
 
 from milepost.control.state import Phase
 
@@ -226,6 +226,7 @@ class World:
         if not calm and worker.state not in ("idle", "dead"):
             found.append(("fail", lambda: self._fail(number)))
             found.append(("die", lambda: self._gone(number)))
+            found.append(("is taken along", lambda: self._taken_along(number)))
             found.append(("capture and die", lambda: self._capture_and_die(number)))
             found.append(("is silent", lambda: m.silent(number)))
             found.append(("is signalled", lambda: self._signalled(number)))
@@ -275,6 +276,10 @@ class World:
     def _signalled(self, number: int) -> list[str]:
         del self.workers[number]
         return self.m.gone(number, SIGNALLED)
+
+    def _taken_along(self, number: int) -> list[str]:
+        del self.workers[number]
+        return self.m.gone(number, TAKEN)
 
     def _capture_and_die(self, number: int) -> list[str]:
         if self.workers[number].state == "training":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from typing import Any
 
 import msgspec
@@ -14,7 +16,10 @@ from milepost.control.announcing import Prospect, Prospects
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.fates import Fate
 from milepost.control.reconciling import Holdings
+from milepost.control.sameness import differs
 from milepost.journal.image import CheckpointImage, TrialImage
+from milepost.journal.objects import digest
+from milepost.storage import codec
 
 RAW = msgspec.Raw(b"{}")
 RESUME, RESTART, SKIP = ResumeType.RESUME, ResumeType.RESTART, ResumeType.SKIP
@@ -59,6 +64,31 @@ def test_fates(fields: dict[str, Any], resume: ResumeConfig, fate: Fate) -> None
     assert fates.fate_of(trial(**fields), resume) is fate
 
 
+CUT = {"status": "TERMINATED", "cut_by": "budget"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "resume", "lifted", "fate"),
+    [
+        (CUT, DEFAULT, {"budget"}, Fate.GOES_ON),
+        (CUT, DEFAULT, {"stopper"}, Fate.STAYS),
+        (CUT, DEFAULT, set(), Fate.STAYS),
+        (CUT, ALL, set(), Fate.GOES_ON),
+        (CUT, ResumeConfig(unfinished=SKIP), {"budget"}, Fate.STAYS),
+        (CUT, ResumeConfig(unfinished=RESTART), {"budget"}, Fate.RESTARTS),
+        (CUT, ResumeConfig(unfinished=RESTART), set(), Fate.STAYS),
+        ({**CUT, "cut_by": "stopper"}, DEFAULT, {"budget", "stopper"}, Fate.GOES_ON),
+        ({"status": "TERMINATED"}, DEFAULT, {"budget", "stopper"}, Fate.STAYS),
+        ({"status": "RUNNING"}, DEFAULT, {"budget", "stopper"}, Fate.GOES_ON),
+    ],
+)
+def test_fates_of_trials_that_were_cut_short(
+    fields: dict[str, Any], resume: ResumeConfig, lifted: set[str], fate: Fate
+) -> None:
+    """They are unfinished as soon as what stopped their run does not hold any more."""
+    assert fates.fate_of(trial(**fields), resume, lifted) is fate
+
+
 @pytest.mark.parametrize(
     ("fields", "facts", "resume", "goal"),
     [
@@ -88,6 +118,13 @@ def test_fates(fields: dict[str, Any], resume: ResumeConfig, fate: Fate) -> None
             DEFAULT,
             "TERMINATED",
         ),
+        # Cut short together with the run, and on record as ended.
+        (CUT, {}, DEFAULT, "PENDING"),
+        ({**CUT, "action": "stop"}, {}, DEFAULT, "PENDING"),
+        ({**CUT, "action": "stop"}, {"is_done": True}, DEFAULT, "TERMINATED"),
+        ({**CUT, "action": "pause"}, {}, DEFAULT, "PAUSED"),
+        ({**CUT, "cut_from": "PAUSED"}, {}, DEFAULT, "PAUSED"),
+        ({**CUT, "cut_from": "PAUSED"}, {"pauses_count": False}, DEFAULT, "PENDING"),
         # Cut short together with the run.
         ({"status": "RUNNING", "action": "stop"}, {}, DEFAULT, "PENDING"),
         ({"status": "RUNNING", "action": "pause"}, {}, DEFAULT, "PAUSED"),
@@ -202,26 +239,26 @@ def test_numbers_in_use(tmp_path: Any) -> None:
 
 def test_the_announcement_names_what_was_found() -> None:
     """What only the look into the directories could tell; who just goes on is not listed."""
-    told = announcing.describe(
-        Prospects(
-            trials=[
-                Prospect("a", "PENDING"),
-                Prospect("b", "PENDING", adopted=[5, 6]),
-                Prospect("d", "PENDING", unsettled=2),
-                Prospect("f", "PAUSED"),
-                Prospect("g", "TERMINATED"),
-                Prospect("g2", "TERMINATED"),
-                Prospect("h", "ERROR", missing=[3]),
-            ],
-            deletions=1,
-        )
+    prospects = Prospects(
+        trials=[
+            Prospect("a", "PENDING"),
+            Prospect("b", "PENDING", adopted=[5, 6]),
+            Prospect("d", "PENDING", unsettled=2),
+            Prospect("f", "PAUSED"),
+            Prospect("g", "TERMINATED"),
+            Prospect("g2", "TERMINATED"),
+            Prospect("h", "ERROR", missing=[3]),
+        ],
+        deletions=1,
     )
-    assert told == [
+    assert announcing.losses(prospects) == [
+        "1 checkpoint on record, but gone or damaged: not used (h 000003)"
+    ]
+    assert announcing.describe(prospects) == [
         "1 trial stays paused",
         "2 trials end where they are",
         "1 trial had failed for good, and ends",
         "2 checkpoints committed, but not on record: adopted (b 000005, b 000006)",
-        "1 checkpoint on record, but gone or damaged: not used (h 000003)",
         "2 checkpoints were captured and not committed: what is still there is committed first",
         "1 checkpoint is no longer worth keeping: deleting goes on",
     ]
@@ -233,3 +270,67 @@ def test_the_announcement_stays_short() -> None:
     (told,) = announcing.describe(Prospects(trials=trials))
     assert told.startswith("5000 checkpoints committed")
     assert told.endswith("t9 000009, ...)")
+
+
+# --- proposals -----------------------------------------------------------------------------------
+
+
+class Plain:
+    """Has no ``__eq__``."""
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+
+
+@dataclasses.dataclass
+class Holding:
+    """Is compared by what it holds."""
+
+    value: Any
+
+
+def made_here(name: str, **members: Any) -> type:
+    """A class as of a script: each process has one of its own."""
+    return type(name, (), {"__module__": "__main__", **members})
+
+
+@pytest.mark.parametrize(
+    ("recorded", "proposed", "is_other"),
+    [
+        ({"x": 1}, {"x": 1}, False),
+        ({"x": 1}, {"x": 2}, True),
+        ({"x": 1}, {"x": 1.0}, True),
+        ({"x": 1}, {"y": 1}, True),
+        ({"x": [1, (2, {3})]}, {"x": [1, (2, {4})]}, True),
+        ({"x": [1, 2]}, {"x": [1]}, True),
+        # Nobody can tell whether these do the same.
+        ({"f": lambda: 1}, {"f": lambda: 2}, False),
+        ({"f": [lambda: 1], "x": 1}, {"f": [lambda: 2], "x": 2}, True),
+        ({"v": Plain(1)}, {"v": Plain(2)}, False),
+        ({"v": {Plain(1), 1}}, {"v": {Plain(2), 1}}, False),
+        ({"v": Holding(Plain(1))}, {"v": Holding(Plain(2))}, False),
+        ({"v": made_here("A")()}, {"v": made_here("A", b=1)()}, False),
+        ({"v": made_here("A")}, {"v": made_here("A")}, False),
+        # These can be compared.
+        ({"v": Holding(1)}, {"v": Holding(1)}, False),
+        ({"v": Holding(1)}, {"v": Holding(2)}, True),
+        ({"v": Plain(1)}, {"v": Holding(1)}, True),
+        ({"v": Plain(1)}, {"v": 1}, True),
+        ({"v": Plain}, {"v": Holding}, True),
+        ({"f": len}, {"f": max}, True),
+        # Not even this can be stored, so it was not.
+        ({"v": 1}, {"v": threading.Lock()}, False),
+    ],
+)
+def test_whether_a_proposal_is_another_one(
+    recorded: dict[str, Any], proposed: dict[str, Any], is_other: bool
+) -> None:
+    """Values that can be compared decide; of others nobody knows, whatever their bytes are."""
+    stored: dict[str, bytes] = {}
+
+    def put(data: bytes) -> str:
+        stored[digest(data)] = data
+        return digest(data)
+
+    raw = msgspec.Raw(codec.encode(recorded, put))
+    assert differs(proposed, raw, stored.__getitem__) is is_other

@@ -16,6 +16,7 @@ from plans import Dies, Listed, again, count, killed, plan, save, saved
 
 from milepost import tune
 from milepost.api.callback import Callback
+from milepost.api.resume_config import ResumeConfig, ResumeType
 from milepost.api.scheduler import TrialScheduler
 from milepost.api.searcher import Searcher
 from milepost.api.stopper import Stopper
@@ -69,6 +70,34 @@ def test_a_random_search_goes_on_with_the_same_draws(tmp_path: Path, at: int) ->
     assert [record.config["x"] for record in outcome.trials] == whole
     ids = [record.trial_id for record in outcome.trials]
     assert [name.rpartition("_")[2] for name in ids] == [f"{n:05d}" for n in range(6)]
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_only_another_proposal_is_worth_a_warning(
+    tmp_path: Path, is_other: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Objects and functions, whose bytes differ from process to process, are no other proposal."""
+
+    def space(x: Any) -> dict[str, Any]:
+        class Option:
+            """Has no ``__eq__``, and is another class each time."""
+
+        return {"x": x, "option": Option(), "function": lambda: Option}
+
+    options = {"random_state": 5, "max_concurrent": 1}
+    first = plan(
+        tmp_path,
+        one_by_one,
+        search=random_search(space=space(tune.uniform(0, 1)), **options),
+        callbacks=[Dies("on_trial_result", 3)],
+    )
+    killed(first)
+    x = tune.uniform(5, 6) if is_other else tune.uniform(0, 1)
+    assert len(run(again(first, search=random_search(space=space(x), **options))).trials) == 6
+    if not is_other:
+        assert "now proposes" not in caplog.text
+    elif os.environ["TUNE_GLOBAL_CHECKPOINT_S"] != "0":  # else nothing is proposed once more
+        assert "now proposes" in caplog.text
 
 
 @pytest.mark.parametrize("samples", [2, 8])
@@ -408,3 +437,97 @@ def test_a_state_that_cannot_be_loaded_is_worked_out(
         outcome = run(again(first, search=climbing()))
     assert [record.config["x"] for record in outcome.trials] == [1, 2, 3, 4]
     assert caplog.text.count("cannot be loaded") == 1
+
+
+# --- trials that were cut short with their run -------------------------------------------------
+
+
+class StopsAt(Stopper):
+    """Ends the run at a result."""
+
+    def __init__(self, results: int) -> None:
+        self.left = results
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.left -= 1
+        return False
+
+    def stop_all(self) -> bool:
+        return self.left <= 0
+
+
+class StrictSearch(BasicVariantGenerator):
+    """Is told once of each trial's end."""
+
+    def on_trial_complete(self, trial_id: str, *args: Any, **kwargs: Any) -> None:
+        assert trial_id in self._live
+        super().on_trial_complete(trial_id, *args, **kwargs)
+
+
+class StrictScheduler(TrialScheduler):
+    """Is told once of each trial, and once of its end."""
+
+    def __init__(self) -> None:
+        self.live: set[str] = set()
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        assert trial.trial_id not in self.live
+        self.live.add(trial.trial_id)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:
+        self.live.remove(trial.trial_id)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self.live.remove(trial.trial_id)
+
+
+@pytest.mark.parametrize(
+    ("fate", "dies_at"),
+    [
+        ("stays", 1),
+        ("goes on", 0),
+        ("goes on", 2),
+        ("starts again", 1),
+        ("is taken up later", 1),
+    ],
+)
+def test_the_end_of_a_trial_that_was_cut_short_is_told_once(
+    tmp_path: Path, fate: str, dies_at: int
+) -> None:
+    """Not when it is cut, and then when it ends, is started again or stays as it is."""
+
+    def parts() -> dict[str, Any]:
+        search = StrictSearch(random_state=5, max_concurrent=1)
+        spec = {"config": {"x": tune.uniform(0, 1)}, "num_samples": 3}
+        search.add_configurations(SimpleNamespace(spec=spec))
+        return {"search": search, "scheduler": StrictScheduler()}
+
+    begun = tmp_path / "begun"
+
+    def endless_at_first(config: dict[str, Any]) -> None:
+        if begun.exists():
+            one_by_one(config)
+            return
+        begun.touch()
+        while True:
+            tune.report({"number": 1, "score": 0}, checkpoint=save(1))
+
+    first = plan(tmp_path, endless_at_first, stopper=StopsAt(2), **parts())
+    assert [record.status for record in run(first).trials] == ["TERMINATED"]
+    resume = ResumeConfig()
+    if fate == "starts again":
+        resume.unfinished = ResumeType.RESTART
+    if fate == "is taken up later":
+        run(again(first, **parts()))
+        resume.finished = ResumeType.RESUME
+    lifted = frozenset({"stopper"}) if fate in ("goes on", "starts again") else frozenset()
+    options: dict[str, Any] = {"resume": resume, "lifted": lifted}
+    if dies_at:
+        killed(again(first, callbacks=[Dies("on_trial_result", dies_at)], **options, **parts()))
+        if fate == "starts again":
+            options["resume"] = ResumeConfig()
+    last = again(first, **options, **parts())
+    records = run(last).trials
+    assert [record.status for record in records] == ["TERMINATED"] * 3
+    assert not last.search._live  # type: ignore[attr-defined]
+    assert not last.scheduler.live  # type: ignore[attr-defined]

@@ -94,7 +94,12 @@ def test_brackets_with_several_at_once(
 @pytest.mark.timeout(240)  # five runs
 @pytest.mark.parametrize(
     ("scheduler", "expected"),
-    [(asha, ASHA), (hyperband, HYPERBAND), (bohb, BOHB), (median, None)],
+    [
+        (asha, ASHA),
+        (hyperband, HYPERBAND),
+        pytest.param(bohb, BOHB, marks=pytest.mark.chaos),
+        pytest.param(median, None, marks=pytest.mark.chaos),
+    ],
     ids=["asha", "hyperband", "bohb", "median"],
 )
 def test_the_driver_dies(scheduler: Any, expected: dict[int, int] | None, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from machines import BOOM
 
 from milepost.control import events
-from milepost.control.signalled import Held, took
+from milepost.control.signalled import Held, took, was_asked
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.worker.protocol import Failed
 
@@ -31,6 +31,7 @@ def raised(kind: str) -> Failed:
         (Exited("w", 1, None), False),
         (Exited("w", 143, None), False),
         (StartFailed("w", "no memory"), False),
+        (StartFailed("w", "no engine", "the engine died"), True),
         (raised("KeyboardInterrupt"), True),
         (raised("SystemExit"), True),
         (raised("ValueError"), False),
@@ -39,6 +40,38 @@ def raised(kind: str) -> Failed:
 def test_what_comes_from_outside(end: Exited | StartFailed | Failed, *, expected: bool) -> None:
     """Signals that end jobs, and what they make of user code; never a crash or an error."""
     assert took(BOOM, end).signalled is expected
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (Exited("w", None, signal.SIGKILL, "the engine died"), True),
+        (Exited("w", None, signal.SIGKILL), False),
+        (StartFailed("w", "no engine", "the engine died"), True),
+        (StartFailed("w", "no memory"), False),
+        (raised("SystemExit"), False),
+    ],
+)
+def test_what_the_engine_is_to_blame_for(
+    end: Exited | StartFailed | Failed, *, expected: bool
+) -> None:
+    """Only what its own processes took along when they died, and nothing waits for a signal."""
+    assert took(BOOM, end).engine_died is expected
+    assert not (expected and was_asked(end))
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (Exited("w", None, signal.SIGTERM), True),
+        (Exited("w", None, signal.SIGKILL), False),
+        (raised("SystemExit"), True),
+        (raised("ValueError"), False),
+    ],
+)
+def test_who_kills_asks_nobody(end: Exited | Failed, *, expected: bool) -> None:
+    """Only after what jobs are asked to end with is it worth waiting; a killed trial goes on."""
+    assert was_asked(end) is expected
 
 
 def gone(worker: int) -> events.WorkerGone:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from machines import Driven
 
+from milepost.control import events
 from milepost.control.view import RunView, Tally, TrialView
 from milepost.errors import task_error
 
@@ -55,3 +56,22 @@ def test_trials_that_were_cut_short_are_unfinished() -> None:
     view = RunView(None, driven.machine, None, Tally())  # type: ignore[arg-type]
     counts = {status: count for status, count in view.counts.items() if count}
     assert counts == {"TERMINATED": 1, "UNFINISHED": 1}
+
+
+class Total:
+    """A plan whose search knows of so many trials."""
+
+    def __init__(self, total: int) -> None:
+        self.search = self
+        self.total_samples = total
+
+
+@pytest.mark.parametrize(("known", "while_searching"), [(0, 2), (1, 2), (2, 2), (9, 9)])
+def test_the_total_is_that_of_all_trials(known: int, while_searching: int) -> None:
+    """Never less than there are; when the search has ended, those that there are."""
+    driven = Driven()
+    driven.running("a", "b")
+    view = RunView(Total(known), driven.machine, None, Tally())  # type: ignore[arg-type]
+    assert view.total == while_searching
+    driven(events.SearchEnded(at=0.0))
+    assert view.total == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from types import MappingProxyType
 from typing import Any
 
 from milepost.display import html, text
@@ -67,6 +68,16 @@ def test_the_end_lists_all_trials_and_why_some_failed(view: Any) -> None:
     shown = final_picture(view)
     assert column(shown.trials, "status") == ["running", "running", "ended", "failed"]
     assert column(shown.errors, "error") == ["ValueError: lr is too large"]
+
+
+def test_no_fewer_than_none_are_left_out(view: Any) -> None:
+    """A restore that failed before it had taken its trials in shows them all the same."""
+
+    class Early(type(view)):  # type: ignore[misc]
+        counts = MappingProxyType[str, int]({})
+
+    early = Early(running=view.running, ended=view.ended)
+    assert final_picture(early).trials.more == 0
 
 
 def test_a_run_that_has_not_begun_can_be_drawn(make_view: Any) -> None:

@@ -52,7 +52,9 @@ def test_a_full_disk(small: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ).fit()
     (result,) = grid
     assert result.error is not None
-    assert "no space left" in str(result.error).lower() or "No space left" in capfd.readouterr().err
+    said = str(result.error) + capfd.readouterr().err
+    assert "No space left" in said
+    assert "stay for journal and results" in said, "it began a copy that could not end well"
     kept = [c.path for c, _ in result.best_checkpoints or []]
     assert len(kept) >= 1
     for path in kept:

@@ -271,6 +271,42 @@ def test_control_c_twice_ends_callbacks_that_block(start: Start) -> None:
     driver.assert_closed()
 
 
+def test_the_deadline_ends_callbacks_that_block(start: Start) -> None:
+    """It is said which; what follows does not wait for what need not be waited for."""
+    driver = start(BLOCKED, MILEPOST_GRACE_S="0")
+    driver.heard("blocked")
+    driver.send(signal.SIGTERM)
+    output = driver.end(143)
+    assert "SIGTERM: Blocks.on_trial_result (script.py, line " in output
+    assert "has not returned by the deadline (MILEPOST_GRACE_S), so it was interrupted" in output
+    assert "Tuner.restore(" in output
+    assert output.count("FINALLY") == output.count("ATEXIT") == 1
+    driver.assert_closed()
+
+
+AT_THE_END = """
+class Blocks(tune.Callback):
+    def on_experiment_end(self, **info):
+        say("blocked")
+        threading.Event().wait(3600)
+
+def train(config):
+    tune.report({"n": 1}, checkpoint=save(n=1))
+
+fit(train, callbacks=[Blocks()])
+"""
+
+
+def test_the_deadline_ends_callbacks_that_block_at_the_end(start: Start) -> None:
+    """The run is over by then; nothing of it is unfinished."""
+    driver = start(AT_THE_END, MILEPOST_GRACE_S="0")
+    driver.heard("blocked")
+    driver.send(signal.SIGTERM)
+    output = driver.end(143)
+    assert "SIGTERM: Blocks.on_experiment_end (script.py, line " in output
+    driver.assert_closed("finished")
+
+
 AFTER = """
 def train(config):
     tune.report({"n": 1})

@@ -82,6 +82,28 @@ def epochs_logged(result: dict[str, Any]) -> list[int]:
     return [json.loads(line)["epoch"] for line in lines]
 
 
+def test_the_death_of_the_fork_server_is_no_failure(place: Any) -> None:
+    """It takes the worker along; the trial goes on from its checkpoint, and the log says why."""
+    result, text = fit(place, before="os.kill(os.getppid(), signal.SIGKILL)")
+    assert result["error"] is None
+    assert result["metrics"]["start"] == 3
+    assert epochs_logged(result)[-3:] == [4, 5, 6]
+    assert "does not count as a failure" in text
+    assert "the process that forks workers (pid " in text
+    assert "died: signal 9 (SIGKILL)" in text
+    assert "failure 1" not in text
+    assert not Path(result["path"], "error.txt").exists()
+
+
+def test_a_trial_that_kills_the_fork_server_fails(place: Any) -> None:
+    """Three times in a row without a report, and it is the trial; the error is true."""
+    result, text = fit(
+        place, setup="def state():\n    os.kill(os.getppid(), signal.SIGKILL)\n    signal.pause()"
+    )
+    assert text.count("does not count as a failure") == 2
+    assert "because the process that forks workers" in result["error"]
+
+
 def assert_whole(result: dict[str, Any]) -> None:
     """Every visible checkpoint verifies, contents too, and nothing half-made is left."""
     from milepost.checkpoint import verify

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -222,16 +223,26 @@ def test_a_cut_in_the_last_record(place: Path) -> None:
     check(path, before)
 
 
-def test_no_journal_at_all(place: Path) -> None:
+@pytest.mark.parametrize("way", ["directory", "file", "empty", "zeros"])
+def test_no_journal_at_all(way: str, place: Path) -> None:
     """The index is rebuilt from the trials' directories; what was set up is given again."""
     path = str(place / "storage" / "run")
     before = ended(path)
-    shutil.rmtree(Path(path, ".milepost", "journal"))
+    journal = journal_of(place)
+    if way == "directory":
+        shutil.rmtree(Path(path, ".milepost", "journal"))
+    elif way == "file":
+        journal.unlink()
+    else:
+        size = journal.stat().st_size
+        journal.write_bytes(b"" if way == "empty" else bytes(size))
     _, said = restored(place)
-    assert "taken from result files" in said or "added to it" in said
+    assert any(text in said for text in ("taken from result files", "added to it", "rebuilt"))
+    assert "gone or damaged" not in said
+    assert re.search(r"checkpoint \d+ is lost", said) is None
     grid: Any = tune.ResultGrid(tune.ExperimentAnalysis(path))
     for result in grid:
         rows = rows_of(result.path)
+        assert [row["iteration"] for row in rows] == [1, 2, 3, 4], "nothing was done again"
         if rows[0]["trial_id"] in before:
-            assert [row["iteration"] for row in rows][:ITERATIONS] == [1, 2, 3, 4]
             assert verify.committed(result.path)[-1][1].iteration == ITERATIONS

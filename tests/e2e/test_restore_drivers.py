@@ -50,7 +50,7 @@ def compete(ordeal: Ordeal, do: str) -> tuple[Driver, Driver]:
 
 @pytest.mark.parametrize(
     "attempt",
-    [*range(5), *(pytest.param(number, marks=pytest.mark.chaos) for number in range(5, 50))],
+    [*range(2), *(pytest.param(number, marks=pytest.mark.chaos) for number in range(2, 50))],
 )
 def test_two_restores_at_once(attempt: int, place: Any) -> None:
     """Exactly one runs; the other is told who holds the experiment, and since when."""
@@ -90,7 +90,7 @@ def test_a_stopped_driver_keeps_its_experiment(place: Any) -> None:
 
 @pytest.mark.parametrize(
     "seed",
-    [*range(3), *(pytest.param(number, marks=pytest.mark.chaos) for number in range(3, 30))],
+    [0, *(pytest.param(number, marks=pytest.mark.chaos) for number in range(1, 30))],
 )
 def test_a_driver_that_continues_too_late(
     seed: int, place: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

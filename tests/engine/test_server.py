@@ -125,12 +125,26 @@ def test_death_of_the_server_is_the_death_of_its_workers(
     driver.wait(lambda: len(worker.rows) == 1)
     os.kill(worker.rows[0]["server"], signal.SIGKILL)
     driver.wait(lambda: worker.gone)
+    server = f"(pid {worker.rows[0]['server']}) died: signal 9 (SIGKILL)"
     assert worker.exited.signal == signal.SIGKILL
+    assert worker.exited.engine_died == f"the process that forks workers {server}"
     assert all(gone(pid) for pid in worker.rows[0]["pids"])
     assert "process that forks workers has died" in caplog.text
     again = driver.run({"wait": False})
     assert again.exited.exit_code == 0
     assert again.rows[0]["server"] != worker.rows[0]["server"]
+
+
+def test_a_worker_that_was_only_asked_for_is_not_to_blame(drive: Any) -> None:
+    """The server dies before it has made the process: the start has failed through the engine."""
+    driver = drive(lambda config: {"server": os.getppid()})
+    server = driver.run().rows[0]["server"]
+    os.kill(server, signal.SIGSTOP)
+    worker = driver.start()
+    os.kill(server, signal.SIGKILL)
+    driver.wait(lambda: worker.start_failed is not None)
+    assert worker.start_failed.engine_died.endswith("died: signal 9 (SIGKILL)")
+    assert driver.run().rows[0]["server"] != server
 
 
 def test_user_files_are_never_preloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

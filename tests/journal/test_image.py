@@ -57,6 +57,20 @@ def test_reports_count_and_the_last_row_is_kept(make: Any) -> None:
     assert trial.attempt_id == "a1"
 
 
+def test_what_cut_a_trial_short_is_kept_until_it_goes_on(make: Any) -> None:
+    """With what it was doing then; an end of its own leaves nothing of that."""
+    past = make.launched(), make.reported(iteration=1)
+    paused = rec.Changed(at=7.0, trial="t1", status="PAUSED")
+    cut = rec.Changed(at=8.0, trial="t1", status="TERMINATED", cut_by="budget")
+    again = rec.Changed(at=9.0, trial="t1", status="PENDING")
+    trial = trial_after(make, *past, cut)
+    assert (trial.cut_by, trial.cut_from, trial.action) == ("budget", "PENDING", "continue")
+    trial = trial_after(make, *past, paused, cut)
+    assert (trial.cut_by, trial.cut_from, trial.action) == ("budget", "PAUSED", "")
+    trial = trial_after(make, *past, cut, again)
+    assert (trial.cut_by, trial.cut_from, trial.action) == ("", "", "")
+
+
 def test_a_checkpoint_goes_from_captured_to_committed_to_gone(make: Any) -> None:
     """Each step moves it, its row stays with it, and its number is never given again."""
     steps = [

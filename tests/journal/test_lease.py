@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,6 +180,20 @@ def test_who_looks_whether_it_is_held_disturbs_nobody(experiment: Experiment) ->
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert not leases.is_held(path), "it was killed; that nobody has waited for it says nothing"
+
+
+def test_a_copy_of_a_held_experiment_is_free(
+    experiment: Experiment, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is said to hold it, or to be gone from it."""
+    ours = leases.acquire(experiment.path)
+    copy = str(shutil.copytree(experiment.path, tmp_path / "copy"))
+    assert leases.is_held(experiment.path)
+    assert not leases.is_held(copy)
+    leases.acquire(copy, local=False).release()
+    assert "taking over" not in caplog.text
+    assert "watching" not in caplog.text
+    ours.release()
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\0" * 512])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from milepost.errors import ChannelClosedError, StorageError
 from milepost.keeper import owner
 from milepost.keeper.client import DriverLink
 from milepost.keeper.protocol import CommitFailed, Committed, Drained, Notice, Released
+from milepost.process import is_running
 
 BIG = 3 << 20
 
@@ -198,19 +200,27 @@ def test_overwritten_while_no_keeper_guards_it(place, driver):
     assert indices(place) == [0]
 
 
-def test_keepers_that_die_at_once(place, monkeypatch):
-    """Keepers that cannot run end the run with an error that shows why, not in a loop."""
+def test_keepers_that_die_at_once(place, monkeypatch, caplog):
+    """Keepers that cannot run end the run with an error that shows why, not in a loop.
+
+    What is said of each is what it wrote itself.
+    """
     driver = place.driver()
     driver.own()
     broken = place.path / "python"
-    broken.write_text("#!/bin/sh\necho this interpreter is broken\nexit 3\n")
+    broken.write_text("#!/bin/sh\necho this interpreter is broken, says $$\nexit 3\n")
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     capturer = place.capturer(driver)
     capturer.capture(place.source(model=10), 0, b"{}")
     wanted = r"(?s)5 keepers ended within .* status 3, .* stay in staging.*interpreter is broken"
-    with pytest.raises(StorageError, match=wanted):
+    with pytest.raises(StorageError, match=wanted) as raised:
         driver.wait_for(Committed)
+    assert str(raised.value).count("broken, says") == 1
+    said = [each.getMessage() for each in caplog.records if "ended with" in each.getMessage()]
+    assert len(said) == 4
+    for each in said:
+        assert re.findall(r"process (\d+)", each) == re.findall(r"broken, says (\d+)", each)
     assert len(place.staged()) == 1
 
 
@@ -323,6 +333,30 @@ def test_driver_is_killed(place, other_driver):
         place.checkpoint(index)
     assert place.staged() == []
     assert not os.path.exists(os.path.dirname(address))
+
+
+def test_driver_is_killed_right_after_a_worker(place, other_driver):
+    """What a worker has left behind ends too, even if nobody else was there to end it."""
+    own, child, address = other_driver
+    worker = place.worker(
+        own,
+        f"""
+        import subprocess
+        helper = subprocess.Popen(["sleep", "600"])
+        capturer.capture({str(place.source(model=BIG))!r}, 0, b"{{}}")
+        capturer.settled(0)
+        say(str(helper.pid))
+        os._exit(0)
+        """,
+        keeper_address=address,
+    )
+    helper = int(worker.stdout.readline())
+    keeper = int(child.stdout.readline())
+    assert worker.wait() == 0
+    assert is_running(helper)
+    child.kill()
+    place.wait_until_gone(keeper)
+    place.wait_until_gone(helper)
 
 
 def test_drain_is_bounded(place, monkeypatch):

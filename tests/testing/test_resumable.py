@@ -82,8 +82,7 @@ def test_a_right_one_passes(trainable: Any, by: Any) -> None:
     assert_resumable(trainable, iterations=3, by=by)
 
 
-@pytest.mark.parametrize("trainable", [descend, Descend])
-@pytest.mark.parametrize("forgets", ["momentum", "rng"])
+@pytest.mark.parametrize(("trainable", "forgets"), [(descend, "momentum"), (Descend, "rng")])
 def test_what_is_forgotten_is_noticed(trainable: Any, forgets: str) -> None:
     """The message names iteration, metric, both values and the usual causes."""
     with pytest.raises(AssertionError) as caught:
@@ -126,7 +125,7 @@ def test_beginning_anew_is_noticed() -> None:
 
 def test_a_function_that_ends_by_itself() -> None:
     """It may be killed after its last report too: then nothing is left to do."""
-    assert_resumable(descend, {"steps": 2}, iterations=9)
+    assert_resumable(descend, {"steps": 2}, iterations=9, after=[1, 2])
 
     def runs_on(config: dict[str, Any]) -> None:
         step = (restored() or {"step": 0})["step"]

@@ -16,6 +16,11 @@ from milepost.testing import assert_resumable
 pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("scratch")]
 
 
+@pytest.fixture(autouse=True)
+def lean_workers() -> None:
+    """Here each of many workers needs torch."""
+
+
 def torch_training(config: dict[str, Any]) -> None:
     """A small network with momentum, dropout, a schedule and shuffled data."""
     torch.manual_seed(7)
@@ -59,7 +64,7 @@ def test_torch_that_forgets_nothing() -> None:
     assert_resumable(torch_training, iterations=3)
 
 
-@pytest.mark.parametrize("forgets", ["optimizer", "rng"])
+@pytest.mark.parametrize("forgets", [pytest.param("optimizer", marks=pytest.mark.chaos), "rng"])
 def test_torch_that_forgets_something(forgets: str) -> None:
     """Without momentum, or with other numbers drawn, the loss or the files differ."""
     with pytest.raises(AssertionError, match="torch_training is not resumable") as caught:

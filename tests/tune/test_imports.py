@@ -21,9 +21,12 @@ Checkpoint get_checkpoint report get_context TuneContext SyncConfig
 NAMES = _PUBLIC.split()
 
 PATHS = {
-    "milepost": "init shutdown is_initialized cluster_resources tune train exceptions",
+    "milepost": "init shutdown is_initialized cluster_resources air tune train exceptions",
     "milepost.exceptions": "RayError RayTaskError RayActorError ActorDiedError",
     "milepost.train": "Checkpoint RunConfig CheckpointConfig FailureConfig report get_checkpoint",
+    "milepost.air.integrations.comet": "CometLoggerCallback",
+    "milepost.air.integrations.mlflow": "MLflowLoggerCallback setup_mlflow",
+    "milepost.air.integrations.wandb": "WandbLoggerCallback setup_wandb",
     "milepost.tune": " ".join(NAMES),
     "milepost.tune.analysis": "ExperimentAnalysis",
     "milepost.tune.callback": "Callback",
@@ -35,10 +38,14 @@ PATHS = {
     "milepost.tune.logger": (
         "LoggerCallback CSVLoggerCallback JsonLoggerCallback TBXLoggerCallback pretty_print"
     ),
+    "milepost.tune.logger.aim": "AimLoggerCallback",
+    "milepost.tune.logger.comet": "CometLoggerCallback",
     "milepost.tune.logger.csv": "CSVLoggerCallback",
     "milepost.tune.logger.json": "JsonLoggerCallback",
     "milepost.tune.logger.logger": "LoggerCallback pretty_print",
+    "milepost.tune.logger.mlflow": "MLflowLoggerCallback",
     "milepost.tune.logger.tensorboardx": "TBXLoggerCallback",
+    "milepost.tune.logger.wandb": "WandbLoggerCallback",
     "milepost.tune.progress_reporter": "CLIReporter JupyterNotebookReporter ProgressReporter",
     "milepost.tune.registry": "register_trainable register_env",
     "milepost.tune.result": "DONE SHOULD_CHECKPOINT TRAINING_ITERATION DEFAULT_METRIC",
@@ -102,15 +109,8 @@ PATHS = {
 
 #: Ray's paths that have no counterpart yet, each with what it waits for.
 NEXT = {
-    "air.integrations.comet": "the Comet logger",
     "air.integrations.keras": "reporting from training workers",
-    "air.integrations.mlflow": "the MLflow logger",
-    "air.integrations.wandb": "the Weights & Biases logger",
     "tune.integration.ray_train": "training runs inside trials",
-    "tune.logger.aim": "the Aim logger",
-    "tune.logger.comet": "the Comet logger",
-    "tune.logger.mlflow": "the MLflow logger",
-    "tune.logger.wandb": "the Weights & Biases logger",
 }
 
 #: What must not be loaded by importing the package.

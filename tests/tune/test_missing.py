@@ -24,7 +24,8 @@ MISSING = [
     ("milepost.tune", "Tunner", "Did you mean 'Tuner'"),
     ("milepost.tune", "automl", "of Milepost"),
     ("milepost.train", "ScalingConfig", "several workers comes in a later version"),
-    ("milepost", "air", "milepost.tune"),
+    ("milepost.air", "RunConfig", "from milepost.tune import RunConfig"),
+    ("milepost.air", "session", "Available are: integrations"),
     ("milepost", "available_resources", "milepost.cluster_resources"),
     ("milepost", "put", "with_parameters"),
 ]

@@ -502,6 +502,73 @@ def test_going_on_after_the_end(name: str, state: int | None, tmp_path: Any) -> 
     assert [trial.config for trial in made + rest_of(resumed)] == whole
 
 
+def in_space(space: dict[str, Any], samples: int = 1, state: int | None = 7) -> Any:
+    search = BasicVariantGenerator(random_state=state)
+    search.add_configurations([Described(space, samples)])
+    return search
+
+
+def rest_of(search: BasicVariantGenerator) -> list[dict[str, Any]]:
+    made = []
+    while (trial := search.next_trial()) is not None:
+        made.append(trial.config)
+    return made
+
+
+GRID, MORE = tune.grid_search([1, 2]), tune.grid_search([1, 2, 3])
+DRAWN = tune.uniform(0, 1)
+BRANCHES = {"m": GRID}, {"m": MORE}
+
+
+@pytest.mark.parametrize("taken", [1, 2, 3, 4])
+@pytest.mark.parametrize("state", [7, None])
+@pytest.mark.parametrize(
+    ("old", "new", "samples"),
+    [
+        ({"a": GRID}, {"a": MORE}, 2),
+        ({"a": MORE}, {"a": GRID}, 3),
+        ({"a": DRAWN}, {"a": DRAWN, "b": MORE}, 4),
+        ({"a": GRID, "b": DRAWN}, {"a": MORE, "b": DRAWN}, 2),
+        ({"a": GRID, "b": GRID}, {"a": GRID, "b": MORE}, 1),
+        ({"a": tune.choice([BRANCHES[0]])}, {"a": tune.choice([BRANCHES[1]])}, 2),
+    ],
+)
+def test_going_on_in_a_space_of_another_shape(
+    old: Any, new: Any, samples: int, state: int | None, taken: int
+) -> None:
+    """After n trials comes place n of the new sequence, also when the old one had ended."""
+    np.random.seed(3)
+    search = in_space(old, samples, state)
+    for _ in range(taken):
+        assert search.next_trial() is not None
+    if len(rest_of(in_space(old, samples))) == taken:
+        assert search.next_trial() is None
+    resumed = in_space(new, samples, state)
+    resumed.set_state(search.get_state())
+    np.random.seed(3)
+    assert rest_of(resumed) == rest_of(in_space(new, samples, state))[taken:]
+
+
+@pytest.mark.parametrize("is_replayed", [False, True])
+def test_more_trials_than_a_space_has_places(is_replayed: bool) -> None:
+    """They take their places all the same, and a larger space goes on after them."""
+    first = in_space({"a": GRID})
+    rest_of(first)
+    small = in_space({"a": tune.grid_search([5])})
+    if is_replayed:  # nothing was saved, so the trials are told one by one
+        assert [small.next_trial(str(n)) is None for n in range(2)] == [False, True]
+        small.set_finished()
+    else:
+        small.set_state(first.get_state())
+    assert rest_of(small) == []
+    more = in_space({"a": tune.grid_search([5])}, samples=3)
+    more.set_state(small.get_state())
+    assert rest_of(more) == [{"a": 5}]
+    larger = in_space({"a": MORE})
+    larger.set_state(small.get_state())
+    assert rest_of(larger) == [{"a": 3}]
+
+
 def test_restoring_from_an_empty_directory(tmp_path: Any) -> None:
     """There must be something to go on from."""
     with pytest.raises(RuntimeError, match=str(tmp_path)):

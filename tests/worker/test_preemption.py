@@ -227,7 +227,7 @@ def test_child_processes_know_what_was_known(drive: Any) -> None:
         ("exit", Finished("stop")),
         ("interrupt", Finished("stop")),
         ("report", Finished("returned")),
-        ("value", Finished("returned")),
+        ("value", Finished("stop")),
     ],
 )
 def test_how_it_ends_when_it_leaves(drive: Any, leave: str, end: Finished) -> None:

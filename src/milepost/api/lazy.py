@@ -11,7 +11,10 @@ from milepost.api.available import missing
 
 
 def attributes(
-    module: str, origin: Mapping[str, str], parts: Collection[str] = ()
+    module: str,
+    origin: Mapping[str, str],
+    parts: Collection[str] = (),
+    advice: Mapping[str, str] | None = None,
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the ``__getattr__`` and ``__dir__`` of a module.
 
@@ -19,6 +22,7 @@ def attributes(
         module: its ``__name__``.
         origin: public name -> module that has it.
         parts: its submodules, imported when they are looked up.
+        advice: what to do instead, for names that it does not have.
     """
 
     def get(name: str) -> Any:
@@ -28,6 +32,6 @@ def attributes(
             return value
         if name in parts:
             return import_module(f"{module}.{name}")
-        raise missing(module, name, origin)
+        raise missing(module, name, origin or parts, advice)
 
     return get, lambda: sorted({*origin, *parts})

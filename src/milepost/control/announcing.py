@@ -54,7 +54,7 @@ class Prospects:
 
 
 def describe(prospects: Prospects) -> list[str]:
-    """Return it as lines for people."""
+    """Return what will happen to them, as lines for people."""
     trials = prospects.trials
     lines = []
     for goal, words in _GOALS.items():
@@ -63,10 +63,6 @@ def describe(prospects: Prospects) -> list[str]:
     lines += _found(
         ((trial.name, trial.adopted) for trial in trials),
         "committed, but not on record: adopted",
-    )
-    lines += _found(
-        ((trial.name, trial.missing) for trial in trials),
-        "on record, but gone or damaged: not used",
     )
     if unsettled := sum(trial.unsettled for trial in trials):
         lines.append(
@@ -79,6 +75,14 @@ def describe(prospects: Prospects) -> list[str]:
             "keeping: deleting goes on"
         )
     return lines
+
+
+def losses(prospects: Prospects) -> list[str]:
+    """Return what was expected and is not there, as lines for people."""
+    return _found(
+        ((trial.name, trial.missing) for trial in prospects.trials),
+        "on record, but gone or damaged: not used",
+    )
 
 
 def _found(checkpoints: Iterable[tuple[str, Sequence[int]]], what: str) -> list[str]:

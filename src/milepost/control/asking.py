@@ -76,12 +76,18 @@ def change_resources(step: Step, event: events.ResourcesChanged) -> None:
         step.state.queue.add(trial.trial_id, trial.request)
 
 
-def stop_all(step: Step) -> None:
-    """End the whole run without ceremony: what waits ends now, what runs at its next report."""
+def stop_all(step: Step, *, by: str = "") -> None:
+    """End the whole run without ceremony: what waits ends now, what runs at its next report.
+
+    Args:
+        step: changes the state.
+        by: what stops it, for the record of each trial that is cut short.
+    """
     state = step.state
     if state.stopping:
         return
     state.stopping = state.search_ended = True
+    state.stopped_by = by
     for trial in list(state.trials.values()):
         if trial.phase in _IDLE:
             _goes_quietly(trial)
@@ -90,6 +96,7 @@ def stop_all(step: Step) -> None:
             _goes_quietly(trial)
             step.kill_workers(trial)
         elif trial.phase is Phase.DYING or trial.goal in (PENDING, PAUSED):
+            trial.own_end = trial.goal == TERMINATED
             _goes_quietly(trial)
         elif trial.phase in _WORKING or trial.after_save == "pause":
             trial.halt = Halt.END

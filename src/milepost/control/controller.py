@@ -96,6 +96,7 @@ class _Controller:
         experiment = plan.experiment
 
         self._interruption = interruption
+        interruption.within = _Controller.run.__code__
         self._loop_is_over = False
         self._selector = selectors.DefaultSelector()
         stack.callback(self._selector.close)
@@ -172,6 +173,7 @@ class _Controller:
             self._dismiss()
             self._finish()
         except KeyboardInterrupt:
+            self._say_cut_off()
             if self._restoring is None:
                 self._outcome = "interrupted"
             raise
@@ -309,10 +311,19 @@ class _Controller:
         self._run.view.over = True
         try:
             self._run.hooks.end()
+        except KeyboardInterrupt:
+            self._say_cut_off()
+            raise
         finally:
             if self._plan.progress is not None:
                 self._plan.progress.update(self._run.view)
                 self._plan.progress.close()
+
+    def _say_cut_off(self) -> None:
+        """Say which code of users had to be interrupted, if any."""
+        if self._interruption.cut_off:
+            log.warning("%s", self._interruption.describe_cut())
+            self._interruption.cut_off = ""
 
     def _close_journal(self) -> None:
         self._run.journal.close(self._outcome)

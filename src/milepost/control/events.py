@@ -256,6 +256,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         abort: trying again is pointless.
         storage_full: there was no room for a checkpoint.
         signalled: a signal from outside ended it, as those do that end a whole job.
+        engine_died: a process of the engine died and took the worker along.
     """
 
     kind: str
@@ -265,6 +266,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     abort: bool = False
     storage_full: bool = False
     signalled: bool = False
+    engine_died: bool = False
 
 
 class WorkerFailed(Event, frozen=True, kw_only=True):
@@ -375,6 +377,8 @@ class Overdue(Event, frozen=True, kw_only=True):
 
 class StopAll(Event, frozen=True, kw_only=True):
     """The whole run stops: a stopper or the time budget says so."""
+
+    by: Literal["budget", "stopper"] = "stopper"
 
 
 class Interrupt(Event, frozen=True, kw_only=True):

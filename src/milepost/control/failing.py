@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from milepost.control import commands, events, exploiting, settling
 from milepost.control.events import Problem
-from milepost.control.state import ERROR, PENDING, Halt, Phase, TrialState
+from milepost.control.state import ERROR, PENDING, TERMINATED, Halt, Phase, TrialState
 from milepost.control.step import Step
 from milepost.journal import records
 
 _LOST = "CheckpointFailedError"
 
+# The engine may die for the same reason each time: because of what the trial does.
+_COUNTS_FROM = 3
+
 
 def fail(step: Step, trial: TrialState, problem: Problem) -> None:
     """An attempt failed: try again if that is allowed and makes sense, else give the trial up."""
+    if problem.engine_died and _is_bystander(step, trial):
+        _go_on(step, trial, problem)
+        return
     if _is_excused(step, trial):
         trial.restore_failures += 1
     else:
@@ -43,6 +49,31 @@ def fail(step: Step, trial: TrialState, problem: Problem) -> None:
         commands.TrialFailed(
             trial_id=trial.trial_id, problem=problem, failures=trial.failures, retried=retried
         )
+    )
+    settling.drain(step, trial)
+
+
+def _is_bystander(step: Step, trial: TrialState) -> bool:
+    """Whether the death of the engine's process, which took the trial along, does not count."""
+    trial.engine_deaths += 1
+    if step.settings.count_preemption or trial.lost is not None:
+        return False
+    return trial.engine_deaths < _COUNTS_FROM
+
+
+def _go_on(step: Step, trial: TrialState, problem: Problem) -> None:
+    """An attempt was cut short by nothing that the trial did: it goes on where it can."""
+    trial.unclean = True
+    if step.state.stopping or trial.halt in (Halt.STOP, Halt.END):
+        trial.goal, trial.quiet = TERMINATED, trial.halt is not Halt.STOP
+        what_now = "it was to stop, and has"
+    else:
+        trial.goal = PENDING
+        step.set_status(trial, PENDING)
+        what_now = "it starts again from its latest checkpoint, if it has one"
+    step.warn(
+        f"Trial {trial.name} was cut short, which does not count as a failure; {what_now}: "
+        f"{problem.message}"
     )
     settling.drain(step, trial)
 

@@ -56,7 +56,8 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
     else:
         run.quiet(worker_id)
         problem = signalled.took(problems.of_failure(run, message), message)
-        signalled.told(run, events.WorkerFailed(at=run.now(), worker_id=worker_id, problem=problem))
+        failed = events.WorkerFailed(at=run.now(), worker_id=worker_id, problem=problem)
+        signalled.told(run, failed, message)
 
 
 def _started(
@@ -154,7 +155,8 @@ def from_engine(run: Run, event: Exited | StartFailed) -> None:
     if state is not None and state.phase is not Phase.DYING:
         trial = run.ledger.live[state.trial_id]
     problem = signalled.took(problems.of_death(run, event, trial), event)
-    signalled.told(run, events.WorkerGone(at=run.now(), worker_id=worker_id, problem=problem))
+    gone = events.WorkerGone(at=run.now(), worker_id=worker_id, problem=problem)
+    signalled.told(run, gone, event)
     run.last_words.forget(worker_id)
 
 

@@ -13,11 +13,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from types import FrameType, TracebackType
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Final
 
 from milepost.api.environment import seconds
+from milepost.control import user_code
 
 GRACE_VARIABLE: Final = "MILEPOST_GRACE_S"
 DEFAULT_GRACE_S: Final = 30.0
@@ -25,6 +26,7 @@ DEFAULT_GRACE_S: Final = 30.0
 #: How long a run may take to close, past its deadline or in a hurry.
 CLOSE_S: Final = 5.0
 _HURRY_S: Final = 1.0
+_LOOK_S: Final = 0.5
 _SIGNALS: Final = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
 
 
@@ -56,6 +58,9 @@ class Interruption:
         signal: the last one, or None.
         deadline: when trials must have stopped, in monotonic seconds; None without one.
         urgent: everything is to end now.
+        within: the code that carries out the run; what it calls of users' is interrupted if it
+            has not returned by the deadline.
+        cut_off: what was interrupted because it did not return, for people; empty if nothing was.
 
     Raises:
         ValueError: ``MILEPOST_GRACE_S`` is no number of seconds.
@@ -65,6 +70,8 @@ class Interruption:
         self.signal: signal.Signals | None = None
         self.deadline: float | None = None
         self.urgent = False
+        self.within: CodeType | None = None
+        self.cut_off = ""
         self._grace_s = grace_s()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._before: dict[signal.Signals, Any] = {}
@@ -76,6 +83,8 @@ class Interruption:
         self._main = threading.get_ident()
         self._insisting = threading.Lock()
         self._insists = False
+        self._looks = False
+        self._call: FrameType | None = None
         self._watches: list[threading.Timer] = []
 
     def __enter__(self) -> Interruption:
@@ -96,6 +105,7 @@ class Interruption:
         for watch in self._watches:
             watch.cancel()
             watch.join()
+        self._call = None
         wake, self._wake = self._wake, -1
         os.close(wake)
         before = dict(reversed(self._before.items()))
@@ -138,6 +148,14 @@ class Interruption:
             f" Those that have not stopped in {left_s:.0f} s are killed ({GRACE_VARIABLE})."
         )
 
+    def describe_cut(self) -> str:
+        """What was interrupted because it did not return, as one line for people."""
+        by = f" by the deadline ({GRACE_VARIABLE})" if self.deadline is not None else ""
+        return (
+            f"{self.reason}: {self.cut_off} runs in the driver and has not returned{by}, so it was "
+            "interrupted. Workers are killed now; what they have captured is kept."
+        )
+
     @property
     def deadline_ms(self) -> int | None:
         """The deadline in milliseconds since the epoch."""
@@ -173,38 +191,57 @@ class Interruption:
         if os.getpid() != self._pid:
             self._pass_on(signal.Signals(signum))
             return
+        if self._looks:
+            self._looks = False
+            self._look(frame)
+            return
         if self._insists:
             self._insists = False
-            self._hurry()
+            self._hurry(frame)
             return
         before, self.signal = self.signal, signal.Signals(signum)
         now = time.monotonic()
         if signum == signal.SIGINT:
             if before is not None:
-                self._hurry()
+                self._hurry(frame)
         else:
             again = signum == signal.SIGTERM and self._terminated
             self._terminated |= signum == signal.SIGTERM
             deadline = now if again else now + self._grace_s
             if self.deadline is None or deadline < self.deadline:
                 self.deadline = deadline
-                self._watch(deadline - now + 2 * CLOSE_S)
+                self._watch(deadline - now, self._ask_to_look)
+                self._watch(deadline - now + 2 * CLOSE_S, self._insist)
             if again and self._breakable:
-                self._hurry()
+                self._hurry(frame)
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
-    def _hurry(self) -> None:
+    def _hurry(self, frame: FrameType | None) -> None:
         if self._breakable or (self.urgent and not self._closing):
             self.urgent = True
+            call = user_code.running(frame, self.within)
+            if call is not None:
+                self.cut_off = user_code.describe(call)
             raise KeyboardInterrupt
         if not self.urgent:
             self.urgent = True
-            self._watch(_HURRY_S)
+            self._watch(_HURRY_S, self._insist)
 
-    def _watch(self, seconds: float) -> None:
+    def _look(self, frame: FrameType | None) -> None:
+        """The deadline has passed: interrupt a call of users' code that lasts."""
+        call, before = user_code.running(frame, self.within), self._call
+        self._call = None if call is before else call
+        self._watch(_LOOK_S, self._ask_to_look)  # again, as users may catch what is raised
+        if call is not None and call is before:
+            self.urgent = True
+            self.cut_off = user_code.describe(call)
+            os.eventfd_write(self._wake, 1)
+            raise KeyboardInterrupt
+
+    def _watch(self, seconds: float, then: Callable[[], None]) -> None:
         """See that the signal has an effect though code of users does not return in the driver."""
-        watch = threading.Timer(seconds, self._insist)
+        watch = threading.Timer(seconds, then)
         watch.daemon = True
         watch.start()
         self._watches.append(watch)
@@ -214,6 +251,12 @@ class Interruption:
             in_hand = self._over or (self._closing and self.urgent)
             if not in_hand and self.signal is not None:
                 self.urgent = self._insists = True
+                signal.pthread_kill(self._main, self.signal)
+
+    def _ask_to_look(self) -> None:
+        with self._insisting:
+            if not self._over and not self._closing and self.signal is not None:
+                self._looks = True
                 signal.pthread_kill(self._main, self.signal)
 
     def _pass_on(self, signum: signal.Signals) -> None:

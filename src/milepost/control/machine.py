@@ -63,7 +63,7 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.Deleted: deleting.deleted,
     events.Verified: settling.verified,
     events.Overdue: asking.overdue,
-    events.StopAll: lambda step, _: asking.stop_all(step),
+    events.StopAll: lambda step, event: asking.stop_all(step, by=event.by),
     events.Interrupt: asking.interrupt,
     events.GraceOver: lambda step, _: asking.grace_over(step),
 }

@@ -83,6 +83,9 @@ class RunPlan:
             recorded states.
         anew: those of ``"search"``, ``"scheduler"``, ``"stopper"`` and ``"callbacks"`` that the
             user has replaced: they start without the recorded state.
+        other_space: new trials come from another search space than those that exist.
+        lifted: what may have stopped the earlier run and does not hold any more, ``"budget"`` and
+            ``"stopper"``: trials that were cut short with the run are unfinished then.
         supply: ``(trial id, place in the config such as "a/b", repr, error) -> value``: gives a
             stored value of a trial's config that cannot be loaded; None where that is an error.
     """
@@ -118,4 +121,6 @@ class RunPlan:
     seed: int | None = None
     resume: ResumeConfig | None = None
     anew: frozenset[str] = frozenset()
+    other_space: bool = False
+    lifted: frozenset[str] = frozenset()
     supply: Callable[[str, str, str, Exception], Any] | None = None

@@ -63,11 +63,20 @@ def of_death(run: Run, event: Exited | StartFailed, trial: LiveTrial | None) -> 
             error=run.objects.put(dump_error(WorkerStartError(message))),
         )
     pid = trial.where.get("pid")
+    whose = f"worker process{f' (pid {pid})' if pid is not None else ''} of trial {trial.name}"
+    if event.engine_died:
+        # The signal is the one that we sent after it.
+        return _of_worker(
+            run,
+            ActorDiedError(
+                f"The {whose} ended with all others, because {event.engine_died}."
+                + (_hint(run, event) if signal.SIGKILL.name in event.engine_died else "")
+            ),
+        )
     return _of_worker(
         run,
         ActorDiedError(
-            f"The worker process{f' (pid {pid})' if pid is not None else ''} of trial "
-            f"{trial.name} died: {event.describe()}.{_hint(run, event)}",
+            f"The {whose} died: {event.describe()}.{_hint(run, event)}",
             run.last_words.of_crash(event.worker_id),
         ),
     )

@@ -12,11 +12,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
-
 from milepost.api.fields import DONE
 from milepost.api.scheduler import TrialScheduler
 from milepost.control.metrics import flatten
+from milepost.control.sameness import differs
 from milepost.control.state import (
     ERROR,
     PAUSED,
@@ -26,8 +25,7 @@ from milepost.control.state import (
     TERMINATED,
     Status,
 )
-from milepost.errors import CodecError
-from milepost.journal import objects, records
+from milepost.journal import records
 from milepost.storage import codec
 
 if TYPE_CHECKING:
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from milepost.control.ledger import LiveTrial
     from milepost.control.run import Run
     from milepost.control.witness import Witness
+    from milepost.journal.image import TrialImage
 
 log = logging.getLogger("milepost.control")
 
@@ -51,11 +50,19 @@ class Rehearsal:
             it are told nothing.
         is_exact: whether the searcher is known to be in the state in which it was then, so that
             it is worth a warning when it proposes something else.
+        trials: all trials, as they are at the end of the past.
     """
 
     def __init__(
-        self, run: Run, witness: Witness, since: Mapping[str, int], *, is_exact: bool
+        self,
+        run: Run,
+        witness: Witness,
+        since: Mapping[str, int],
+        *,
+        is_exact: bool,
+        trials: Mapping[str, TrialImage],
     ) -> None:
+        self._trials = trials
         self._run = run
         self._witness = witness
         self._since = since
@@ -101,7 +108,9 @@ class Rehearsal:
 
     def _restarted(self, old: str, new: str) -> None:
         known = self._run.ledger.find(old)
-        has_ended = known is not None and known.is_finished()
+        # Of one that was cut short with its run nobody was told.
+        is_told = not self._trials[old].cut_by or self._run.informant.name_of(old) is None
+        has_ended = known is not None and known.is_finished() and is_told
         if self._tells("search"):
             self._run.informant.replace(old, new, has_ended=has_ended)
         if self._tells("scheduler") and known is not None and not has_ended:
@@ -113,7 +122,9 @@ class Rehearsal:
         spec = search.next_trial(record.trial) if _takes_id(search) else search.next_trial()
         if spec is not None and spec.trial_id != record.trial:
             self._run.informant.names[record.trial] = spec.trial_id
-        if self._is_exact and (spec is None or not self._is_same(spec.config, record.config)):
+        if self._is_exact and (
+            spec is None or differs(spec.config, record.config, self._run.objects.get)
+        ):
             self._is_exact = False
             log.warning(
                 "%s now proposes %s where it had proposed what trial %s runs with. That trial "
@@ -124,27 +135,24 @@ class Rehearsal:
                 record.trial,
             )
 
-    def _is_same(self, config: dict[str, Any], recorded: msgspec.Raw) -> bool:
-        try:
-            return codec.encode(config, objects.digest) == bytes(recorded)
-        except CodecError:
-            return True  # nobody can tell
-
     # --- results ----------------------------------------------------------------------------
 
     def _reported(self, record: records.Reported) -> None:
         live, facade = self._of(record.trial)
         row = self._run.decoded(record.row)
         row["config"] = live.config
+        ends = False
         # A trial that was told to stop without being done was cut short with the whole run.
         if record.action != "stop" or row.get(DONE):
-            self._judge(facade, self._as_it_came(row, record.action), record.action)
+            ends = self._judge(facade, self._as_it_came(row, record.action), record.action)
         row["experiment_tag"] = live.tag
         live.last_row, live.last_time = row, record.at
         if self._tells("scheduler"):
             self._witness.reported(record.trial, record.iteration, record.checkpoint)
         if record.action != "continue":
             self._witness.asked.pop(record.trial, None)
+        if ends and record.by_condition:  # under a condition of today too
+            self._witness.asked[record.trial] = "stop"
 
     def _as_it_came(self, row: dict[str, Any], action: str) -> dict[str, Any]:
         """A function's row is not done before somebody stops it; a class may say so itself."""
@@ -152,15 +160,20 @@ class Rehearsal:
             return {**row, DONE: False}
         return row
 
-    def _judge(self, trial: Trial, row: dict[str, Any], action: str) -> None:
-        stopped = self._stops(trial.trial_id, row) and action == "stop"
-        if stopped:
-            return
+    def _judge(self, trial: Trial, row: dict[str, Any], action: str) -> bool:
+        """Tell everybody about a row, as far as they do not know it.
+
+        Returns:
+            Whether the stop condition ends the trial that was stopped then.
+        """
+        if self._stops(trial.trial_id, row) and action == "stop":
+            return True
         flat = flatten({**row, DONE: False})
         if self._tells("scheduler") and self._scheduler_looks:
             self._scheduler.on_trial_result(self._witness, trial, flat)
         if self._tells("search") and action != "stop":
             self._run.informant.result(trial.trial_id, flat)
+        return False
 
     def _stops(self, trial_id: str, row: dict[str, Any]) -> bool:
         plan = self._run.plan
@@ -209,6 +222,8 @@ class Rehearsal:
     def _changed(self, record: records.Changed) -> None:
         live, facade = self._of(record.trial)
         before, live.recorded_status = live.status, STATUSES[record.status]
+        if record.cut_by:  # with the whole run, which was told to nobody
+            return
         if record.status == TERMINATED:
             self._end(record.trial)
             self._completed(live, facade, ran=before not in _WAITING)

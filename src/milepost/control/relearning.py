@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from milepost.control.memory import Exploit, Offered
@@ -58,8 +58,12 @@ class Relearning:
         """Whether the scheduler must be told of the trials that go on."""
         return not self.scheduler_knows
 
-    def learn(self) -> None:
+    def learn(self, cut: Iterable[str] = ()) -> None:
         """Load, and go through the past.
+
+        Args:
+            cut: ids of trials that were cut short with their run, of which nobody was told, and
+                that stay so: that is told now.
 
         Raises:
             JournalError: the journal cannot be read.
@@ -86,8 +90,12 @@ class Relearning:
         if "search" not in since:
             self._count_trials()
         if since and records:
-            is_exact = "search" in recalled.parts
-            Rehearsal(run, witness, since, is_exact=is_exact).go_through(records)
+            # In another space it proposes something else, and trials keep what they have.
+            is_exact = "search" in recalled.parts and not run.plan.other_space
+            rehearsal = Rehearsal(run, witness, since, is_exact=is_exact, trials=image.trials)
+            rehearsal.go_through(records)
+        for trial_id in cut:
+            self._end(trial_id, witness if "scheduler" in since else None)
         for trial_id in reopened:
             run.ledger.replace(trial_id, self._recorded.packed(image.trials[trial_id]))
         for live, values in now.items():
@@ -142,6 +150,16 @@ class Relearning:
                 ledger.live[trial_id].recorded_status = status
         return reopened
 
+    def _end(self, trial_id: str, witness: Witness | None) -> None:
+        """Tell that a trial has ended, to a scheduler too if it knows the trial."""
+        run = self._run
+        if run.informant.name_of(trial_id) is None:
+            return  # an earlier restore has told it
+        if witness is not None:
+            run.plan.scheduler.on_trial_remove(witness, run.ledger.facade(trial_id))
+        run.informant.end(trial_id)
+        run.informant.forget(trial_id)
+
     def _count_trials(self) -> None:
         """Have a searcher that knows nothing count the trials that exist."""
         run, trials = self._run, self._recorded.image.trials
@@ -151,5 +169,5 @@ class Relearning:
                 continue
             if not run.plan.search.adopt(trial_id):
                 run.informant.forget(trial_id)
-            elif trial.is_finished:
+            elif trial.is_finished and not trial.cut_by:
                 run.informant.end(trial_id)

@@ -80,7 +80,7 @@ class Restoring:
         self._recorded = Recorded(run, image)
         self._relearning = Relearning(run, self._recorded)
         self._fates = {
-            trial.trial: fates.fate_of(trial, resume)
+            trial.trial: fates.fate_of(trial, resume, run.plan.lifted)
             for trial in image.trials.values()
             if trial.restarted_by is None
         }
@@ -121,10 +121,18 @@ class Restoring:
         Raises:
             JournalError: the journal cannot be read.
         """
-        self._relearning.learn()
+        self._relearning.learn([trial.trial for trial in self._of(Fate.STAYS) if trial.cut_by])
         for trial in self._of(Fate.GOES_ON):
-            if trial.is_finished:
+            if self._end_is_known(trial):
                 self._run.informant.forget(trial.trial)
+
+    def _end_is_known(self, trial: TrialImage) -> bool:
+        """Whether searcher and scheduler were told that a trial has ended.
+
+        When a trial is cut short with its run, nobody is told; that is done when it stays so.
+        """
+        is_told = not trial.cut_by or self._run.informant.name_of(trial.trial) is None
+        return trial.is_finished and is_told
 
     def save(self, memory: Memory) -> None:
         """Save that, so that it need not be gone through again.
@@ -167,11 +175,15 @@ class Restoring:
         found = reconciling.reconcile(
             trial, recorded.checkpoints(trial), recorded.inflight(trial), there
         )
+        run, row = self._run, self._run.ledger.live[trial.trial].last_row
+        # Nobody was asked about the last row of a trial that was cut short.
+        asks = trial.row is not None and (bool(trial.cut_by) or "stopper" in run.plan.anew)
+        reaches = asks and run.judge.reaches(trial.trial, row)
         goal = fates.goal_of(
             trial,
             self._resume,
-            is_done=bool(self._run.ledger.live[trial.trial].last_row.get(DONE)),
-            other_condition="stopper" in self._run.plan.anew,
+            is_done=bool(row.get(DONE)) or (bool(trial.cut_by) and reaches),
+            other_condition="stopper" in run.plan.anew and not reaches,
             asked=self._relearning.asked.get(trial.trial),
             pauses_count=self._relearning.scheduler_knows,
         )
@@ -271,7 +283,7 @@ class Restoring:
                 checkpoints=found.checkpoints,
                 inflight=found.inflight,
                 missing=found.missing,
-                unclean=self._image.closed is None,
+                unclean=True,  # it may have been copied, moved or damaged since
                 needs_last_save=fates.needs_last_save(trial, saves_at_end=saves_at_end),
                 fork=self._recorded.fork(trial),
                 floor=trial.exploits[-1].first_index if trial.exploits else 0,
@@ -289,7 +301,7 @@ class Restoring:
 
     def _carry_out(self, back: Return) -> None:
         run, trial = self._run, back.trial
-        if trial.is_finished and not self._relearning.scheduler_is_new:
+        if self._end_is_known(trial) and not self._relearning.scheduler_is_new:
             run.plan.scheduler.on_trial_add(run.control, run.ledger.facade(trial.trial))
         directory = self._recorded.directory(trial)
         for index in back.found.adopted:
@@ -301,7 +313,7 @@ class Restoring:
         """Make a new trial of an old one, with its configuration and tag."""
         run = self._run
         recorded = self._recorded
-        has_ended = old.is_finished or old.given_up
+        has_ended = self._end_is_known(old) or old.given_up
         facade = run.ledger.facade(old.trial)
         if not has_ended and not self._relearning.scheduler_is_new:
             run.plan.scheduler.on_trial_remove(run.control, facade)
@@ -339,6 +351,8 @@ def take_over(experiment: Experiment, reference: ExperimentRef) -> Journal:
 
 def announce(run: Run, prospects: Prospects) -> None:
     """Tell what was found, before anything is done."""
+    for line in announcing.losses(prospects):
+        log.warning("%s", line)
     progress = run.plan.progress
     for line in announcing.describe(prospects):
         log.info("%s", line)

@@ -86,7 +86,6 @@ def _lose(step: Step, trial: TrialState, index: int, reason: str) -> None:
             at=step.at, trial=trial.trial_id, attempt=trial.attempt, index=index, reason=reason
         )
     )
-    step.warn(f"Trial {trial.name}: checkpoint {index:06d} is lost: {reason}.")
 
 
 def release(step: Step) -> None:

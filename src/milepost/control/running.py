@@ -25,6 +25,7 @@ def reported(step: Step, event: events.Reported) -> None:
     trial.iteration, trial.row, trial.score = event.iteration, event.row, event.score
     trial.has_saved |= event.checkpoint is not None
     exploiting.reported(step, trial, event.checkpoint)
+    trial.engine_deaths = 0
     if trial.halt is Halt.INTERRUPT and event.action != "continue":
         trial.halt = None  # it would have stopped here anyway
     action = _action(step, trial, event)
@@ -119,6 +120,7 @@ def finished(step: Step, event: events.Finished) -> None:
         failing.fail(step, trial, failing.lost_problem(trial, lost))
         return
     trial.quiet = ends_whole_run
+    trial.own_end = event.reason == "returned"
     pauses = event.reason == "pause" and trial.halt not in (Halt.STOP, Halt.END)
     trial.goal = PAUSED if pauses or (left and trial.halt is Halt.PAUSE) else TERMINATED
     settling.settle(step, trial)

@@ -223,7 +223,9 @@ def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
     if not unfinished:
         exploiting.leave(step, trial)
     step.move(trial, Phase.ENDED)
-    step.set_status(trial, trial.goal, recorded=not unfinished)
+    is_cut = trial.quiet and not trial.own_end and trial.goal == TERMINATED
+    cut_by = step.state.stopped_by if is_cut else ""
+    step.set_status(trial, trial.goal, recorded=not unfinished, cut_by=cut_by)
     if trial.goal == ERROR:
         step.do(commands.TrialErrored(trial.trial_id, trial.absolved))
     elif not trial.quiet:

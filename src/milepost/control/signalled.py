@@ -26,13 +26,24 @@ _HOLD_S: Final = 1.0
 
 
 def took(problem: events.Problem, end: Exited | StartFailed | Failed) -> events.Problem:
-    """Mark a problem that a signal from outside has caused, or probably has."""
+    """Mark a problem that came from outside of the worker, or probably did."""
+    if isinstance(end, Exited | StartFailed) and end.engine_died:
+        return msgspec.structs.replace(problem, signalled=True, engine_died=True)
+    # SIGKILL may also be for want of memory; then the trial will fail when it is restored.
+    killed = isinstance(end, Exited) and end.signal == signal.SIGKILL
+    if killed or was_asked(end):
+        return msgspec.structs.replace(problem, signalled=True)
+    return problem
+
+
+def was_asked(end: Exited | StartFailed | Failed) -> bool:
+    """Whether a worker was asked to end, as the driver may be in a moment.
+
+    SIGKILL asks nobody: one to a whole job has ended the driver too.
+    """
     if isinstance(end, Exited):
-        # SIGKILL may also be for want of memory; then the trial will fail when it is restored.
-        from_outside = end.signal in _ASKS or end.signal == signal.SIGKILL
-    else:
-        from_outside = isinstance(end, Failed) and end.kind in ("KeyboardInterrupt", "SystemExit")
-    return msgspec.structs.replace(problem, signalled=True) if from_outside else problem
+        return end.signal in _ASKS
+    return isinstance(end, Failed) and end.kind in ("KeyboardInterrupt", "SystemExit")
 
 
 class Held:
@@ -60,11 +71,15 @@ class Held:
         return due
 
 
-def told(run: Run, event: events.WorkerFailed | events.WorkerGone) -> None:
+def told(
+    run: Run,
+    event: events.WorkerFailed | events.WorkerGone,
+    end: Exited | StartFailed | Failed,
+) -> None:
     """Tell the machine how a worker ended, at once or when it is clear what that means."""
     state = run.machine.state
     trial = state.workers[event.worker_id].trial_id if event.worker_id in state.workers else None
-    waits = event.problem.signalled and trial is not None
+    waits = trial is not None and was_asked(end)
     if waits and not state.interrupted and not state.stopping:
         run.held.take(event)
     else:

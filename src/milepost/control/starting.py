@@ -137,7 +137,7 @@ def _try_start(step: Step, trial: TrialState) -> bool:
     trial.attempt += 1
     state.launched += 1
     trial.goal, trial.problem, trial.lost = None, None, None
-    trial.storage_full, trial.quiet = False, False
+    trial.storage_full, trial.quiet, trial.own_end = False, False, False
     trial.has_saved, trial.spared = False, False
     trial.after_save, trial.saves_on_pause = "continue", True
     step.move(trial, Phase.STARTING)

@@ -77,6 +77,7 @@ class TrialState(msgspec.Struct):
         next_index: the next attempt's first checkpoint gets at least this number.
         failures: how often an attempt failed.
         restore_failures: how often in a row it could not start from its checkpoint.
+        engine_deaths: how often the engine took its workers along since its last report.
         iteration, row, score: of the last report of this attempt.
         inflight: captured checkpoints that are neither committed nor failed.
         early: commits that were told before their capture.
@@ -97,6 +98,7 @@ class TrialState(msgspec.Struct):
         draining: the keeper was asked to settle all captures of the last attempt.
         goal: the status that ``SETTLING`` leads to.
         quiet: it ends without hooks, because the whole run stops.
+        own_end: it would have ended all the same.
         halt: why it will be told to stop at its next report.
         saves_on_pause: a class saves before it pauses.
         in_front: it will be put before all others in the queue.
@@ -125,6 +127,7 @@ class TrialState(msgspec.Struct):
     next_index: int = 0
     failures: int = 0
     restore_failures: int = 0
+    engine_deaths: int = 0
     iteration: int = 0
     row: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     score: object = None
@@ -148,6 +151,7 @@ class TrialState(msgspec.Struct):
     draining: bool = False
     goal: Status | None = None
     quiet: bool = False
+    own_end: bool = False
     halt: Halt | None = None
     saves_on_pause: bool = True
     in_front: bool = False
@@ -255,6 +259,7 @@ class RunState(msgspec.Struct):
         launched, workers_started: how many so far.
         search_ended: there will be no more trials.
         stopping: the whole run stops.
+        stopped_by: what stops it, "budget" or "stopper"; "" for anything else.
         interrupted: the user asked to end the run early.
         unfinished: ids of trials that were cut short, and can go on later; ``unfinished_offers``
             what they offer, by id.
@@ -287,6 +292,7 @@ class RunState(msgspec.Struct):
     workers_started: int = 0
     search_ended: bool = False
     stopping: bool = False
+    stopped_by: str = ""
     interrupted: bool = False
     unfinished: set[str] = set()
     unfinished_offers: dict[str, Offer] = {}

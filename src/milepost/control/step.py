@@ -94,7 +94,9 @@ class Step:
         self.move(trial, Phase.QUEUED)
         self.state.queue.add(trial.trial_id, trial.request, in_front=in_front)
 
-    def set_status(self, trial: TrialState, status: Status, *, recorded: bool = True) -> None:
+    def set_status(
+        self, trial: TrialState, status: Status, *, recorded: bool = True, cut_by: str = ""
+    ) -> None:
         """Give a trial another status; recorded unless the user interrupts."""
         if status == trial.status:
             return
@@ -102,7 +104,9 @@ class Step:
         self.state.counts[status] += 1
         trial.status = status
         if recorded:
-            self.record(records.Changed(at=self.at, trial=trial.trial_id, status=status))
+            self.record(
+                records.Changed(at=self.at, trial=trial.trial_id, status=status, cut_by=cut_by)
+            )
 
     # --- workers and their resources --------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from milepost.api.stopper import Stopper
 from milepost.control import events, silence
@@ -150,18 +150,18 @@ class Clocks:
         ends = self._budget_end(now)
         if ends is not None and now >= ends:
             log.info("The time budget of %g s is used up.", self._plan.time_budget_s)
-            self._stop_all()
+            self._stop_all("budget")
         elif stopper is not None and self._polls_stopper and stopper.stop_all():
             log.info("%s ends the run.", type(stopper).__name__)
-            self._stop_all()
+            self._stop_all("stopper")
         elif run.machine.is_stuck:
             self._complain(now)
         else:
             self._idle_since = None
 
-    def _stop_all(self) -> None:
+    def _stop_all(self, by: Literal["budget", "stopper"]) -> None:
         self._plan.search.set_finished()
-        self._run.dispatch(events.StopAll(at=self._run.now()))
+        self._run.dispatch(events.StopAll(at=self._run.now(), by=by))
 
     def _budget_end(self, now: float) -> float | None:
         """When the time budget ends; it starts when it is first asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -137,8 +138,8 @@ class RunView:
 
     @property
     def name(self) -> str:
-        """The experiment's name."""
-        return self._plan.experiment.name
+        """The name of the experiment's directory, which may have been renamed."""
+        return os.path.basename(self._plan.experiment.path)
 
     @property
     def path(self) -> str:
@@ -158,7 +159,12 @@ class RunView:
     @property
     def total(self) -> int | None:
         """How many trials there will be, as far as known."""
-        total = self._plan.search.total_samples
+        state = self._machine.state
+        there = sum(state.counts.values())
+        if state.search_ended and not state.stopping:
+            return there
+        # More than the search knows of, where an earlier run searched another space.
+        total = max(self._plan.search.total_samples, there)
         return total if 0 < total < _UNLIMITED else None
 
     @property

@@ -62,7 +62,9 @@ def live_picture(view: RunView, *, max_rows: int) -> Picture:
 def final_picture(view: RunView) -> Picture:
     """Return what stands at the end of a run: its trials, the best first if it is known which."""
     shown = list(view.trials(FINAL_ROWS))
-    return _picture(view, shown, more=sum(view.counts.values()) - len(shown), max_errors=FINAL_ROWS)
+    # A run that failed before it had taken in its earlier trials counts fewer than it shows.
+    more = max(0, sum(view.counts.values()) - len(shown))
+    return _picture(view, shown, more=more, max_errors=FINAL_ROWS)
 
 
 def title(view: RunView) -> str:

@@ -251,13 +251,13 @@ class LocalEngine:
                 )
             self._ended(server, answer.worker_id, answer.status)
 
-    def _ended(self, server: _Server, worker_id: str, status: int) -> None:
+    def _ended(self, server: _Server, worker_id: str, status: int, engine_died: str = "") -> None:
         worker = server.workers.pop(worker_id)
         for fd in list(worker.streams):
             self._read(fd, to_the_end=True)
         self._release(worker)
         if os.WIFSIGNALED(status):
-            self._tell(Exited(worker_id, None, os.WTERMSIG(status)))
+            self._tell(Exited(worker_id, None, os.WTERMSIG(status), engine_died))
         else:
             self._tell(Exited(worker_id, os.WEXITSTATUS(status), None))
 
@@ -267,12 +267,13 @@ class LocalEngine:
         self._epoll.unregister(process.fileno())
         del self._servers[process.fileno()]
         details = process.close()
+        died = f"the process that forks workers (pid {process.pid}) died: {process.end}"
         started = [w for w in server.workers.values() if w.pid is not None]
         waiting = [w for w in server.workers.values() if w.pid is None]
         for worker in started:
             assert worker.pid is not None
             tree.kill_session(worker.pid)
-            self._ended(server, worker.worker_id, signal.SIGKILL)
+            self._ended(server, worker.worker_id, signal.SIGKILL, died)
         if server.otherwise is not None and not server.ready:
             logger.debug("a kept fork server cannot be used again (%s)", details)
             self._move(waiting, server, server.otherwise)
@@ -281,7 +282,9 @@ class LocalEngine:
             for worker in waiting:
                 self._release(worker)
                 self._tell(
-                    StartFailed(worker.worker_id, f"the process that forks workers died: {details}")
+                    StartFailed(
+                        worker.worker_id, f"the process that forks workers died: {details}", died
+                    )
                 )
         else:
             logger.warning(

@@ -51,11 +51,14 @@ class Exited(NamedTuple):
     Attributes:
         exit_code: its exit status, or None when a signal ended it.
         signal: the number of that signal, or None.
+        engine_died: how a process of the engine died that took the worker along, which did nothing
+            to deserve it; empty for one that ended by itself.
     """
 
     worker_id: str
     exit_code: int | None
     signal: int | None
+    engine_died: str = ""
 
     def describe(self) -> str:
         """How it ended, for messages: ``exit code 3`` or ``signal 9 (SIGKILL)``."""
@@ -77,10 +80,16 @@ class Output(NamedTuple):
 
 
 class StartFailed(NamedTuple):
-    """A worker could not be started; no ``Exited`` follows."""
+    """A worker could not be started; no ``Exited`` follows.
+
+    Attributes:
+        engine_died: how a process of the engine died before it had started the worker; empty for
+            other reasons.
+    """
 
     worker_id: str
     reason: str
+    engine_died: str = ""
 
 
 EngineEvent = Exited | Output | StartFailed

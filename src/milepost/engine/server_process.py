@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -136,6 +137,19 @@ class ServerProcess:
         received: tuple[Any, list[int]] | None = messages.receive(self._socket, wait=False)
         return None if received is None else received[0]
 
+    @property
+    def end(self) -> str:
+        """How the process ended, once it is closed."""
+        code = self._process.returncode
+        if code is None:
+            return "it cannot be killed"
+        if code >= 0:
+            return f"exit status {code}"
+        try:
+            return f"signal {-code} ({signal.Signals(-code).name})"
+        except ValueError:
+            return f"signal {-code}"
+
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process.poll() is None
@@ -162,9 +176,8 @@ class ServerProcess:
         size = os.fstat(self._errors).st_size
         tail = os.pread(self._errors, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         os.close(self._errors)
-        code = self._process.returncode
-        how = "it cannot be killed" if code is None else f"exit status {code}"
-        self._ending = f"{how}; its last output: {tail.decode(errors='replace').strip() or 'none'}"
+        said = tail.decode(errors="replace").strip() or "none"
+        self._ending = f"{self.end}; its last output: {said}"
         return self._ending
 
 

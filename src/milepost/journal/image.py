@@ -51,11 +51,14 @@ class TrialImage(msgspec.Struct, kw_only=True):
         evaluated: the searched variables, codec JSON.
         resources: codec JSON.
         status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR.
+        cut_by: what stopped the whole run and ended the trial with it, "budget" or "stopper"; ""
+            for one that has not ended or came to an end of its own.
+        cut_from: its status before that.
         stored_row: see :attr:`row`; :data:`NOTHING` for None.
         rows: how many rows were reported in all attempts.
         iteration: ``training_iteration`` of the last row.
         action: what was decided about the last row, until that is done: "continue", "stop" or
-            "pause"; "" after that.
+            "pause"; "" after that. A trial that was cut keeps it.
         by_condition: the run's stop condition decided that.
         attempts: how often it was started.
         next_index: above every checkpoint number that the journal knows.
@@ -82,6 +85,8 @@ class TrialImage(msgspec.Struct, kw_only=True):
     evaluated: msgspec.Raw
     resources: msgspec.Raw
     status: str = "PENDING"
+    cut_by: str = ""
+    cut_from: str = ""
     stored_row: msgspec.Raw = NOTHING
     rows: int = 0
     iteration: int = 0
@@ -323,8 +328,11 @@ def _failure(trial: TrialImage, record: rec.Failure) -> None:
 
 
 def _changed(trial: TrialImage, record: rec.Changed) -> None:
+    trial.cut_by, trial.cut_from = record.cut_by, trial.status if record.cut_by else ""
     trial.status = record.status
-    trial.action, trial.given_up = "", False
+    trial.given_up = False
+    if not record.cut_by:
+        trial.action = ""
 
 
 def _reconfigured(trial: TrialImage, record: rec.Reconfigured) -> None:

@@ -50,6 +50,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
         since: when it took the lease, seconds since its epoch, for people only.
         beat: grows while it lives.
         released: it ended in order.
+        inode: of the lock file that it holds; a copy of the experiment has another one.
     """
 
     host: str
@@ -58,6 +59,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     beat: int = 0
     released: bool = False
+    inode: int = 0
 
     def describe(self) -> str:
         """Who and since when, for messages."""
@@ -142,6 +144,8 @@ def acquire(
         if local is None:
             local = is_local(experiment_path)
         holder = _read(fd)
+        if holder is not None and _has_other_file(holder, fd):
+            holder = None
         # Only a lock that every possible holder would share proves that the holder is dead.
         proven = locked and (local or (holder is not None and holder.boot == boot_id()))
         if holder is not None and not holder.released and not proven:
@@ -153,6 +157,7 @@ def acquire(
             boot=boot_id(),
             pid=os.getpid(),
             since=time.time(),
+            inode=os.fstat(fd).st_ino,
             beat=holder.beat + 1 if holder is not None else 0,
         )
         _write(fd, ours)
@@ -183,11 +188,26 @@ def is_held(experiment_path: str) -> bool:
 
     The lock itself is not tried: that could make a driver fail that is taking it right now.
     """
+    path = os.path.join(experiment_path, experiments.HOME, LOCK_NAME)
     try:
-        holder = holder_of(experiment_path)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
-    return holder is not None and not holder.released and _runs_here(holder)
+    try:
+        holder = _read(fd)
+        if holder is None or holder.released or _has_other_file(holder, fd):
+            return False
+        return _runs_here(holder)
+    finally:
+        os.close(fd)
+
+
+def _has_other_file(holder: Holder, fd: int) -> bool:
+    """Whether the experiment is a copy, made while somebody held the original.
+
+    Other machines may number files otherwise.
+    """
+    return holder.boot == boot_id() and holder.inode not in (0, os.fstat(fd).st_ino)
 
 
 def _runs_here(holder: Holder) -> bool:

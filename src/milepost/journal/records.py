@@ -168,10 +168,14 @@ class Failure(Record, frozen=True, kw_only=True):
 
 
 class Changed(Record, frozen=True, kw_only=True):
-    """A trial has another status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR."""
+    """A trial has another status: PENDING, RUNNING, PAUSED, TERMINATED or ERROR.
+
+    ``cut_by`` is "budget" or "stopper" when it ended only because that stopped the whole run.
+    """
 
     trial: str
     status: str
+    cut_by: str = ""
 
 
 class Reconfigured(Record, frozen=True, kw_only=True):

@@ -144,6 +144,7 @@ def main() -> None:
         wanted = frozenset(kinds.split(",")) if kinds else frozenset()
         Writer(channel, path, wanted, Segment(int(epoch), 1), again == "again").run()
         os.close(lock)
+        os._exit(0)  # all is written; the driver waits, and tearing Python down takes a while
     except (BrokenPipeError, ConnectionResetError):
         return  # the driver died while we were answering it; the journal has everything
     except LeaseLostError as error:

@@ -20,6 +20,7 @@ from milepost.keeper.place import DRAFT_SUFFIX
 from milepost.storage import names, posix
 
 _NOT_LINKABLE = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
+_SPARE_BYTES = 1 << 20
 
 
 class Assembled(NamedTuple):
@@ -128,6 +129,7 @@ class Assembler:
 
     def _join(self, parts: Sequence[Staged], trial: str) -> Assembled:
         """Bring one or several captures together in a new directory."""
+        _require_room(parts, trial)
         with _new_directory(parts[0], trial) as target:
             joined = _Joined(target)
             for staged in parts:
@@ -258,6 +260,28 @@ class _Joining:
                 f"{what}. Give files that differ between workers different names"
             )
         return rank == self._rank
+
+
+def _require_room(parts: Sequence[Staged], trial: str) -> None:
+    """Begin no copy that would fill the disk to the brim, even for a moment.
+
+    The journal and the result files of all trials may lie there too; a checkpoint that does not
+    fit must not cost them their next row.
+    """
+    device = os.stat(trial).st_dev
+    nbytes = sum(
+        part.captured.nbytes
+        for part in parts
+        if part.captured is not None and os.stat(os.path.dirname(part.base)).st_dev != device
+    )
+    room = os.statvfs(trial)
+    free = room.f_bavail * room.f_frsize
+    if nbytes and free < nbytes + _SPARE_BYTES:
+        reason = (
+            f"{os.strerror(errno.ENOSPC)} ({nbytes:,} bytes are needed and {free:,} are free, of "
+            f"which {_SPARE_BYTES:,} stay for journal and results)"
+        )
+        raise OSError(errno.ENOSPC, reason, trial)
 
 
 @contextlib.contextmanager

@@ -90,6 +90,7 @@ class DriverLink:
         self._epoll.register(self._bell, select.EPOLLIN)
         self._wire: Wire | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_begins = 0  # where the running keeper's own part of the log begins
         self._own: Own | None = None
         self._unanswered: list[Drain | Delete | Release] = []
         self._ready: list[KeeperEvent] = []
@@ -186,14 +187,16 @@ class DriverLink:
         if self._closed:
             return
         self._closed = True
-        if self._wire is None and self._has_intents():
-            self._start()  # a worker died before it could announce what it had captured
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
-        self._epoll.close()
-        os.close(self._bell)
-        self._listener.close()
+        try:
+            if self._wire is None and self._has_intents():
+                self._start()  # a worker died before it could announce what it had captured
+        finally:
+            if self._wire is not None:
+                self._wire.close()
+                self._wire = None
+            self._epoll.close()
+            os.close(self._bell)
+            self._listener.close()
         try:
             if self._wait_for_keeper(deadline_s):
                 self._home.remove()
@@ -293,6 +296,7 @@ class DriverLink:
         """Start a keeper and give it everything that is unanswered."""
         ours, theirs = socket.socketpair()
         with theirs, open(self._home.file("log"), "ab") as output:
+            self._log_begins = os.fstat(output.fileno()).st_size
             command = [
                 sys.executable, "-P", "-m", "milepost.keeper",
                 "--listener", str(self._listener.fileno()),
@@ -349,9 +353,11 @@ class DriverLink:
         return True
 
     def _log_tail(self) -> str:
+        """The end of what the last keeper has written; those before it had reasons of their own."""
         try:
             with open(self._home.file("log"), "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_TAIL_BYTES))
+                tail = os.fstat(file.fileno()).st_size - _LOG_TAIL_BYTES
+                file.seek(max(self._log_begins, tail))
                 return file.read().decode(errors="replace").strip()
         except FileNotFoundError:
             return ""

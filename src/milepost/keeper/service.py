@@ -197,8 +197,9 @@ class Keeper:
         driver.close()
         if self._owners:
             log.info("the driver has ended; what was captured is committed now")
-        pids = [pid for pid in self._workers.process_ids() if pid != self._settings.driver_pid]
-        self._in_search(lambda: end_sessions(pids, _KILL_WAIT_S))
+        mine = self._settings.driver_pid
+        leaders = [each for each in self._workers.processes() if each.pid != mine]
+        self._in_search(lambda: end_sessions(leaders, _KILL_WAIT_S))
         self._end()
 
     # --- experiments ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -30,8 +31,11 @@ from milepost.keeper.protocol import (
 )
 from milepost.keeper.publish import published
 from milepost.keeper.room import Room, RoomKey
+from milepost.keeper.sessions import Leader
 
 _RESCUERS = 8
+#: Longer than a worker's end takes, whose fork server ends what it has left.
+_LEFT_S = 10.0
 
 
 class _WorkerKey(NamedTuple):
@@ -56,11 +60,19 @@ class Workers:
         self._captures = captures
         self._rescuers = ThreadPoolExecutor(_RESCUERS, thread_name_prefix="rescue")
         self._peers: dict[_WorkerKey, Peer] = {}
+        self._processes: dict[Peer, Leader] = {}
+        self._left: dict[Leader, float] = {}
         self._leased: dict[Peer, set[str]] = {}
 
-    def process_ids(self) -> list[int]:
-        """Processes of the workers that are connected."""
-        return [peer.process_id() for peer in self._peers.values()]
+    def processes(self) -> list[Leader]:
+        """The workers that are connected, or were a moment ago.
+
+        One may have ended together with the driver and the fork server, which would have ended
+        what it has left behind.
+        """
+        since = time.monotonic() - _LEFT_S
+        left = (each for each, at in self._left.items() if at > since)
+        return [*self._processes.values(), *left]
 
     def greet(self, peer: Peer, first: bytes) -> Hello:
         """Take a connection's first frame.
@@ -70,11 +82,15 @@ class Workers:
         """
         hello = decode_hello(first)
         self._peers[_key(hello)] = peer
+        self._processes[peer] = Leader.of(peer.process_id())
         return hello
 
     def part(self, peer: Peer, hello: Hello) -> None:
         """A worker's connection has ended: give back the room and leases that it did not use."""
         key = _key(hello)
+        now = time.monotonic()
+        self._left = {each: at for each, at in self._left.items() if at > now - _LEFT_S}
+        self._left[self._processes.pop(peer)] = now
         if self._peers.get(key) is peer:
             del self._peers[key]
             for each in self._room.reserved():

@@ -89,6 +89,7 @@ class EngineSuite:
             for i in range(1000):
                 print("line", i)
             sys.stderr.write("no line end")
+            sys.stderr.flush()
             os._exit(5)
 
         worker = drivers(train).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from milepost.api.resume_config import ResumeConfig, ResumeType
@@ -16,6 +17,11 @@ _SAID = {
     ResumeType.RESTART: "start again as new trials",
     ResumeType.SKIP: "stay as they are",
 }
+# What stopped the whole run: what it is called, and what is given for it to hold no more.
+_CUT = {
+    "budget": ("the time budget", "a larger time_budget_s"),
+    "stopper": ("the stop condition", "another one"),
+}
 
 
 def current(image: RunImage) -> Iterator[TrialImage]:
@@ -23,31 +29,50 @@ def current(image: RunImage) -> Iterator[TrialImage]:
     return (trial for trial in image.trials.values() if trial.restarted_by is None)
 
 
-def taken_up(image: RunImage, resume: ResumeConfig) -> Iterator[TrialImage]:
+def taken_up(
+    image: RunImage, resume: ResumeConfig, lifted: AbstractSet[str] = frozenset()
+) -> Iterator[TrialImage]:
     """Yield the trials that do not stay as they are; their configs are needed."""
-    return (trial for trial in current(image) if fate_of(trial, resume) is not Fate.STAYS)
+    return (trial for trial in current(image) if fate_of(trial, resume, lifted) is not Fate.STAYS)
 
 
-def outlook(image: RunImage, resume: ResumeConfig, budget_s: float | None = None) -> list[str]:
+def outlook(
+    image: RunImage,
+    resume: ResumeConfig,
+    budget_s: float | None = None,
+    *,
+    lifted: AbstractSet[str] = frozenset(),
+    has_other_stop: bool = False,
+) -> list[str]:
     """Return what happens to each group of trials, one line per group.
 
     Args:
         image: the experiment's trials.
         resume: what to do with each group.
         budget_s: the run's time budget in seconds.
+        lifted: see :func:`~milepost.control.fates.group_of`.
+        has_other_stop: the stop condition is not the one under which trials have finished.
     """
     groups: dict[str, list[TrialImage]] = {
         "finished": [],
+        "budget": [],
+        "stopper": [],
         "errored": [],
         "unfinished": [],
         "waiting": [],
     }
     for trial in current(image):
-        group = group_of(trial)
-        groups["waiting" if group == "unfinished" and not trial.attempts else group].append(trial)
+        group: str = group_of(trial, lifted)
+        if group == "unfinished" and not trial.attempts:
+            group = "waiting"
+        groups[(trial.cut_by or group) if group == "finished" else group].append(trial)
     lines = []
     if trials := groups["finished"]:
-        lines.append(f"{len(trials)} finished: {_SAID[resume.finished]}")
+        lines.append(f"{len(trials)} finished: {_finished(resume.finished, has_other_stop)}")
+    for cut_by, (what, remedy) in _CUT.items():
+        if trials := groups[cut_by]:
+            hint = f" ({remedy} goes on with them)" if resume.finished is ResumeType.SKIP else ""
+            lines.append(f"{len(trials)} cut short by {what}: {_SAID[resume.finished]}{hint}")
     if trials := groups["errored"]:
         lines.append(f"{len(trials)} failed: {_errored(resume.errored)}")
     if trials := groups["unfinished"]:
@@ -58,6 +83,15 @@ def outlook(image: RunImage, resume: ResumeConfig, budget_s: float | None = None
     if budget_s is not None:
         lines.append(f"time budget: {image.elapsed_s:.0f} of {budget_s:.0f} s are used up")
     return lines
+
+
+def _finished(action: ResumeType, has_other_stop: bool) -> str:
+    if action is ResumeType.SKIP and has_other_stop:
+        return (
+            f"{_SAID[action]}, whatever the new stop condition says "
+            '(_resume_config=ResumeConfig(finished="resume") goes on with them)'
+        )
+    return _SAID[action]
 
 
 def _errored(action: ResumeType) -> str:

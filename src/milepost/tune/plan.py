@@ -97,6 +97,8 @@ def plan_for(
         setup=description.stored(stored.path),
         resume=None if restoration is None else restoration.resume,
         anew=frozenset() if restoration is None else restoration.anew,
+        lifted=frozenset() if restoration is None else restoration.lifted,
+        other_space=restoration is not None and restoration.has_other_space,
         supply=None if restoration is None else restoration.supply,
     )
 

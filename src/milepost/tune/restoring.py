@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from milepost.api import uri
+from milepost.api.checks import boolean
 from milepost.api.resume_config import ResumeConfig, ResumeType
 from milepost.api.run_config import RunConfig
 from milepost.api.tune_config import TuneConfig
@@ -19,6 +20,9 @@ from milepost.tune.recorded import Recorded
 from milepost.tune.resolve import Target, resolve
 from milepost.tune.space_diff import Unloadable, changes
 from milepost.tune.values import Supply, require
+
+if TYPE_CHECKING:
+    from milepost.journal.image import RunImage
 
 log = logging.getLogger("milepost.tune")
 
@@ -42,11 +46,20 @@ def directory_of(path: str | os.PathLike[str], storage_filesystem: Any | None = 
 def resume_config(
     resume_unfinished: bool, resume_errored: bool, restart_errored: bool
 ) -> ResumeConfig:
-    """Return what the three flags of ``Tuner.restore`` mean; resuming wins over restarting."""
-    errored = ResumeType.RESTART if restart_errored else ResumeType.SKIP
+    """Return what the three flags of ``Tuner.restore`` mean; resuming wins over restarting.
+
+    Raises:
+        TypeError: one of them is neither True nor False.
+    """
+    owner = "Tuner.restore"
+    goes_on = boolean(owner, "resume_unfinished", resume_unfinished)
+    errored = ResumeType.SKIP
+    if boolean(owner, "restart_errored", restart_errored):
+        errored = ResumeType.RESTART
+    if boolean(owner, "resume_errored", resume_errored):
+        errored = ResumeType.RESUME
     return ResumeConfig(
-        unfinished=ResumeType.RESUME if resume_unfinished else ResumeType.SKIP,
-        errored=ResumeType.RESUME if resume_errored else errored,
+        unfinished=ResumeType.RESUME if goes_on else ResumeType.SKIP, errored=errored
     )
 
 
@@ -77,6 +90,8 @@ class Restoration:
         experiment: what runs.
         recorded: what the directory says.
         resume: see above.
+        lifted: what may have stopped the run before and does not hold any more: ``"budget"``,
+            ``"stopper"``.
         anew: parts of the run that do not get their recorded state back.
         save_at_end: whether classes save at their end when nothing is said about it.
         supply: gives values of trials' configs that cannot be loaded.
@@ -131,7 +146,8 @@ class Restoration:
             "initial_checkpoint"
         )
         self.supply = Supply(space)
-        require(self.supply.missing(path, taken_up(recorded.image, resume)))
+        self.lifted = _lifted(recorded.image, self._budget_s, has_other_stop="stop" in run.replaced)
+        require(self.supply.missing(path, taken_up(recorded.image, resume, self.lifted)))
         self.save_at_end = bool(recorded.setup.get("save_at_end", True))
         self.anew = _replaced_parts(tune, run, bool(self._space_changes))
         self._changes = [*tune.replaced.values(), *run.replaced.values()]
@@ -145,6 +161,11 @@ class Restoration:
         fresh = Restoration(self.recorded.path, self._trainable, self.resume, **self._given)
         fresh._is_used = True
         return fresh
+
+    @property
+    def has_other_space(self) -> bool:
+        """Whether new trials come from another search space than the recorded one."""
+        return bool(self._space_changes)
 
     @property
     def is_in_use(self) -> bool:
@@ -165,15 +186,25 @@ class Restoration:
                 "another process" if holder is None else holder.describe(),
             )
 
-    def lines(self) -> list[str]:
-        """Return what will be done, for people: the trials, and what is not as it was recorded."""
+    @property
+    def _budget_s(self) -> float | None:
         from milepost.tune.plan import seconds
 
+        return seconds(self.experiment.tune_config.time_budget_s)
+
+    def lines(self) -> list[str]:
+        """Return what will be done, for people: the trials, and what is not as it was recorded."""
         image = self.recorded.image
         number = sum(1 for _ in current(image))
         lines = [f"Going on with {self.recorded.path} ({number} trials):"]
-        budget_s = seconds(self.experiment.tune_config.time_budget_s)
-        lines += [f"  {line}" for line in outlook(image, self.resume, budget_s)]
+        told = outlook(
+            image,
+            self.resume,
+            self._budget_s,
+            lifted=self.lifted,
+            has_other_stop="stopper" in self.anew,
+        )
+        lines += [f"  {line}" for line in told]
         if self._space_changes:
             lines.append("The search space has changed. Trials that exist keep their configs:")
             lines += [f"  {line}" for line in self._space_changes]
@@ -334,6 +365,16 @@ def _replaced_parts(tune: Merged, run: Merged, has_other_space: bool) -> frozens
     if "stop" in run.replaced:
         anew.add("stopper")
     return frozenset(anew)
+
+
+def _lifted(image: RunImage, budget_s: float | None, *, has_other_stop: bool) -> frozenset[str]:
+    """What may have stopped the run before as a whole, and does not hold any more."""
+    lifted = set()
+    if budget_s is None or budget_s > image.elapsed_s:
+        lifted.add("budget")
+    if has_other_stop:
+        lifted.add("stopper")
+    return frozenset(lifted)
 
 
 def _kind_of_search(chosen: Any) -> str:

@@ -34,13 +34,16 @@ def run_function(
     Returns:
         How it ended.
     """
+    told = False
     try:
         result = function(config)
         if isinstance(result, GeneratorType):
             with contextlib.closing(result):
                 for value in result:
                     _report_value(value, session)
+            told = dialog.told
         else:
+            told = dialog.told  # what it returns then is how far it came
             _report_value(result, session)
     except BaseException as error:  # noqa: BLE001 - whatever user code raises ends its trial
         if session.ended is None:
@@ -57,7 +60,7 @@ def run_function(
             )
     finally:
         session.finish()
-    return Finished(session.ended or ("stop" if dialog.told else "returned"))
+    return Finished(session.ended or ("stop" if told else "returned"))
 
 
 def _report_value(value: Any, session: TrialSession) -> None:

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -201,9 +202,14 @@ def _is_known(path: str) -> bool:
     """Whether a temporary file stays behind for a good reason.
 
     The trainable's own directories are not ours. The lock of a killed keeper is free; it stays
-    until the next keeper of the experiment, which a finished one does not have.
+    until the next keeper of the experiment, which a finished one does not have. And Python writes
+    a file of a random name where temporary files are to be, to see whether it may.
     """
-    return path.startswith(subject.OURS) or "owners" in Path(path).parts
+    return (
+        path.startswith(subject.OURS)
+        or "owners" in Path(path).parts
+        or re.fullmatch("[a-z0-9_]{8}", path) is not None
+    )
 
 
 def _leaks(ordeal: Ordeal) -> list[str]:

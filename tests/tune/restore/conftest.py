@@ -58,7 +58,12 @@ class Writer:
         return msgspec.Raw(codec.encode(value, self.objects.put))
 
     def trial(
-        self, config: dict[str, Any], status: str = "PENDING", *, started: bool = True
+        self,
+        config: dict[str, Any],
+        status: str = "PENDING",
+        *,
+        started: bool = True,
+        cut_by: str = "",
     ) -> str:
         """Add a trial that ended up with a status; return its id."""
         trial_id = f"t_{self._order:05d}"
@@ -80,7 +85,8 @@ class Writer:
             self.journal.append(
                 records.Launched(at=3.0, trial=trial_id, attempt=0, attempt_id="a", first_index=0)
             )
-        self.journal.append(records.Changed(at=4.0, trial=trial_id, status=status))
+        changed = records.Changed(at=4.0, trial=trial_id, status=status, cut_by=cut_by)
+        self.journal.append(changed)
         return trial_id
 
     def close(self, outcome: str = "interrupted") -> Path:

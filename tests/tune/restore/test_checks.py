@@ -76,6 +76,9 @@ def test_restore_is_called_on_the_class(written: Written) -> None:
 def test_misspelt_arguments(written: Written) -> None:
     """They are answered with the closest."""
     path = written(train).close()
+    for flag in ("resume_unfinished", "resume_errored", "restart_errored"):
+        with pytest.raises(TypeError, match=f"Tuner.restore.{flag} must be True or False"):
+            tune.Tuner.restore("anywhere", print, **{flag: "yes"})
     with pytest.raises(TypeError, match="Did you mean 'resume_errored'"):
         tune.Tuner.restore(path, train, resume_error=True)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="run_config must be a RunConfig"):
@@ -734,3 +737,81 @@ def test_the_outlook(written: Written, given: dict[str, Any], said: list[str]) -
     first, *groups = lines_of(path, **given).splitlines()
     assert first == f"Going on with {path} (6 trials):"
     assert groups == [f"  {line}" for line in said]
+
+
+class Ends(tune.Stopper):
+    """Ends the run."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return True
+
+
+FINISHED = "1 finished: stay as they are"
+FINISHED_OTHERWISE = (
+    "1 finished: stay as they are, whatever the new stop condition says "
+    '(_resume_config=ResumeConfig(finished="resume") goes on with them)'
+)
+BY_BUDGET = (
+    "2 cut short by the time budget: stay as they are (a larger time_budget_s goes on with them)"
+)
+BY_STOPPER = "1 cut short by the stop condition: stay as they are (another one goes on with them)"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, [FINISHED, BY_BUDGET, BY_STOPPER, "time budget: 9 of 5 s are used up"]),
+        (
+            {"tune_config": tune.TuneConfig(time_budget_s=9)},
+            [FINISHED, BY_BUDGET, BY_STOPPER, "time budget: 9 of 9 s are used up"],
+        ),
+        (
+            {"tune_config": tune.TuneConfig(time_budget_s=10)},
+            [
+                FINISHED,
+                BY_STOPPER,
+                "1 unfinished: start at their beginning, they have no checkpoints yet",
+                "1 not started yet: start",
+                "time budget: 9 of 10 s are used up",
+            ],
+        ),
+        (
+            {
+                "tune_config": tune.TuneConfig(time_budget_s=None),
+                "run_config": tune.RunConfig(stop=None),
+            },
+            [
+                FINISHED_OTHERWISE,
+                "2 unfinished: start at their beginning, they have no checkpoints yet",
+                "1 not started yet: start",
+            ],
+        ),
+        (
+            {"_resume_config": tune.ResumeConfig(finished="resume")},
+            [
+                "1 finished: go on from their latest checkpoint",
+                "2 cut short by the time budget: go on from their latest checkpoint",
+                "1 cut short by the stop condition: go on from their latest checkpoint",
+                "time budget: 9 of 5 s are used up",
+            ],
+        ),
+    ],
+)
+def test_the_outlook_after_a_run_that_was_cut_short(
+    written: Written, given: dict[str, Any], said: list[str]
+) -> None:
+    """What cut trials short is told, and what it takes for them to go on."""
+    run = written(
+        train,
+        tune_config=tune.TuneConfig(time_budget_s=5),
+        run_config=tune.RunConfig(stop=Ends()),
+    )
+    run.trial({}, "TERMINATED")
+    run.trial({}, "TERMINATED", cut_by="budget")
+    run.trial({}, "TERMINATED", cut_by="budget", started=False)
+    run.trial({}, "TERMINATED", cut_by="stopper")
+    groups = [line.strip() for line in lines_of(run.path, **given).splitlines()[1:]]
+    assert groups[: len(said)] == said

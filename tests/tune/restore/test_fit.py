@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,21 @@ def test_another_search_space(store: Path) -> None:
     assert [config.get("y") for config in configs] == [None, None, 1, 1]
 
 
+@pytest.mark.parametrize("cut", [0, 3])
+def test_a_longer_grid(store: Path, cut: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its further values run, whether the run had ended or had proposed all it had; totals fit."""
+    fit(store, space={"x": tune.grid_search([1, 2]), "steps": 2}, cut=cut)
+    shown = tune.RunConfig(verbose=1)
+    longer = {"x": tune.grid_search([1, 2, 3]), "steps": 2}
+    grid = restore(store / "exp", param_space=longer, run_config=shown).fit()
+    assert [result.config["x"] for result in grid] == [1, 2, 3]  # type: ignore[index]
+    assert iterations(grid) == [2, 2, 2]
+    assert "3 of 3 trials ended" in capsys.readouterr().out
+    shorter = {"x": tune.grid_search([5]), "steps": 2}
+    assert len(restore(store / "exp", param_space=shorter, run_config=shown).fit()) == 3
+    assert "3 of 3 trials ended" in capsys.readouterr().out
+
+
 def test_other_code(store: Path) -> None:
     """The trainable that is given runs."""
     fit(store, space={"x": tune.grid_search([1, 2])}, cut=5)
@@ -413,6 +429,51 @@ def test_a_time_budget_is_used_up_once(store: Path) -> None:
     more = tune.Tuner.restore(store / "exp", train, resume_errored=True)
     before = iterations(more.get_results())
     assert iterations(more.fit()) == before
+
+
+class ThirdResult(tune.Stopper):
+    """Ends the run at its third result."""
+
+    def __init__(self) -> None:
+        self.results = 0
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.results += 1
+        return False
+
+    def stop_all(self) -> bool:
+        return self.results >= 3
+
+
+@pytest.mark.parametrize("by", ["budget", "stopper"])
+def test_trials_that_were_cut_short_with_their_run(store: Path, by: str) -> None:
+    """They stay ended under what cut them short, and go on from their checkpoints without it."""
+
+    def hesitant(config: dict[str, Any]) -> None:
+        if config["x"] == 1 and not Path("executed").exists():
+            train({**config, "steps": 1})
+            while True:
+                time.sleep(0.02)
+                tune.report({"step": 1})
+        train(config)
+
+    space = {"x": tune.grid_search([1, 2])}
+    if by == "budget":
+        cut = fit(store, hesitant, space, time_budget_s=4)
+        lifted: dict[str, Any] = {"tune_config": tune.TuneConfig(time_budget_s=600)}
+    else:
+        cut = fit(store, hesitant, space, run={"stop": ThirdResult()})
+        lifted = {"run_config": tune.RunConfig(stop=None)}
+    before = iterations(cut)
+    assert len(before) == 1
+    assert iterations(restore(store / "exp", hesitant).fit())[:1] == before
+    grid = restore(store / "exp", hesitant, **lifted).fit()
+    assert [result.metrics["step"] for result in grid] == [4, 4]  # type: ignore[index]
+    if before[0]:  # it had come to its first checkpoint before the time was up
+        assert executed(grid[0]) == [1, 2, 3, 4]
+    assert grid[0].path == cut[0].path
+    after = iterations(grid)
+    assert iterations(restore(store / "exp", hesitant).fit()) == after
 
 
 def test_a_second_driver_is_told_who_runs(written: Written, tmp_path: Path) -> None:

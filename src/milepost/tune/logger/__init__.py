@@ -22,7 +22,7 @@ _ORIGIN = {
     "TBXLoggerCallback": "milepost.tune.logger.files",
     "pretty_print": "milepost.tune.logger.pretty",
 }
-_PARTS = ("csv", "json", "logger", "tensorboardx")
+_PARTS = ("aim", "comet", "csv", "json", "logger", "mlflow", "tensorboardx", "wandb")
 
 __all__ = [
     "CSVLoggerCallback",

@@ -18,6 +18,7 @@ from milepost.tune.search.variants import (
     Variant,
     count,
     finished,
+    shape,
     variants,
     warn_of_outliers,
     with_preset,
@@ -72,6 +73,14 @@ class BasicVariantGenerator(SearchAlgorithm):
         self._at = (0, 0)
         self._taken = 0
         self._current: Iterator[Variant] | None = None
+        # Each trial has the variant at its own place, so as many are taken as there are trials
+        # before. Those differ where an earlier run had more trials than there are variants.
+        self._passed = 0
+        self._shapes: list[Any] = []
+        # Where all of that means something: the shapes of an earlier run's spaces, until they are
+        # compared with those of this one, and where its draws began.
+        self._shapes_before: list[Any] | None = None
+        self._start: Any = None
 
     @property
     def total_samples(self) -> int:
@@ -105,6 +114,8 @@ class BasicVariantGenerator(SearchAlgorithm):
             for point in self._points:
                 warn_of_outliers(space, point)
             self._experiments.append((space, samples))
+            presets = [with_preset(space, point) for point in self._points]
+            self._shapes.append([shape(each) for each in (*presets, space)])
         self._finished = False
 
     def next_trial(self, trial_id: str | None = None) -> TrialSpec | None:
@@ -119,9 +130,10 @@ class BasicVariantGenerator(SearchAlgorithm):
         """
         if trial_id is None and (self._finished or self._is_full()):
             return None
-        variant = self._next_variant()
+        variant = self._variant_due()
         if variant is None:
             self.set_finished()
+            self._counter += trial_id is not None
             return None
         if trial_id is None:
             trial_id = f"{self._prefix}_{self._counter:05d}"
@@ -161,13 +173,17 @@ class BasicVariantGenerator(SearchAlgorithm):
             "at": self._at,
             "taken": self._taken,
             "random": self._source.state_at_mark(),
+            "passed": self._passed,
+            "start": self._start,
+            "shapes": self._shapes if self._shapes_before is None else self._shapes_before,
             "live": sorted(self._live),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`get_state` returned.
 
-        Where the spaces have changed, new trials come from the new ones.
+        Where the spaces have changed, new trials come from the new ones. With other grids the
+        search goes on after as many variants of the new spaces as there were trials.
         """
         self._prefix = state["prefix"]
         self._counter = state["counter"]
@@ -175,6 +191,9 @@ class BasicVariantGenerator(SearchAlgorithm):
         self._taken = state["taken"]
         self._live = set(state["live"])
         self._current = None
+        self._passed = state.get("passed", self._counter)
+        self._start = state.get("start")
+        self._shapes_before = state.get("shapes")
         if state["random"] is not None:
             self._source = RandomSource.at(state["random"])
 
@@ -208,6 +227,21 @@ class BasicVariantGenerator(SearchAlgorithm):
         points = sum(count(with_preset(space, point)) for point in self._points)
         return points + max(0, _unlimited(samples) - len(self._points)) * count(space)
 
+    def _variant_due(self) -> Variant | None:
+        """The variant at the place of the next trial; None when the spaces have no such place."""
+        before, self._shapes_before = self._shapes_before, None
+        if before is not None and before != self._shapes and self._start is not None:
+            self._rewind()
+        while self._passed < self._counter:
+            if self._next_variant() is None:
+                return None
+        return self._next_variant()
+
+    def _rewind(self) -> None:
+        """Go back to the first variant."""
+        self._at, self._taken, self._passed, self._current = (0, 0), 0, 0, None
+        self._source = RandomSource.at(self._start)
+
     def _next_variant(self) -> Variant | None:
         while True:
             if self._current is None:
@@ -215,6 +249,8 @@ class BasicVariantGenerator(SearchAlgorithm):
                 if space is None:
                     return None
                 self._source.mark()
+                if self._start is None and not self._passed:
+                    self._start = self._source.state_at_mark()
                 drawn = variants(
                     space, self._source, constant_grid_search=self._constant_grid_search
                 )
@@ -223,6 +259,7 @@ class BasicVariantGenerator(SearchAlgorithm):
             variant = next(self._current, None)
             if variant is not None:
                 self._taken += 1
+                self._passed += 1
                 return variant
             experiment, sample = self._at
             self._at, self._taken, self._current = (experiment, sample + 1), 0, None

@@ -85,6 +85,21 @@ def count(space: Any) -> int:
     return number
 
 
+def shape(space: Any) -> list[Any]:
+    """Return what decides how many configurations each sample of a space has, as plain values.
+
+    That is its grids, and those in what is chosen; a position means the same in two spaces of the
+    same shape.
+    """
+    found: list[Any] = []
+    for path, variable in variables(space):
+        values = getattr(variable, "values" if isinstance(variable, Grid) else "categories", ())
+        inner = {number: part for number, v in enumerate(values) if (part := shape(v))}
+        if inner or isinstance(variable, Grid):
+            found.append((path_key(path), len(values), inner))
+    return sorted(found, key=lambda each: each[0])
+
+
 def finished(config: Any) -> Any:
     """Call the functions of ``sample_from``, in their order, and put their values in place.
 

@@ -1,0 +1,1 @@
+"""Adapters to other libraries: experiment trackers. A library is imported when it is first used."""

@@ -1,0 +1,7 @@
+"""The logger for MLflow, under Ray's module name."""
+
+from __future__ import annotations
+
+from milepost.integrations.mlflow import MLflowLoggerCallback
+
+__all__ = ["MLflowLoggerCallback"]
