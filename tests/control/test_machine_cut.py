@@ -112,6 +112,11 @@ class Cut(World):
         for trial in sorted(coming, key=lambda each: each.attempts == 0):
             self._take_in(image, trial, offers.get(trial.trial))
         for trial in image.trials.values():
+            source = self._fork(image, trial)
+            if trial.trial not in self.m.machine.trials and source is not None:
+                left = events.ResultLeft(at=0, donor_id=source[0], checkpoint=source[1])
+                self.act(self.m(left))
+        for trial in image.trials.values():
             if trial.trial not in self.m.machine.trials:
                 self._leave(image, trial)
 

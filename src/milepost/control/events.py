@@ -104,6 +104,13 @@ class TrialRestored(Event, frozen=True, kw_only=True):
     offered: tuple[int, int | None] | None = None
 
 
+class ResultLeft(Event, frozen=True, kw_only=True):
+    """The result of an ended trial refers to a checkpoint of another one, which therefore stays."""
+
+    donor_id: str
+    checkpoint: Checkpoint
+
+
 class CheckpointLeft(Event, frozen=True, kw_only=True):
     """A checkpoint of an ended trial was kept because another trial had gone on from it.
 
@@ -402,6 +409,7 @@ AnyEvent = (
     TrialAdded
     | RunRestored
     | TrialRestored
+    | ResultLeft
     | CheckpointLeft
     | DeletionLeft
     | ReportJudged

@@ -37,6 +37,7 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.TrialAdded: starting.add,
     events.RunRestored: reviving.begin,
     events.TrialRestored: reviving.revive,
+    events.ResultLeft: exploiting.result_left,
     events.CheckpointLeft: exploiting.left,
     events.DeletionLeft: deleting.left,
     events.ReportJudged: settling.judged,

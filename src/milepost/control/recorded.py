@@ -154,9 +154,6 @@ class Recorded:
         """What an ended trial may have kept for the sake of others alone."""
         policy = self._run.machine.settings.retention
         wanted = {r.index for r in self.image.exploited if r.donor == trial.trial}
-        for other in self.image.trials.values():
-            if other.is_finished and other.fork is not None and other.fork.donor == trial.trial:
-                wanted.discard(other.fork.index)  # its result refers to it
         if policy is None or not wanted:
             return []
         kept = self.checkpoints(trial)

@@ -243,7 +243,13 @@ class Restoring:
                 )
 
     def _leave(self) -> None:
-        """Hand over what ended trials have kept for others."""
+        """Hand over what results of ended trials refer to, and what those have kept for others."""
+        for trial in self._of(Fate.STAYS):
+            source = self._recorded.fork(trial)
+            if source is not None:
+                self._run.dispatch(
+                    events.ResultLeft(at=self._run.now(), donor_id=source[0], checkpoint=source[1])
+                )
         for trial in self._of(Fate.STAYS, Fate.RESTARTS):
             for checkpoint in self._recorded.left(trial):
                 self._run.dispatch(
