@@ -279,6 +279,19 @@ def test_durable_makedirs(tmp_path):
         posix.durable_makedirs(str(tmp_path / "file" / "inner"))
 
 
+def test_make_below(tmp_path):
+    """Directories are made below a root that is there; one that is gone stays gone."""
+    root = str(tmp_path / "root")
+    for path in (root + "/a", root + "/a/b"):
+        with pytest.raises(FileNotFoundError):
+            posix.make_below(root, path)
+        assert not os.path.exists(root)
+    os.mkdir(root)
+    for path in (root + "/a/b/c", root + "/a/b", root + "/d"):
+        posix.make_below(root, path)
+        assert os.path.isdir(path)
+
+
 def test_remove_tree(tmp_path):
     """Trees, files and links go, links are not followed, what is gone is no error."""
     (tmp_path / "keep").mkdir()

@@ -14,6 +14,7 @@ from milepost.control import commands, late_reports
 from milepost.control.metrics import flatten
 from milepost.errors import CheckpointFailedError, TuneError
 from milepost.journal import records
+from milepost.storage import posix
 from milepost.worker import protocol
 from milepost.worker.protocol import Counters, Reply, dump
 
@@ -46,7 +47,7 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
     trial = run.ledger.live[command.trial_id]
     counters = Counters()
     start_from = run.plan.initial_checkpoint
-    os.makedirs(trial.directory, exist_ok=True)
+    posix.make_below(run.plan.experiment.path, trial.directory)
     if command.start is not None:
         start_from = command.start.path
         row = run.decoded(command.start.row)

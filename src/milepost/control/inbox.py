@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import time
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from milepost.control import events, problems, signalled
 from milepost.control.judge import Verdict
 from milepost.control.state import Halt, Phase
 from milepost.engine.protocol import Exited, StartFailed
+from milepost.errors import StorageError
 from milepost.keeper import protocol as keeper
 from milepost.worker.protocol import Busy, Finished, FromWorker, Reported, Saved, Started, load
 
@@ -182,6 +185,7 @@ def from_keeper(run: Run, event: keeper.KeeperEvent) -> None:
             )
         )
     elif isinstance(event, keeper.CommitFailed):
+        _require_storage(run, event)
         run.dispatch(
             events.CommitFailed(
                 at=now,
@@ -213,6 +217,19 @@ def from_keeper(run: Run, event: keeper.KeeperEvent) -> None:
         )
     elif isinstance(event, keeper.Notice):
         _keeper_log.log(_LEVELS.get(event.level, logging.WARNING), "%s", event.text)
+
+
+def _require_storage(run: Run, event: keeper.CommitFailed) -> None:
+    """A commit fails for good only if it is not the whole experiment that is missing.
+
+    Nothing of that is recorded, as restoring commits what was captured.
+
+    Raises:
+        StorageError: the experiment's directory was moved or deleted, or cannot be reached.
+    """
+    home = run.plan.experiment.home
+    if not os.path.isdir(home):
+        raise StorageError(errno.ENOENT, f"{event.error}; the run cannot go on without it", home)
 
 
 def _manifest_score(run: Run, event: keeper.Committed) -> object:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import IO, Literal
 
+from milepost.storage import posix
+
 Stream = Literal["stdout", "stderr"]
 
 # A line that never ends is cut, so that it does not fill the memory.
@@ -35,7 +37,7 @@ class WorkerOutput:
         """A trial begins in this directory: its files are there even if nothing is written."""
         for name in self._names.values():
             if name is not None:
-                self._file(os.path.join(directory, name))
+                self._file(directory, name)
 
     def write(
         self, worker_id: str, *, label: str, directory: str, stream: Stream, data: bytes
@@ -51,7 +53,7 @@ class WorkerOutput:
         """
         name = self._names[stream]
         if name is not None:
-            self._file(os.path.join(directory, name)).write(data)
+            self._file(directory, name).write(data)
         *lines, rest = (self._rest.pop((worker_id, stream), b"") + data).split(b"\n")
         for line in lines:
             self._line(label, line, stream)
@@ -84,10 +86,11 @@ class WorkerOutput:
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
         self._show(f"({label}) {text}", stream)
 
-    def _file(self, path: str) -> IO[bytes]:
+    def _file(self, directory: str, name: str) -> IO[bytes]:
+        path = os.path.join(directory, name)
         file = self._files.get(path)
         if file is None:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            posix.make_below(os.path.dirname(directory), os.path.dirname(path))
             file = self._files[path] = open(path, "ab", buffering=0)  # noqa: SIM115 - kept open
         return file
 

@@ -479,6 +479,26 @@ def durable_makedirs(path: str) -> None:
         fsync_dir(os.path.dirname(directory))
 
 
+def make_below(root: str, path: str) -> None:
+    """Create ``path`` and its missing parents below ``root``, but not ``root`` itself.
+
+    So nothing comes back to life at a place from which ``root`` was moved away or deleted.
+
+    Raises:
+        FileNotFoundError: ``root`` is not there.
+        OSError: a directory could not be created.
+    """
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+    except FileNotFoundError:
+        parent = os.path.dirname(path)
+        if parent in (root, path):
+            raise
+        make_below(root, parent)
+        make_below(root, path)
+
+
 def remove_tree(path: str) -> None:
     """Remove a directory tree or a file. What is gone already is no error; links are not followed.
 

@@ -9,12 +9,19 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from milepost.errors import ExperimentExistsError, JournalError, LeaseLostError, StorageError
+from milepost.errors import (
+    ExperimentExistsError,
+    JournalError,
+    LeaseLostError,
+    MilepostError,
+    StorageError,
+)
 from milepost.tune.analysis import ExperimentAnalysis
 from milepost.tune.descriptors import fill_standard_descriptors
 from milepost.tune.experiment.experiment import Experiment
 from milepost.tune.naming import UNNAMED
 from milepost.tune.place import check_storage, create_experiment, discard_if_empty
+from milepost.tune.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from milepost.control.interruption import Interruption
@@ -57,6 +64,8 @@ def launch(
         ExperimentExistsError: the name has been taken since the experiment was described.
         LeaseLostError: another driver is running the experiment.
         StorageError: results cannot be written.
+        JournalError: the journal cannot be written, or the experiment's directory was moved or
+            deleted while the run was going on in it.
         Exception: with ``fail_fast="raise"``, the error of the first trial that failed.
         ValueError: ``MILEPOST_GRACE_S`` is no number of seconds.
         KeyboardInterrupt: after a second Ctrl-C.
@@ -109,17 +118,24 @@ def _plan(experiment: Experiment, save_at_end: bool, restoration: Restoration | 
 
 
 def _run(plan: RunPlan, engine: Engine, interruption: Interruption) -> RunOutcome:
-    try:
-        from milepost.control.controller import run  # which takes time, in which signals may come
+    with Whereabouts(plan.experiment) as whereabouts:
+        try:
+            from milepost.control.controller import run  # takes time, in which signals may come
 
-        return run(plan, engine=engine, interruption=interruption)
-    except (LeaseLostError, ExperimentExistsError):  # nothing of it is ours
-        raise
-    except BaseException as error:
-        discarded = plan.resume is None and discard_if_empty(plan.experiment)
-        if isinstance(error, JournalError | StorageError) and not discarded:
-            _say_how_to_open(error, plan.experiment.path)
-        raise
+            return run(plan, engine=engine, interruption=interruption)
+        except (LeaseLostError, ExperimentExistsError):  # nothing of it is ours
+            raise
+        except BaseException as error:
+            loss = whereabouts.loss()
+            if loss is None:
+                discarded = plan.resume is None and discard_if_empty(plan.experiment)
+                if isinstance(error, JournalError | StorageError) and not discarded:
+                    _say_how_to_open(error, plan.experiment.path)
+            elif isinstance(error, Exception):
+                log.debug("The run has ended with this error:", exc_info=True)
+                # What a part of us says of a missing file would only hide the reason.
+                raise loss from None if isinstance(error, MilepostError | OSError) else error
+            raise
 
 
 def _say_how_to_go_on(experiment: Experiment, path: str) -> None:

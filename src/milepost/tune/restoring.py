@@ -208,6 +208,7 @@ class Restoration:
         if self._space_changes:
             lines.append("The search space has changed. Trials that exist keep their configs:")
             lines += [f"  {line}" for line in self._space_changes]
+            lines += self._about_places(number)
         if self._changes:
             lines.append("Set anew:")
             lines += [f"  {line}" for line in self._changes]
@@ -216,6 +217,19 @@ class Restoration:
             f"The {part} starts anew, without its recorded state." for part in sorted(self.anew)
         ]
         return lines
+
+    def _about_places(self, trials: int) -> list[str]:
+        """Whether the new space has nothing to try any more, as far as that is known."""
+        from milepost.tune.search.variants import count
+
+        tune = self.experiment.tune_config
+        if tune.search_alg is not None or tune.num_samples == -1:
+            return []
+        places = tune.num_samples * count(self.experiment.space)
+        if places > trials:
+            return []
+        what = "1 trial" if places == 1 else f"{places} trials"
+        return [f"It has {what} in all, so there are no new ones; a larger num_samples makes more."]
 
     def _about_code(self) -> list[str]:
         before, now = self.recorded.setup.get("code") or {}, self._code

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from milepost.errors import ChannelClosedError
+from milepost.storage import posix
 from milepost.worker import node, session, stacks
 from milepost.worker.channel import Channel
 from milepost.worker.dialog import Dialog
@@ -122,7 +123,7 @@ class _Worker:
         """Make the trial's directory the working directory, unless that is switched off."""
         os.environ.setdefault(ORIGINAL_DIRECTORY_VARIABLE, self._original_directory)
         if trial.chdir and os.environ.get(CHDIR_VARIABLE, "1") != "0":
-            os.makedirs(trial.trial_dir, exist_ok=True)
+            posix.make_below(trial.storage.experiment_path, trial.trial_dir)
             os.chdir(trial.trial_dir)
         else:
             os.chdir(self._original_directory)

@@ -295,10 +295,14 @@ def test_a_longer_grid(store: Path, cut: int, capsys: pytest.CaptureFixture[str]
     grid = restore(store / "exp", param_space=longer, run_config=shown).fit()
     assert [result.config["x"] for result in grid] == [1, 2, 3]  # type: ignore[index]
     assert iterations(grid) == [2, 2, 2]
-    assert "3 of 3 trials ended" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 of 3 trials ended" in said
+    assert "no new ones" not in said
     shorter = {"x": tune.grid_search([5]), "steps": 2}
     assert len(restore(store / "exp", param_space=shorter, run_config=shown).fit()) == 3
-    assert "3 of 3 trials ended" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 of 3 trials ended" in said
+    assert "It has 1 trial in all, so there are no new ones; a larger num_samples" in said
 
 
 def test_other_code(store: Path) -> None:

@@ -37,14 +37,13 @@ def replace(path: str, data: bytes) -> None:
 
 
 def make_directory(path: str) -> None:
-    """Create a directory and its missing parents; one that exists is no error."""
-    missing = []
-    while not os.path.isdir(path):
-        missing.append(path)
-        path = os.path.dirname(path)
-    for directory in reversed(missing):
+    """Create a trial's directory in its experiment's; one that exists is no error.
+
+    The experiment's own is never created: it may just have been moved away.
+    """
+    if not os.path.isdir(path):
         with contextlib.suppress(FileExistsError):  # another process was faster
-            posix.mkdir(directory)
+            posix.mkdir(path)
 
 
 def cut(path: str, length: int) -> None:
