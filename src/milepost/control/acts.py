@@ -47,6 +47,7 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
     trial = run.ledger.live[command.trial_id]
     counters = Counters()
     start_from = run.plan.initial_checkpoint
+    run.journal.require_held()  # a driver that was stopped may have been replaced since
     posix.make_below(run.plan.experiment.path, trial.directory)
     if command.start is not None:
         start_from = command.start.path

@@ -5,12 +5,13 @@ The journal has every trial and every result; what users' objects made of them o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from milepost.control.state import Halt
 from milepost.errors import JournalError
 from milepost.journal.cadence import Cadence
 from milepost.journal.records import Searched
+from milepost.storage import names
 
 if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
@@ -118,14 +120,15 @@ class Memory:
         self._saved.append((seq, digest))
 
     def _states(self, run: Run) -> dict[str, Any]:
-        with by_reference(run.ledger.find):
-            return self._all_states()
+        with by_reference(run.ledger.find), scratch(self._plan.experiment.home) as directory:
+            return self._all_states(directory)
 
-    def _all_states(self) -> dict[str, Any]:
+    def _all_states(self, directory: str) -> dict[str, Any]:
         plan = self._plan
+        searched, scheduled = (os.path.join(directory, name) for name in ("search", "scheduler"))
         parts: dict[str, Callable[[], Any]] = {
-            "search": lambda: _files(lambda d: plan.search.save_to_dir(d, _SESSION)),
-            "scheduler": lambda: _scheduler(plan.scheduler),
+            "search": lambda: _files(searched, lambda d: plan.search.save_to_dir(d, _SESSION)),
+            "scheduler": lambda: _scheduler(scheduled, plan.scheduler),
             "stopper": lambda: _pickled(plan.stopper),
         }
         states = {name: self._ask(name, part) for name, part in parts.items()}
@@ -215,19 +218,37 @@ def exploits(trials: Iterable[TrialState]) -> dict[str, Exploit]:
     }
 
 
-def _files(save: Callable[[str], None]) -> dict[str, bytes]:
-    """What a save method writes into a directory, by file name."""
-    with tempfile.TemporaryDirectory(prefix="milepost-state-") as directory:
-        save(directory)
-        files = {}
-        for name in sorted(os.listdir(directory)):
-            with open(os.path.join(directory, name), "rb") as file:
-                files[name] = file.read()
-        return files
+@contextlib.contextmanager
+def scratch(home: str) -> Iterator[str]:
+    """A directory for states on their way; the next driver removes what a killed one has left.
+
+    Raises:
+        JournalError: the experiment cannot be written.
+    """
+    prefix, suffix = f"{names.TMP_PREFIX}state-", f".{os.getpid()}"
+    try:
+        made = tempfile.TemporaryDirectory(prefix=prefix, suffix=suffix, dir=home)
+    except OSError as error:
+        raise JournalError(
+            f"cannot write in {home}: {error}. Earlier records are intact."
+        ) from error
+    with made as directory:
+        yield directory
 
 
-def _scheduler(scheduler: Any) -> bytes | None:
-    files = _files(lambda directory: scheduler.save(os.path.join(directory, SCHEDULER)))
+def _files(directory: str, save: Callable[[str], None]) -> dict[str, bytes]:
+    """What a save method writes into a new directory, by file name."""
+    os.mkdir(directory)
+    save(directory)
+    files = {}
+    for name in sorted(os.listdir(directory)):
+        with open(os.path.join(directory, name), "rb") as file:
+            files[name] = file.read()
+    return files
+
+
+def _scheduler(directory: str, scheduler: Any) -> bytes | None:
+    files = _files(directory, lambda d: scheduler.save(os.path.join(d, SCHEDULER)))
     return files.get(SCHEDULER)
 
 

@@ -6,13 +6,12 @@ import io
 import logging
 import os
 import pickle
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from milepost.control.facade import by_reference
-from milepost.control.memory import SCHEDULER, Exploit, Offered
+from milepost.control.memory import SCHEDULER, Exploit, Offered, scratch
 
 if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
@@ -55,7 +54,7 @@ def recall(run: Run, image: RunImage) -> Recalled:
         run: its ledger has all trials already.
         image: says which state it is.
     """
-    plan, recalled = run.plan, Recalled()
+    plan, home, recalled = run.plan, run.plan.experiment.home, Recalled()
     if image.searched is None:
         return recalled
     try:
@@ -69,8 +68,8 @@ def recall(run: Run, image: RunImage) -> Recalled:
     recalled.offers = dict(saved.get("offers") or {})
     recalled.exploits = dict(saved.get("exploits") or {})
     loads: dict[str, Callable[[Any], None]] = {
-        "search": lambda files: _with_files(files, plan.search.restore_from_dir),
-        "scheduler": lambda data: _with_files({SCHEDULER: data}, _restore_scheduler(plan)),
+        "search": lambda files: _with_files(home, files, plan.search.restore_from_dir),
+        "scheduler": lambda data: _with_files(home, {SCHEDULER: data}, _restore_scheduler(plan)),
         "stopper": lambda data: _restore_stopper(plan, data),
     }
     with by_reference(run.ledger.find):
@@ -90,9 +89,9 @@ def recall(run: Run, image: RunImage) -> Recalled:
     return recalled
 
 
-def _with_files(files: dict[str, bytes], load: Callable[[str], None]) -> None:
+def _with_files(home: str, files: dict[str, bytes], load: Callable[[str], None]) -> None:
     """Hand out a directory with files."""
-    with tempfile.TemporaryDirectory(prefix="milepost-state-") as directory:
+    with scratch(home) as directory:
         for name, data in files.items():
             with open(os.path.join(directory, name), "wb") as file:
                 file.write(data)

@@ -319,6 +319,14 @@ class Journal:
         )
         return self._broken
 
+    def require_held(self) -> None:
+        """Make sure that nobody has taken the experiment over.
+
+        Raises:
+            LeaseLostError: another driver has.
+        """
+        _check_fence(self.experiment.path, self._segment.epoch)
+
     def _may_rotate(self) -> bool:
         """Whether this is a good moment: nothing to wait for, or the file has grown too much."""
         return self._syncer.synced == self._seq or self._length >= 2 * self._segment_bytes
