@@ -105,11 +105,11 @@ def test_captures_that_nobody_has_are_lost() -> None:
 
 
 def test_checkpoints_that_are_gone_are_recorded_as_lost() -> None:
-    """At once, with a warning."""
+    """At once; people are told of all of them together."""
     m = Driven()
     begin(m)
     told = m.restored("t", status="RUNNING", attempt=0, next_index=2, missing=((1, "it is gone"),))
-    assert told == ["record lost t/1", "notice warning", "drain t.None"]
+    assert told == ["record lost t/1", "drain t.None"]
 
 
 def test_trials_that_were_begun_come_first() -> None:

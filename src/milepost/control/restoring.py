@@ -171,7 +171,8 @@ class Restoring:
     def _look_at(self, trial: TrialImage) -> Return:
         recorded = self._recorded
         directory = recorded.directory(trial)
-        there = reconciling.look(directory, trial.trial, self._image.uuid)
+        # Not the journal's word for it: no record may be left that says whose it is.
+        there = reconciling.look(directory, trial.trial, self._run.plan.experiment.uuid)
         found = reconciling.reconcile(
             trial, recorded.checkpoints(trial), recorded.inflight(trial), there
         )

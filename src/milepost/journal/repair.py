@@ -61,7 +61,7 @@ def make_whole(experiment: Experiment, before: Segment) -> RunImage:
         seq = state.seq
         found = rebuild.missing(experiment, state, Objects(experiment.path).put)
         if not found:
-            return _of(experiment, state)
+            return state
         _publish(experiment, before, _end(experiment, before), seq, found)
         log.error(
             "The end of the journal of %s is missing: it holds %d records, but the trials' files "
@@ -70,13 +70,7 @@ def make_whole(experiment: Experiment, before: Segment) -> RunImage:
             seq,
             len(found),
         )
-    return _of(experiment, replay.image(experiment.path, before))
-
-
-def _of(experiment: Experiment, state: RunImage) -> RunImage:
-    """Say whose state it is: if no record is left that does, no checkpoint would seem to be its."""
-    state.uuid = experiment.uuid
-    return state
+    return replay.image(experiment.path, before)
 
 
 def _rewrite(experiment: Experiment, before: Segment, cause: JournalCorruptError) -> None:
