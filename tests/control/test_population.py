@@ -67,6 +67,13 @@ def meet(config: dict[str, Any]) -> None:
             time.sleep(0.01)
 
 
+def meeting(path: Path) -> list[dict[str, Any]]:
+    """The configs of trials that begin together."""
+    place = path / "meet"
+    place.mkdir()
+    return [{**config, "meet": str(place)} for config in CONFIGS]
+
+
 def learn(config: dict[str, Any]) -> None:
     """Weights are the learning rates with which each step was made, so that they tell all."""
     meet(config)
@@ -177,14 +184,11 @@ def leaked(outcome: Any) -> set[str]:
 @pytest.mark.parametrize("cpus", [4, 2])
 def test_a_population(trainable: Any, synch: bool, cpus: int, tmp_path: Path) -> None:
     """The worst go on from the weights of the best, with num_to_keep=1, also in turns."""
-    place = tmp_path / "meet"
-    place.mkdir()
-    together = {"meet": str(place)} if cpus == len(CONFIGS) else {}
     outcome = run(
         plan(
             tmp_path,
             trainable,
-            [{**config, **together} for config in CONFIGS],
+            meeting(tmp_path) if cpus == len(CONFIGS) else CONFIGS,
             cpus=cpus if trainable is learn else 4,
             max_concurrent=cpus,
             scheduler=scheduler(synch=synch),
@@ -257,7 +261,7 @@ def test_interrupted(number: int, tmp_path: Path, wholes: dict[str, Any]) -> Non
 
 def test_lineage_is_in_the_manifests(tmp_path: Path) -> None:
     """The first own checkpoint after an exploit names the donor's as its parent."""
-    outcome = run(plan(tmp_path, learn, CONFIGS, cpus=4, scheduler=scheduler()))
+    outcome = run(plan(tmp_path, learn, meeting(tmp_path), cpus=4, scheduler=scheduler()))
     assert check(outcome) >= 1
     for record in exploits(outcome.experiment_path):
         directory = Path(outcome.experiment_path, f"f_{record.trial}")
@@ -271,10 +275,11 @@ def test_functions_without_checkpoints(tmp_path: Path, caplog: Any) -> None:
     """They are told once, and nobody goes on from anybody."""
 
     def train(config: dict[str, Any]) -> None:
+        meet(config)
         for step in range(1, 9):
             tune.report({"total": config["lr"] * step})
 
-    outcome = run(plan(tmp_path, train, CONFIGS, cpus=4, scheduler=scheduler()))
+    outcome = run(plan(tmp_path, train, meeting(tmp_path), cpus=4, scheduler=scheduler()))
     assert exploits(outcome.experiment_path) == []
     warned = [r.message for r in caplog.records if "worth going on from" in r.message]
     assert len(warned) == 1

@@ -84,7 +84,7 @@ def epochs_logged(result: dict[str, Any]) -> list[int]:
 
 def test_the_death_of_the_fork_server_is_no_failure(place: Any) -> None:
     """It takes the worker along; the trial goes on from its checkpoint, and the log says why."""
-    result, text = fit(place, before="os.kill(os.getppid(), signal.SIGKILL)")
+    result, text = fit(place, before="os.kill(os.getppid(), signal.SIGKILL); signal.pause()")
     assert result["error"] is None
     assert result["metrics"]["start"] == 3
     assert epochs_logged(result)[-3:] == [4, 5, 6]

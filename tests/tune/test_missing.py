@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,15 +54,22 @@ def test_submodules_that_no_list_names_can_be_imported() -> None:
     assert namespace["bounds"].__name__ == "milepost.tune.search.bounds"
 
 
-def test_everything_that_may_be_chosen_by_name_can_be_made() -> None:
+def test_everything_that_may_be_chosen_by_name_can_be_made(tmp_path: Path) -> None:
     """What configs accept as names is what can be created."""
+    policy = tmp_path / "pbt_policy_a_00000.txt"
+    policy.write_text('["a_00000", "a_00001", 4, 4, {"lr": 0.1}, {"lr": 0.2}]\n')
+    needed: dict[str, dict[str, Any]] = {
+        "pb2": {"hyperparam_bounds": {"lr": [0.0, 1.0]}},
+        "pbt_replay": {"policy_file": str(policy)},
+    }
     for name in SCHEDULERS:
-        assert isinstance(tune.create_scheduler(name), tune.schedulers.TrialScheduler)
+        made = tune.create_scheduler(name, **needed.get(name, {}))
+        assert isinstance(made, tune.schedulers.TrialScheduler)
     for name in SEARCH_ALGORITHMS:
         if name == "ax" and find_spec("ax") is None:
             continue  # large, and not installed with the others
-        made = tune.create_searcher(name)
-        assert isinstance(made, tune.search.SearchAlgorithm | tune.search.Searcher)
+        found = tune.create_searcher(name)
+        assert isinstance(found, tune.search.SearchAlgorithm | tune.search.Searcher)
 
 
 @pytest.mark.parametrize(
