@@ -59,6 +59,7 @@ def test_everything_that_may_be_chosen_by_name_can_be_made(tmp_path: Path) -> No
     policy = tmp_path / "pbt_policy_a_00000.txt"
     policy.write_text('["a_00000", "a_00001", 4, 4, {"lr": 0.1}, {"lr": 0.2}]\n')
     needed: dict[str, dict[str, Any]] = {
+        "pbt": {"hyperparam_mutations": {"lr": [0.1, 0.2]}},
         "pb2": {"hyperparam_bounds": {"lr": [0.0, 1.0]}},
         "pbt_replay": {"policy_file": str(policy)},
     }
