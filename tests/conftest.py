@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
+import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
+import cloudpickle
 import pytest
 
 from milepost.engine import preload
@@ -15,16 +20,22 @@ from milepost.engine import preload
 pytest.register_assert_rewrite("milepost.testing.engine_suite", "milepost.testing.storage")
 
 _LEAN = frozenset({"milepost", "cloudpickle", "msgspec", "numpy"})
+_LONG = frozenset({"test_project", "test_examples", "test_resumable_torch", "test_reference_000"})
 
 
-def pytest_configure() -> None:
-    """Listen to Ctrl-C, as a program in a terminal does.
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen to Ctrl-C, as a program in a terminal does, and have a place for temporary files.
 
-    Programs that a shell starts in the background ignore it, and so do those that they start; but
-    many tests send it to processes of theirs.
+    Programs that a shell starts in the background ignore Ctrl-C, and so do those that they start;
+    but many tests send it to processes of theirs. Temporary files are gone at the end, also those
+    that trainables of tests leave behind as users' do; only ``tmp_path`` stays to be looked at.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    scratch = tempfile.mkdtemp(prefix="mp-", dir=os.environ["PYTEST_DEBUG_TEMPROOT"])
+    config.add_cleanup(lambda: shutil.rmtree(scratch, ignore_errors=True))
+    os.environ["TMPDIR"] = tempfile.tempdir = scratch
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -33,19 +44,51 @@ def pytest_xdist_auto_num_workers() -> int:
     return 3 * len(os.sched_getaffinity(0)) // 2 or 1
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """``@pytest.mark.always("id", ...)``: the test's other parameters are for ``make chaos``."""
+    named: dict[str, set[str]] = {}
+    for item in items:
+        mark = item.get_closest_marker("always")
+        if mark is not None and isinstance(item, pytest.Function):
+            left = named.setdefault(item.nodeid.partition("[")[0], set(mark.args))
+            if item.callspec.id in mark.args:
+                left.discard(item.callspec.id)
+            else:
+                item.add_marker(pytest.mark.chaos)
+    # The longest first: else one worker would carry them out while the others have nothing to do.
+    items.sort(key=lambda item: item.path.stem not in _LONG)
+    if unknown := {test: left for test, left in named.items() if left}:
+        raise pytest.UsageError(f"no such parameters: {unknown}")
+
+
 def pytest_collection_finish() -> None:
-    """Spare the collector, and processes forked off this one, what stays for all tests anyway."""
+    """Prepare for the many small runs that tests make.
+
+    Trainables go to workers by value: otherwise each worker would import the module of the test
+    with all that the test itself needs, which takes longer than the rest of the run. And the
+    collector, and processes forked off this one, are spared what stays for all tests anyway.
+    """
+    tests = f"{Path(__file__).parent}/"
+    for module in list(sys.modules.values()):
+        if (getattr(module, "__file__", None) or "").startswith(tests):
+            cloudpickle.register_pickle_by_value(module)
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
-def lean_workers() -> Iterator[None]:
+def lean_workers(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have workers inherit no libraries that only other tests need.
+
+    Tests with ``@pytest.mark.preloading`` are about what workers inherit.
 
     One process collects all tests and imports whatever any of them imports; a script that had
     imported as much would rightly wait seconds for its first worker.
     """
+    if request.node.get_closest_marker("preloading"):
+        yield
+        return
     wanted = preload.wanted
 
     def few() -> tuple[tuple[str, ...], tuple[str, ...]]:

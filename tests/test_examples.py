@@ -43,6 +43,7 @@ def run(name: str, folder: Path, *arguments: str, path: str = "") -> str:
         ("optuna_xgboost", "xgboost", 4, 80.0),
     ],
 )
+@pytest.mark.always("optuna_xgboost-xgboost-4-80.0")
 def test_an_example_tunes(
     name: str, library: str, trials: int, least: float, tmp_path: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_an_example_tunes(
 
 
 @pytest.mark.parametrize("name", ["asha_pytorch", "optuna_sklearn", "optuna_xgboost"])
+@pytest.mark.chaos
 def test_an_example_explains_itself(name: str, tmp_path: Path) -> None:
     """Its help says what it does and names every option."""
     said = run(name, tmp_path, "--help")
@@ -67,6 +69,7 @@ def test_an_example_explains_itself(name: str, tmp_path: Path) -> None:
     assert f"python examples/{name}.py --smoke-test" in said
 
 
+@pytest.mark.chaos
 def test_an_example_without_its_library(tmp_path: Path) -> None:
     """Without XGBoost it says so, and how to get it."""
     site = tmp_path / "site"

@@ -169,6 +169,18 @@ SCENARIOS = [CommitOne, CommitGroup, Retire, Retain, Metadata, CopyOut, Objects]
 
 @pytest.mark.parametrize("kind", FAULTS)
 @pytest.mark.parametrize("scenario_type", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.always(
+    "Retain-exit",
+    "Objects-torn",
+    "CommitOne-eio",
+    "CommitOne-torn",
+    "Metadata-enospc",
+    "CommitGroup-exit",
+    "CommitGroup-torn",
+    "Retire-exit",
+    "Retire-eio",
+    "CopyOut-exit",
+)
 def test_crash_matrix(
     scenario_type: type[Scenario],
     kind,

@@ -182,6 +182,7 @@ def leaked(outcome: Any) -> set[str]:
 @pytest.mark.parametrize("trainable", [learn, Learner])
 @pytest.mark.parametrize("synch", [False, True], ids=["async", "synch"])
 @pytest.mark.parametrize("cpus", [4, 2])
+@pytest.mark.always("4-async-learn", "4-synch-Learner", "2-synch-learn")
 def test_a_population(trainable: Any, synch: bool, cpus: int, tmp_path: Path) -> None:
     """The worst go on from the weights of the best, with num_to_keep=1, also in turns."""
     outcome = run(
@@ -250,6 +251,7 @@ class Interrupts(Callback):
 
 @pytest.mark.parametrize("number", [8, 15])
 @pytest.mark.timeout(120)
+@pytest.mark.always("8")
 def test_interrupted(number: int, tmp_path: Path, wholes: dict[str, Any]) -> None:
     """Ctrl-C in the middle of a round: the restored run ends as if it had not been."""
     first = synchronous(tmp_path, learn, callbacks=[Interrupts(number)])
@@ -305,6 +307,7 @@ def test_a_donor_ends_before_those_who_depend_on_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("synch", [False, True], ids=["async", "synch"])
+@pytest.mark.always("synch")
 def test_workers_die(synch: bool, tmp_path: Path) -> None:
     """Killed in the middle of a step they go on from where they were, also right after a fork."""
     configs = [{"lr": lr, "deadly": 0.15} for lr in LRS]
@@ -399,6 +402,7 @@ def synchronous(tmp_path: Path, trainable: Any, **options: Any) -> Any:
     ],
 )
 @pytest.mark.timeout(120)
+@pytest.mark.always("learn-Exploited-1", "learn-Reported-14", "Learner-Exploited-3")
 def test_cut_in_a_round(
     trainable: Any, kind: type, number: int, tmp_path: Path, wholes: dict[str, Any]
 ) -> None:
@@ -423,6 +427,7 @@ def test_a_class_is_cut_before_it_saves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hook", ["on_trial_result", "on_checkpoint"])
 @pytest.mark.timeout(120)
+@pytest.mark.always("on_checkpoint")
 def test_cut_again_and_again(hook: str, tmp_path: Path) -> None:
     """An asynchronous run that is cut three times loses nobody's weights, and leaks no file."""
     options = {"checkpoint": CheckpointConfig(num_to_keep=1)}

@@ -33,6 +33,7 @@ def numbers(record: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 6])
+@pytest.mark.always("4")
 def test_functions_go_on_where_they_were(tmp_path: Path, at: int) -> None:
     """No committed iteration comes twice, none is missing, and the results are those of one run."""
     first = plan(tmp_path, count, [{"x": 1}, {"x": 2}], callbacks=[Dies("on_trial_result", at)])
@@ -72,6 +73,7 @@ class Steps(tune.Trainable):
 
 @pytest.mark.parametrize("hook", ["on_trial_result", "on_trial_save"])
 @pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.always("2-on_trial_result", "2-on_trial_save")
 def test_classes_go_on_where_they_were(tmp_path: Path, hook: str, at: int) -> None:
     """A checkpoint that a class saved is used, whether or not the driver had heard of it."""
     saving = CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=True)
@@ -243,6 +245,7 @@ def test_failures_before_a_kill_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fail_fast", [True, "raise"])
+@pytest.mark.always("True")
 def test_fail_fast_ends_one_run_only(tmp_path: Path, fail_fast: Any) -> None:
     """What was cut short by somebody else's failure goes on, and the old failure ends nothing."""
     configs = [{"fails": str(tmp_path / "never")}, {"fails": None}, {"fails": None}]
@@ -388,21 +391,23 @@ def test_other_resources_and_concurrency_count(tmp_path: Path) -> None:
     """For trials that go on as well as for new ones."""
     from milepost.api.resources import placement_group_of
 
-    first = plan(tmp_path, count, [{}] * 3, callbacks=[Dies("on_trial_result", 1)])
+    restored, busy = tmp_path / "restored", tmp_path / "busy"
+
+    def train(config: dict[str, Any]) -> None:
+        if not restored.exists():
+            count(config)
+            return
+        busy.touch(exist_ok=False)  # there is room for one at a time
+        count(config)
+        busy.unlink()
+
+    first = plan(tmp_path, train, [{}] * 3, callbacks=[Dies("on_trial_result", 1)])
     killed(first)
+    restored.touch()
     two = placement_group_of({"cpu": 2})
-    seen = []
-
-    class Watching(tune.Callback):
-        def on_trial_start(self, trial: Any, trials: Any, **info: Any) -> None:
-            others = [each for each in trials if each is not trial]
-            seen.append(sum(each.status == "RUNNING" for each in others))
-
-    outcome = run(
-        again(first, search=Listed([{}] * 3), resources=lambda config: two, callbacks=[Watching()])
-    )
+    outcome = run(again(first, search=Listed([{}] * 3), resources=lambda config: two))
     assert [record.resources for record in outcome.trials] == [two] * 3
-    assert max(seen) == 0
+    assert [record.status for record in outcome.trials] == ["TERMINATED"] * 3
 
 
 def test_resources_that_are_not_there(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from milepost.api.searcher import Searcher
 from milepost.api.stopper import Stopper
 from milepost.control.controller import run
 from milepost.control.plan import RunPlan
-from milepost.journal import replay
+from milepost.journal import records, replay
 from milepost.tune.search.basic_variant import BasicVariantGenerator
 from milepost.tune.search.concurrency_limiter import ConcurrencyLimiter
 from milepost.tune.search.search_generator import SearchGenerator
@@ -55,6 +55,7 @@ def random_search(samples: int = 6, space: Any = None, **options: Any) -> BasicV
 
 
 @pytest.mark.parametrize("at", [1, 5, 9])
+@pytest.mark.always("3600-5")
 def test_a_random_search_goes_on_with_the_same_draws(tmp_path: Path, at: int) -> None:
     """However far it was: the trials are those of a run that was never interrupted."""
     options = {"random_state": 5, "max_concurrent": 1}
@@ -178,6 +179,7 @@ def climbing(kind: type[Climbing] = Climbing, samples: int = 4) -> SearchGenerat
 
 @pytest.mark.parametrize("kind", [Climbing, Forgetful])
 @pytest.mark.parametrize("at", [1, 2, 4, 7])
+@pytest.mark.always("3600-4-Climbing", "3600-4-Forgetful")
 def test_a_searcher_learns_as_if_nothing_had_happened(
     tmp_path: Path, kind: type[Climbing], at: int
 ) -> None:
@@ -249,6 +251,7 @@ class Pausing(TrialScheduler):
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
+@pytest.mark.always("3600-3")
 def test_a_scheduler_knows_what_it_knew(tmp_path: Path, at: int) -> None:
     """Paused trials stay paused until it lets them go, and nothing is told twice."""
     configs = [{"x": n} for n in range(3)]
@@ -275,10 +278,20 @@ def test_a_scheduler_knows_what_it_knew(tmp_path: Path, at: int) -> None:
 
 def test_another_scheduler_gets_the_trials_that_go_on(tmp_path: Path) -> None:
     """What the one before had paused goes on, because nobody would let it go."""
+
+    def train(config: dict[str, Any]) -> None:
+        (path,) = tmp_path.iterdir()
+        while config["x"] == 2 and not any(
+            isinstance(record, records.Changed) and record.status == "PAUSED"
+            for _, record in replay.records(str(path))
+        ):
+            time.sleep(0.01)
+        one_by_one(config)
+
     configs = [{"x": n} for n in range(3)]
     first = plan(
         tmp_path,
-        one_by_one,
+        train,
         cpus=1,
         search=Listed(configs),
         scheduler=Pausing(3),

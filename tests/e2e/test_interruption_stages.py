@@ -126,6 +126,7 @@ def calls(place: Any, tmp_path_factory: pytest.TempPathFactory) -> int:
 
 @pytest.mark.parametrize("name", SERIES)
 @pytest.mark.parametrize("part", [0.02, 0.97])
+@pytest.mark.always("0.02-SIGINT", "0.02-SIGTERM", "0.97-SIGUSR1", "0.97-SIGINT twice, later")
 def test_signals_at_some_moments(start: Start, calls: int, name: str, part: float) -> None:
     """From the start of the first process to the last thing that is closed."""
     check_moment(start, name, calls, part)
@@ -133,6 +134,7 @@ def test_signals_at_some_moments(start: Start, calls: int, name: str, part: floa
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT twice, later"])
 @pytest.mark.parametrize("part", [0.5])
+@pytest.mark.always("0.5-SIGTERM")
 def test_signals_while_restoring(start: Start, calls: int, name: str, part: float) -> None:
     """The run that goes on can be interrupted like the first one."""
     check_restoring(start, name, calls, part)
@@ -184,6 +186,7 @@ fit(train)
 
 
 @pytest.mark.parametrize("number", ["1", "2", "3"])
+@pytest.mark.always("2")
 def test_while_a_worker_captures(start: Start, number: str) -> None:
     """The capture is finished, committed, and where the trial will go on from."""
     driver = start(CAPTURES, NUMBER=number)
@@ -260,6 +263,7 @@ def test_while_the_keeper_commits(stopped_keeper: Any) -> None:
 
 
 @pytest.mark.parametrize("way", ["deadline", "twice"])
+@pytest.mark.always("twice")
 def test_a_keeper_that_takes_too_long_goes_on_by_itself(stopped_keeper: Any, way: str) -> None:
     """The driver ends without it; what was captured is committed all the same."""
     driver, keeper = stopped_keeper(MILEPOST_GRACE_S="0")

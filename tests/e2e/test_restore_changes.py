@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from chaos import changes
 from chaos.moments import Moment
 from chaos.ordeal import Ordeal
@@ -86,6 +87,7 @@ def test_more_samples(place: Any) -> None:
     assert [trial.config["x"] for trial in changed.trials.values()] == drawn(12)
 
 
+@pytest.mark.chaos
 def test_fewer_samples(place: Any) -> None:
     """No trial is made beyond the new number; those that exist go on."""
     changed = Changed(place, "fewer-samples")
@@ -100,6 +102,7 @@ def test_a_later_end(place: Any) -> None:
     assert changed.new
 
 
+@pytest.mark.chaos
 def test_an_earlier_end(place: Any) -> None:
     """Unfinished trials stop at their next report, new ones at the new end."""
     changed = Changed(place, "shorter")
@@ -112,6 +115,7 @@ def test_an_earlier_end(place: Any) -> None:
     assert all(changed.trials[trial].iterations == 1 for trial in changed.new)
 
 
+@pytest.mark.chaos
 def test_other_resources(place: Any) -> None:
     """Trials that need all CPUs run one after the other, those from before the cut too."""
     changed = Changed(place, "resources")
@@ -119,6 +123,7 @@ def test_other_resources(place: Any) -> None:
     assert changed.most_at_once() == 1
 
 
+@pytest.mark.chaos
 def test_other_concurrency(place: Any) -> None:
     """No more trials run at once than the new limit allows."""
     changed = Changed(place, "concurrency")
@@ -126,6 +131,7 @@ def test_other_concurrency(place: Any) -> None:
     assert changed.most_at_once() <= 2
 
 
+@pytest.mark.chaos
 def test_failed_trials_go_on(place: Any) -> None:
     """A failed trial goes on from its checkpoint when it is given more retries."""
     changed = Changed(place, "max-failures")
@@ -135,6 +141,7 @@ def test_failed_trials_go_on(place: Any) -> None:
     assert len(changed.trials) == changes.TRIALS
 
 
+@pytest.mark.chaos
 def test_failed_trials_start_again(place: Any) -> None:
     """A failed trial is replaced by a new one of the same config, which starts from nothing."""
     changed = Changed(place, "restart-errored")
@@ -145,6 +152,7 @@ def test_failed_trials_start_again(place: Any) -> None:
     assert {trial[1:3] for trial in changed.trials.values()} == {("TERMINATED", changes.EPOCHS)}
 
 
+@pytest.mark.chaos
 def test_unfinished_trials_stay(place: Any) -> None:
     """Trials that are not to go on end as they are; the search goes on."""
     changed = Changed(place, "skip-unfinished")
@@ -156,6 +164,7 @@ def test_unfinished_trials_stay(place: Any) -> None:
         assert changed.trials[trial][1:3] == (expected, newest)
 
 
+@pytest.mark.chaos
 def test_other_code(place: Any) -> None:
     """Changed code runs, and the difference is said."""
     changed = Changed(place, "code")

@@ -64,7 +64,7 @@ def test_driver(seed: int, place: Any, totals: Totals) -> None:
     audit.finished(ordeal)
 
 
-@seeds(2, 50)
+@seeds(1, 50)
 def test_everything(seed: int, place: Any, totals: Totals) -> None:
     """All processes are killed at once; what was captured is committed by the restoring run."""
     rng, scenario = setting("everything", seed)
@@ -74,7 +74,7 @@ def test_everything(seed: int, place: Any, totals: Totals) -> None:
     audit.finished(ordeal)
 
 
-@seeds(2, 50)
+@seeds(1, 50)
 def test_driver_and_keeper(seed: int, place: Any, totals: Totals) -> None:
     """The driver and its keeper die together, while workers are in the middle of something."""
     rng, scenario = setting("driver and keeper", seed)
@@ -84,7 +84,7 @@ def test_driver_and_keeper(seed: int, place: Any, totals: Totals) -> None:
     audit.finished(ordeal)
 
 
-@seeds(2, 50)
+@seeds(1, 50)
 def test_worker(seed: int, place: Any, totals: Totals) -> None:
     """A worker dies: the run goes on, and restoring it afterwards runs nothing again."""
     rng, scenario = setting("worker", seed)
@@ -96,7 +96,7 @@ def test_worker(seed: int, place: Any, totals: Totals) -> None:
     assert ordeal.entries(ordeal.phases[-1]) == []
 
 
-@seeds(2, 50)
+@seeds(1, 50)
 def test_keeper(seed: int, place: Any, totals: Totals) -> None:
     """The keeper dies: another one takes over, in the same run."""
     rng, scenario = setting("keeper", seed)
@@ -119,7 +119,7 @@ def test_other_processes(role: Role, seed: int, place: Any, totals: Totals) -> N
     assert ordeal.entries(ordeal.phases[-1]) == []
 
 
-@seeds(2, 50)
+@seeds(1, 50)
 def test_twice(seed: int, place: Any, totals: Totals) -> None:
     """The second kill comes during the restore."""
     rng, scenario = setting("twice", seed)
@@ -132,7 +132,7 @@ def test_twice(seed: int, place: Any, totals: Totals) -> None:
     audit.finished(ordeal)
 
 
-@seeds(3, 60)
+@seeds(1, 60)
 def test_while_restoring(seed: int, place: Any, totals: Totals) -> None:
     """The second kill comes before the restoring run has started its first trial."""
     rng, scenario = setting("while restoring", seed)

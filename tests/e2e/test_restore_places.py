@@ -60,6 +60,7 @@ def _differs(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.parametrize("scenario", ["function", "class"])
+@pytest.mark.always("function")
 def test_renamed(scenario: str, place: Any) -> None:
     """Under another name and in another directory it is the same experiment."""
     ordeal = cut(place, scenario)
@@ -80,6 +81,7 @@ def test_renamed_with_captures_in_staging(place: Any) -> None:
 
 
 @pytest.mark.parametrize("scenario", ["function", "reuse"])
+@pytest.mark.always("reuse")
 def test_moved_to_another_file_system(scenario: str, place: Any, other_disk: Path) -> None:
     """Device and inodes may change: nothing on disk depends on them."""
     ordeal = cut(place, scenario)
@@ -106,6 +108,7 @@ def test_copied(place: Any) -> None:
     audit.finished(ordeal)
 
 
+@pytest.mark.chaos
 def test_copied_while_captures_are_in_staging(place: Any) -> None:
     """A copy leaves the captures of its original alone, and computes again what it lacks."""
     ordeal = cut(place, moment=Moment("append", 120, ()))
@@ -125,6 +128,7 @@ def test_copied_while_captures_are_in_staging(place: Any) -> None:
     audit.finished(ordeal)
 
 
+@pytest.mark.chaos
 def test_copy_and_original_at_once(place: Any) -> None:
     """Both have the same id and run on one machine at the same time: neither sees the other."""
     ordeal = cut(place)

@@ -42,23 +42,19 @@ def check(place: Any, scenario: str, cadence: str, ahead: str, cuts: int) -> Non
     assert not wrong, "\n".join(wrong)
 
 
-#: These stand for their kinds; the others are cut by ``-m chaos``.
-ALWAYS = ("seeded", "grid", "learning", "limited", "optuna")
+#: These stand for their kinds.
+KINDS = ("seeded", "grid", "learning", "limited", "optuna")
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.chaos)
-        for name in searches.EXACT
-    ],
-)
+@pytest.mark.parametrize("scenario", searches.EXACT)
+@pytest.mark.always("seeded", "optuna")
 def test_cut_in_the_middle(scenario: str, place: Any) -> None:
     """Each kind of search goes on exactly, from its first state and the records since."""
     check(place, scenario, "once", "1", cuts=1)
 
 
 @pytest.mark.parametrize("scenario", ["seeded", "learning"])
+@pytest.mark.always("learning")
 def test_cut_after_a_saved_state(scenario: str, place: Any) -> None:
     """It goes on exactly from a state that was saved shortly before."""
     check(place, scenario, "always", "1", cuts=2)
@@ -74,7 +70,7 @@ def test_cut_after_a_saved_state(scenario: str, place: Any) -> None:
         for cadence in CADENCES
         for ahead in ("1", "auto")
         # How often states are saved, and how many trials are proposed ahead, is seen with a few.
-        if scenario in ALWAYS or (cadence, ahead) == ("once", "1")
+        if scenario in KINDS or (cadence, ahead) == ("once", "1")
     ],
 )
 def test_cut_everywhere(scenario: str, cadence: str, ahead: str, place: Any) -> None:

@@ -17,11 +17,6 @@ from milepost.testing.driver import TrialDriver
 Drive = Callable[..., TrialDriver]
 
 
-@pytest.fixture(autouse=True)
-def lean_workers() -> None:
-    """Here it matters what workers inherit."""
-
-
 @pytest.fixture
 def drive(tmp_path: Path) -> Iterator[Drive]:
     """Makes drivers of local workers and closes them."""

@@ -189,6 +189,7 @@ def loaded(config: dict[str, Any]) -> dict[str, Any]:
 loaded.__module__ = "__main__"
 
 
+@pytest.mark.preloading
 def test_installed_packages_are_inherited(
     drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +198,7 @@ def test_installed_packages_are_inherited(
     assert server_modules(drive(loaded)) == ["installed_plain"]
 
 
+@pytest.mark.preloading
 def test_package_that_starts_a_thread_is_left_to_the_workers(
     drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
@@ -215,6 +217,7 @@ def test_package_that_starts_a_thread_is_left_to_the_workers(
     assert "it starts a thread" in line.message
 
 
+@pytest.mark.preloading
 def test_package_that_kills_the_server_is_left_to_the_workers(
     drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
@@ -225,6 +228,7 @@ def test_package_that_kills_the_server_is_left_to_the_workers(
 
 
 @pytest.mark.parametrize("code", ["raise ValueError('no')", "raise SystemExit(3)"])
+@pytest.mark.preloading
 def test_package_that_cannot_be_imported_again_is_skipped(
     drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
@@ -280,6 +284,7 @@ print(os.path.exists(f"/proc/{server}"))
     assert result.stdout == "False\n"
 
 
+@pytest.mark.preloading
 def test_servers_that_were_expensive_serve_the_next_fit(
     drive: Any, monkeypatch: pytest.MonkeyPatch, gone: Gone
 ) -> None:
@@ -412,6 +417,7 @@ def test_a_worker_waits_ahead_of_need(drive: Any) -> None:
     driver.shut_down(worker)
 
 
+@pytest.mark.preloading
 def test_engine_can_be_closed_while_the_server_imports(
     drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -476,6 +482,7 @@ def inherited(config: dict[str, Any]) -> dict[str, Any]:
 inherited.__module__ = "__main__"
 
 
+@pytest.mark.preloading
 def test_kept_server_imports_what_was_added(
     drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: Gone
 ) -> None:

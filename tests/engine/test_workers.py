@@ -148,6 +148,7 @@ def test_random_generators_are_seeded(drive: Any) -> None:
     assert rows[0][1] != rows[1][1]
 
 
+@pytest.mark.preloading
 def test_torch_is_inherited_and_seeded(drive: Any) -> None:
     """torch, imported by the driver, is there at once in a worker, and seeded."""
     import torch
@@ -472,6 +473,7 @@ def test_multiprocessing_works_in_a_trial(drive: Any, method: str) -> None:
     assert worker.stderr == ""
 
 
+@pytest.mark.preloading
 def test_data_loader_works_in_a_trial(drive: Any) -> None:
     """Torch's DataLoader with processes of its own, kept alive or not, works."""
     import torch

@@ -177,6 +177,7 @@ class Told:
 
 @pytest.mark.parametrize("kind", FAULTS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.always("whole_life-exit", "rotating-torn", "compacting-enospc", "compacting-eio")
 def test_crash_matrix(
     scenario: Callable[[Driver], None],
     kind: Any,

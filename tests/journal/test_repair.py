@@ -531,6 +531,7 @@ def cut_end(experiment: Experiment) -> None:
 
 @pytest.mark.parametrize("what", [damage, cut_end])
 @pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.always("exit-damage", "torn-cut_end", "enospc-damage")
 def test_a_repair_may_be_cut_off_at_any_step(
     what: Callable[[Experiment], None],
     kind: Any,

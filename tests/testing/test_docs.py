@@ -14,6 +14,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.chaos
 def test_the_examples_pass(tmp_path: Path) -> None:
     """Each fence, saved as a module of its own, is collected and passes."""
     assert len(EXAMPLES) >= 5

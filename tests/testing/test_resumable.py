@@ -77,6 +77,7 @@ class Descend(tune.Trainable):
 
 @pytest.mark.parametrize("by", BY)
 @pytest.mark.parametrize("trainable", [descend, Descend])
+@pytest.mark.always("descend-restore", "Descend-retry")
 def test_a_right_one_passes(trainable: Any, by: Any) -> None:
     """Killed after any iteration, it goes on as if nothing had happened."""
     assert_resumable(trainable, iterations=3, by=by)
@@ -110,6 +111,7 @@ def test_a_restore_notices_the_same() -> None:
         assert_resumable(descend, {"forgets": "momentum"}, iterations=3, after=[2], by="restore")
 
 
+@pytest.mark.chaos
 def test_beginning_anew_is_noticed() -> None:
     """A function that ignores its checkpoint is told to load it."""
 
@@ -123,6 +125,7 @@ def test_beginning_anew_is_noticed() -> None:
         assert_resumable(descend, {"forgets": "everything"}, iterations=3, after=[1])
 
 
+@pytest.mark.chaos
 def test_a_function_that_ends_by_itself() -> None:
     """It may be killed after its last report too: then nothing is left to do."""
     assert_resumable(descend, {"steps": 2}, iterations=9, after=[1, 2])
@@ -144,6 +147,7 @@ def test_a_class_that_ends_by_itself() -> None:
     assert_resumable(Descend, {"steps": 2}, iterations=9)
 
 
+@pytest.mark.chaos
 def test_checkpoints_are_compared() -> None:
     """Metrics may agree while the checkpoints do not; the message names file and place."""
 
@@ -162,6 +166,7 @@ def test_checkpoints_are_compared() -> None:
     assert_resumable(train, iterations=3, after=[1], ignore=["*.json"])
 
 
+@pytest.mark.chaos
 def test_rare_checkpoints() -> None:
     """Iterations that are run again must be what they were."""
 
@@ -180,6 +185,7 @@ def test_rare_checkpoints() -> None:
     assert_resumable(Descend, iterations=4, after=[3], checkpoint_frequency=2)
 
 
+@pytest.mark.chaos
 def test_two_runs_that_differ_anyway() -> None:
     """What is random in every run is not blamed on the kill."""
 
@@ -199,6 +205,7 @@ def test_two_runs_that_differ_anyway() -> None:
     assert_resumable(train, {"from": 1}, iterations=2, after=[1], ignore=["luck"])
 
 
+@pytest.mark.chaos
 def test_tolerance() -> None:
     """Small differences are errors, unless they are allowed."""
 
@@ -230,6 +237,7 @@ def test_one_that_reports_nothing() -> None:
         assert_resumable(lambda config: None)
 
 
+@pytest.mark.chaos
 def test_one_that_fails() -> None:
     """An error without a kill is told as such; one after the resume with its traceback."""
 
@@ -270,6 +278,7 @@ def test_the_environment_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dict(os.environ) == before
 
 
+@pytest.mark.chaos
 def test_registered_names() -> None:
     """A trainable may be given by its registered name."""
     tune.register_trainable("descend-by-name", Descend)

@@ -13,12 +13,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from milepost import tune
 from milepost.testing import assert_resumable
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("scratch")]
-
-
-@pytest.fixture(autouse=True)
-def lean_workers() -> None:
-    """Here each of many workers needs torch."""
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("scratch"),
+    pytest.mark.preloading,  # each of many workers needs torch
+]
 
 
 def torch_training(config: dict[str, Any]) -> None:
@@ -64,7 +63,8 @@ def test_torch_that_forgets_nothing() -> None:
     assert_resumable(torch_training, iterations=3)
 
 
-@pytest.mark.parametrize("forgets", [pytest.param("optimizer", marks=pytest.mark.chaos), "rng"])
+@pytest.mark.parametrize("forgets", ["optimizer", "rng"])
+@pytest.mark.chaos
 def test_torch_that_forgets_something(forgets: str) -> None:
     """Without momentum, or with other numbers drawn, the loss or the files differ."""
     with pytest.raises(AssertionError, match="torch_training is not resumable") as caught:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections import deque
 from datetime import timedelta
@@ -222,7 +221,7 @@ def _settings(plan: RunPlan) -> Settings:
     by = config.checkpoint_score_attribute
     keep = config.num_to_keep
     return Settings(
-        run_id=secrets.token_hex(4),
+        run_id=os.urandom(4).hex(),
         root=plan.experiment.path,
         kind=plan.kind,
         max_failures=plan.failure.max_failures,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 
 from milepost.storage import posix
 
@@ -36,7 +35,7 @@ class Home:
         while True:
             with contextlib.suppress(FileExistsError):
                 posix.mkdir(homes, 0o700)
-            self.path = os.path.join(homes, f"{os.getpid()}-{secrets.token_hex(4)}")
+            self.path = os.path.join(homes, f"{os.getpid()}-{os.urandom(4).hex()}")
             try:
                 posix.mkdir(self.path, 0o700)
                 path = self.file(_LOCK)

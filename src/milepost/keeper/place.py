@@ -13,7 +13,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from typing import Final
@@ -170,7 +169,7 @@ class Places:
             StorageError: the node root's own staging cannot be used.
         """
         own = os.path.join(self.first, self._uuid)
-        path = os.path.join(own, f"{_SCRATCH}-{pid}-{started}-{secrets.token_hex(6)}")
+        path = os.path.join(own, f"{_SCRATCH}-{pid}-{started}-{os.urandom(6).hex()}")
         try:
             posix.mkdir(path, 0o700)
         except FileNotFoundError:

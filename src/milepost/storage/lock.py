@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterator
+
+import xxhash
 
 from milepost.storage.node import node_root
 
@@ -24,7 +25,7 @@ def path_lock(path: str) -> Iterator[bool]:
     Yields:
         Whether the lock was free at once. False means that somebody else held it meanwhile.
     """
-    name = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]
+    name = xxhash.xxh3_128_hexdigest(os.fsencode(os.path.realpath(path)))
     directory = os.path.join(node_root(), "locks")
     os.makedirs(directory, mode=0o700, exist_ok=True)
     file = os.path.join(directory, f"{name}.lock")

@@ -148,6 +148,7 @@ def test_a_class_goes_on(store: Path) -> None:
     assert all(result.checkpoint is not None for result in grid)  # as a Tuner's class, at the end
 
 
+@pytest.mark.chaos
 def test_random_samples_are_those_of_the_uncut_run(store: Path) -> None:
     """The sequence of suggestions does not depend on where the run was cut."""
     from milepost.tune.search import BasicVariantGenerator
@@ -190,6 +191,7 @@ def test_what_will_be_done_is_said(store: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.chaos
 def test_unfinished_trials_can_be_left(store: Path) -> None:
     """They end as they are, and stay ended."""
     fit(store, space={"x": tune.grid_search([1, 2])}, cut=5)
@@ -211,6 +213,7 @@ def test_failed_trials_stay_by_default(store: Path) -> None:
     assert [executed(result) for result in grid] == [[1, 2], [1, 2]]
 
 
+@pytest.mark.chaos
 def test_failed_trials_go_on(store: Path, repaired: Path) -> None:
     """From their checkpoint, under their id, in their directory."""
     failed = fit(store, space=FAILING)
@@ -224,6 +227,7 @@ def test_failed_trials_go_on(store: Path, repaired: Path) -> None:
         assert logged(result) == [1, 2, 3, 4]
 
 
+@pytest.mark.chaos
 def test_failed_trials_start_again(store: Path, repaired: Path) -> None:
     """As new trials of the same configs, whose checkpoints count from 0; the old ones stay."""
     failed = fit(store, space=FAILING)
@@ -241,6 +245,7 @@ def test_failed_trials_start_again(store: Path, repaired: Path) -> None:
     assert iterations(restore(store / "exp", restart_errored=True).fit()) == [4, 4]
 
 
+@pytest.mark.chaos
 def test_more_retries(store: Path, repaired: Path) -> None:
     """The count of failures is kept, and max_failures may be raised."""
     fit(store, space={"fails_at": 2}, run={"failure_config": tune.FailureConfig(max_failures=1)})
@@ -287,6 +292,7 @@ def test_another_search_space(store: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 3])
+@pytest.mark.always("3")
 def test_a_longer_grid(store: Path, cut: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Its further values run, whether the run had ended or had proposed all it had; totals fit."""
     fit(store, space={"x": tune.grid_search([1, 2]), "steps": 2}, cut=cut)
@@ -305,6 +311,7 @@ def test_a_longer_grid(store: Path, cut: int, capsys: pytest.CaptureFixture[str]
     assert "It has 1 trial in all, so there are no new ones; a larger num_samples" in said
 
 
+@pytest.mark.chaos
 def test_other_code(store: Path) -> None:
     """The trainable that is given runs."""
     fit(store, space={"x": tune.grid_search([1, 2])}, cut=5)
@@ -316,6 +323,7 @@ def test_other_code(store: Path) -> None:
     assert iterations(restore(store / "exp", changed).fit()) == [4, 5]
 
 
+@pytest.mark.chaos
 def test_other_resources(store: Path) -> None:
     """They count for trials that go on, too."""
     fit(store, space={"x": tune.grid_search([1, 2])}, cut=2)
@@ -329,6 +337,7 @@ def test_other_resources(store: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])
+@pytest.mark.always("moved")
 def test_another_directory(store: Path, tmp_path: Path, how: str) -> None:
     """All goes on where it is now; an original stays as it was, and can go on by itself."""
     fit(store, space={"x": tune.grid_search([1, 2])}, cut=5)
@@ -375,6 +384,7 @@ class Remembering(tune.Callback):
         self.seen = state["seen"]
 
 
+@pytest.mark.chaos
 def test_callbacks_remember(store: Path) -> None:
     """The recorded callback takes back its state before it is set up."""
     fit(
@@ -450,6 +460,7 @@ class ThirdResult(tune.Stopper):
 
 
 @pytest.mark.parametrize("by", ["budget", "stopper"])
+@pytest.mark.always("stopper")
 def test_trials_that_were_cut_short_with_their_run(store: Path, by: str) -> None:
     """They stay ended under what cut them short, and go on from their checkpoints without it."""
 

@@ -74,6 +74,7 @@ def test_a_script_that_is_run_again(tmp_path: Path, marker: Path) -> None:
     assert len(second.get_all_configs()) == 2
 
 
+@pytest.mark.chaos
 def test_failed_trials_start_again(tmp_path: Path, marker: Path) -> None:
     """RESTART_ERRORED makes new ones."""
     space = {"x": 1, "fails_at": 2, "marker": str(marker)}
