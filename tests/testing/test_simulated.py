@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from milepost.tune.schedulers import (
     HyperBandForBOHB,
     HyperBandScheduler,
     MedianStoppingRule,
+    PopulationBasedTraining,
     TrialScheduler,
 )
 
@@ -135,3 +137,86 @@ def test_errors_and_descriptors(tmp_path: Path) -> None:
     with pytest.raises(TuneError, match="broken"):
         simulated(tmp_path / "second", Broken())
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def learning(
+    config: dict[str, Any], steps: tuple[float, ...] = ()
+) -> Iterator[tuple[float, dict[str, Any], tuple[float, ...]]]:
+    """What was learned is with which rates."""
+    while len(steps) < 12:
+        steps += (config["lr"],)
+        yield 2.0, {"acc": sum(steps), "steps": steps}, steps
+
+
+class Rows(tune.Callback):
+    """Notes what each trial reports."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def on_trial_result(self, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self.rows.setdefault(trial.trial_id, []).append(dict(result))
+
+
+@pytest.mark.parametrize("trainable", [never, Never])
+@pytest.mark.parametrize("synch", [False, True], ids=["async", "synch"])
+def test_population(trainable: Any, synch: bool, tmp_path: Path) -> None:
+    """Members go on from what others have learned, and each run is the same."""
+    told = []
+    for number in range(2):
+        random.seed(3)
+        notes = Rows()
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"lr": tune.grid_search([1.0, 2.0, 3.0, 4.0])},
+            tune_config=tune.TuneConfig(
+                metric="acc",
+                mode="max",
+                scheduler=PopulationBasedTraining(
+                    time_attr="training_iteration",
+                    perturbation_interval=3,
+                    hyperparam_mutations={"lr": [1.0, 2.0, 3.0, 4.0]},
+                    synch=synch,
+                ),
+            ),
+            run_config=tune.RunConfig(
+                storage_path=str(tmp_path), name=str(number), verbose=0, callbacks=[notes]
+            ),
+        )
+        simulation = simulate(tuner, learning, slots=4)
+        assert not simulation.results.errors
+        assert simulation.seconds >= 24.0  # what is given up is trained again
+        assert all(result.metrics["training_iteration"] == 12 for result in simulation.results)
+        told.append([[row["steps"] for row in rows] for rows in notes.rows.values()])
+        mixed = [
+            rows[-1]["steps"] for rows in notes.rows.values() if len(set(rows[-1]["steps"])) > 1
+        ]
+        assert mixed, "somebody went on from somebody else's"
+        for rows in notes.rows.values():
+            for row in rows:
+                assert len(row["steps"]) == row["training_iteration"]
+                assert row["steps"][-1] == row["config"]["lr"]
+    assert told[0] == told[1]
+
+
+def test_a_paused_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """Curves with states are begun anew from them."""
+    begun: list[Any] = []
+
+    def counted(config: dict[str, Any], state: int = 0) -> Iterator[tuple[float, Any, int]]:
+        begun.append((config["x"], state))
+        for number in range(state + 1, 10):
+            yield 2.0, {"acc": config["x"] * number}, number
+
+    tuner = tune.Tuner(
+        never,
+        param_space={"x": tune.grid_search(SCORES)},
+        tune_config=tune.TuneConfig(metric="acc", mode="max", scheduler=HyperBandForBOHB(max_t=9)),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    )
+    simulation = simulate(tuner, counted, slots=1)
+    assert reached(simulation) == {3: 1, 8: 3, 1: 1, 7: 3, 5: 1, 2: 1, 9: 9, 4: 1, 6: 1}
+    assert sorted(begun) == sorted([*((x, 0) for x in SCORES), (8, 1), (7, 1), (9, 1)])

@@ -37,6 +37,7 @@ from milepost.keeper.intent import ExperimentRef
 from milepost.worker.protocol import StorageRef
 
 if TYPE_CHECKING:
+    from milepost.control.seams import CheckpointVerifier, KeeperLink
     from milepost.engine.protocol import Engine
 
 log = logging.getLogger("milepost.control")
@@ -47,13 +48,20 @@ _VERIFIER_CLOSE_S = 600.0
 
 
 def run(
-    plan: RunPlan, *, engine: Engine | None = None, interruption: Interruption | None = None
+    plan: RunPlan,
+    *,
+    engine: Engine | None = None,
+    keeper: KeeperLink | None = None,
+    verifier: CheckpointVerifier | None = None,
+    interruption: Interruption | None = None,
 ) -> RunOutcome:
     """Carry out a run to its end.
 
     Args:
         plan: what to run.
         engine: places workers; the default is this machine. It is closed at the end.
+        keeper: commits checkpoints; by default a process of this node does. Closed at the end.
+        verifier: chooses what trials start from; by default it reads storage. Closed at the end.
         interruption: tells of signals; by default they are listened to while this runs.
 
     Returns:
@@ -77,7 +85,7 @@ def run(
             interruption = stack.enter_context(Interruption())
         stack.callback(engine.close)
         engine.load(pack(plan.trainable))
-        return _Controller(plan, engine, interruption, stack).run()
+        return _Controller(plan, engine, keeper, verifier, interruption, stack).run()
 
 
 class _Controller:
@@ -85,6 +93,8 @@ class _Controller:
         self,
         plan: RunPlan,
         engine: Engine,
+        keeper: KeeperLink | None,
+        verifier: CheckpointVerifier | None,
         interruption: Interruption,
         stack: contextlib.ExitStack,
     ) -> None:
@@ -120,9 +130,9 @@ class _Controller:
             self._restoring = Restoring(run, run.journal.inherited, plan.resume)
         self._projections = Projections(run.journal, plan.projections)
         stack.callback(self._close_projections)
-        run.keeper = DriverLink()
+        run.keeper = keeper or DriverLink()
         stack.callback(self._close_in_time, run.keeper.close, _KEEPER_CLOSE_S)
-        run.verifier = Verifier()
+        run.verifier = verifier or Verifier()
         stack.callback(self._close_in_time, run.verifier.close, _VERIFIER_CLOSE_S)
         progress = plan.progress
         run.output = WorkerOutput(plan.log_to_file, progress.line if progress else None)

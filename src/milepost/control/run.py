@@ -38,10 +38,9 @@ if TYPE_CHECKING:
     from milepost.control.events import AnyEvent
     from milepost.control.output import WorkerOutput
     from milepost.control.plan import RunPlan
-    from milepost.control.verifying import Verifier
+    from milepost.control.seams import CheckpointVerifier, KeeperLink
     from milepost.engine.protocol import Engine
     from milepost.journal.log import Journal
-    from milepost.keeper.client import DriverLink
     from milepost.worker.protocol import StorageRef
 
 
@@ -68,10 +67,10 @@ class Run:
 
     engine: Engine
     journal: Journal
-    keeper: DriverLink
+    keeper: KeeperLink
     workers: Workers
     output: WorkerOutput
-    verifier: Verifier
+    verifier: CheckpointVerifier
     storage: StorageRef
 
     def __init__(self, plan: RunPlan) -> None:

@@ -12,11 +12,13 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from milepost.api.fields import TRAINING_ITERATION
 from milepost.engine.protocol import EngineEvent, Exited, Payload, WorkerSpec
+from milepost.testing.simulated_checkpoints import SimulatedKeeper, SimulatedVerifier
 from milepost.worker.protocol import (
     Counters,
     Finished,
@@ -37,16 +39,20 @@ if TYPE_CHECKING:
     from milepost.tune.result_grid import ResultGrid
     from milepost.tune.tuner import Tuner
 
-#: A config's learning curve: for each iteration how many seconds it takes, and its metrics.
-Curve = Callable[[dict[str, Any]], Iterable[tuple[float, Mapping[str, Any]]]]
+#: A config's learning curve: for each iteration how many seconds it takes, its metrics and, if
+#: checkpoints are to be made, the state that they hold. Called with the config, and with the state
+#: as well when a trial starts from a checkpoint.
+Curve = Callable[..., Iterable[tuple[Any, ...]]]
 
 
 class SimulatedEngine:
     """An engine whose workers replay curves; time passes only when nothing is left to do.
 
-    A trial that was paused goes on where it was, as if it had a checkpoint. Events come in the
-    order of virtual time, and those of the same moment in that of their causes, so that a run is
-    the same each time.
+    Functions have a checkpoint with each result for which the curve tells a state, classes when
+    they are asked to save. They are committed at once, and stay in memory. A trial whose curve
+    tells no states goes on where it was when it had been paused, as if it had checkpoints. Events
+    come in the order of virtual time, and those of the same moment in that of their causes, so
+    that a run is the same each time. A result's ``timestamp`` is in virtual seconds, too.
 
     Args:
         curve: config -> its learning curve.
@@ -55,6 +61,7 @@ class SimulatedEngine:
         now: virtual seconds since the start.
         reports: how many results were reported.
         cpu_s: CPU time that the simulation itself has used.
+        keeper, verifier: commit and choose checkpoints.
     """
 
     def __init__(self, curve: Curve) -> None:
@@ -67,7 +74,9 @@ class SimulatedEngine:
         self._order = itertools.count()
         self._workers: dict[str, _Worker] = {}
         self._exits: list[EngineEvent] = []
-        self.unread = 0
+        self._unread = 0
+        self.keeper = SimulatedKeeper(self.wait)
+        self.verifier = SimulatedVerifier(self.keeper, self.wait)
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_set = False
         self._is_closed = False
@@ -93,7 +102,7 @@ class SimulatedEngine:
         """Workers that have ended; lets the next thing happen once all messages were read."""
         began = time.thread_time()
         exits, self._exits = self._exits, []
-        if not exits and not self.unread and self._moments:
+        if not exits and not self._unread and self._moments:
             moment, _, worker = heapq.heappop(self._moments)
             self.now = max(self.now, moment)
             worker.act()
@@ -107,6 +116,8 @@ class SimulatedEngine:
             self._is_closed = True
             for worker in self._workers.values():
                 worker.close()
+            self.keeper.close()
+            self.verifier.close()
             os.close(self._fd)
 
     # --- what workers call --------------------------------------------------------------------
@@ -114,15 +125,23 @@ class SimulatedEngine:
     def course(self, message: RunTrial) -> _Course:
         """The course of a trial, from where it was."""
         course = self._courses.get(message.trial_id)
-        if course is None:
+        if message.start_from in self.keeper.states:
+            state = self.keeper.states[message.start_from]
+            steps = iter(self._curve(load(message.config), state))
+            course = _Course(steps, RowBuilder(message.trial_id, message.counters))
+        elif course is None:
             steps = iter(self._curve(load(message.config)))
             course = _Course(steps, RowBuilder(message.trial_id, Counters()))
-            self._courses[message.trial_id] = course
+        self._courses[message.trial_id] = course
         return course
 
     def forget(self, trial_id: str) -> None:
         """A trial has ended."""
         self._courses.pop(trial_id, None)
+
+    def wait(self, more: int) -> None:
+        """Let time stand still until that much more was read; negative: it was."""
+        self._unread += more
 
     def wake(self, worker: _Worker, after_s: float) -> None:
         """Let a worker act once some virtual time has passed."""
@@ -148,7 +167,7 @@ class SimulatedEngine:
 class _Course:
     """Where a trial is on its curve."""
 
-    steps: Iterator[tuple[float, Mapping[str, Any]]]
+    steps: Iterator[tuple[Any, ...]]
     rows: RowBuilder
 
 
@@ -164,7 +183,11 @@ class _Worker:
         self._said: deque[FromWorker] = deque()
         self._trial: RunTrial | None = None
         self._course: _Course | None = None
-        self._next: tuple[float, Mapping[str, Any]] | None = None
+        self._next: tuple[Any, ...] | None = None
+        self._index = 0  # of the next checkpoint
+        self._iteration = 0
+        self._state: Sequence[Any] = ()  # after the last iteration, if the curve tells it
+        self._captured: list[tuple[int, int, Any]] = []
 
     # --- handle -------------------------------------------------------------------------------
 
@@ -192,6 +215,7 @@ class _Worker:
         began = time.thread_time()
         if isinstance(message, RunTrial):
             self._trial, self._course = message, self._engine.course(message)
+            self._index, self._state = message.first_index, ()
             self._say(Started(os.getpid(), "localhost", "127.0.0.1"))
             self._plan()
         elif isinstance(message, Reply):
@@ -207,14 +231,18 @@ class _Worker:
         if messages:
             self._said.clear()
             os.eventfd_read(self._fd)
-            self._engine.unread -= 1
+            self._engine.wait(-1)
+        # The commits are heard of after what is returned here, as from a real keeper.
+        for captured in self._captured:
+            self._commit(*captured)
+        self._captured.clear()
         return messages
 
     def close(self) -> None:
         """Release it; safe to call twice."""
         if self._fd >= 0:
             if self._said:
-                self._engine.unread -= 1
+                self._engine.wait(-1)
                 self._said.clear()
             os.close(self._fd)
             self._fd = -1
@@ -224,7 +252,7 @@ class _Worker:
     def _say(self, message: FromWorker) -> None:
         if not self._said:
             os.eventfd_write(self._fd, 1)
-            self._engine.unread += 1
+            self._engine.wait(1)
         self._said.append(message)
 
     def _plan(self) -> None:
@@ -238,18 +266,37 @@ class _Worker:
         if self.ended or self._fd < 0:
             return
         assert self._course is not None
+        assert self._trial is not None
         if self._next is None:
             self._end("returned")
             return
-        took_s, metrics = self._next
+        took_s, metrics, *self._state = self._next
         row = self._course.rows.next(metrics, took_s, overwrite_timestamp=True)
+        row["timestamp"] = self._engine.now
+        self._iteration = row[TRAINING_ITERATION]
         self._engine.reports += 1
-        self._say(Reported(dump(row)))
+        index = self._capture() if self._trial.kind == "function" else None
+        self._say(Reported(dump(row), index))
+
+    def _capture(self) -> int | None:
+        if not self._state:
+            return None
+        index = self._index
+        self._captured.append((index, self._iteration, self._state[0]))
+        self._index += 1
+        return index
+
+    def _commit(self, index: int, iteration: int, state: Any) -> None:
+        trial = self._trial
+        assert trial is not None
+        self._engine.keeper.commit(
+            trial.trial_id, trial.trial_dir, trial.attempt, index, iteration, state
+        )
 
     def _obey(self, reply: Reply) -> None:
         assert self._trial is not None
         if reply.save and self._trial.kind == "class":
-            self._say(Saved(None))
+            self._say(Saved(self._capture()))
         if reply.action == "continue":
             self._plan()
         else:
@@ -287,7 +334,9 @@ def simulate(tuner: Tuner, curve: Curve, *, slots: int = 8) -> Simulation:
 
     Args:
         tuner: a new one.
-        curve: config -> for each iteration its seconds and its metrics.
+        curve: config -> for each iteration its seconds and its metrics; with a third item, the
+            state that a checkpoint holds. Who starts from one is replayed by ``curve(config,
+            state)``.
         slots: how many CPUs trials share.
 
     Returns:
@@ -297,6 +346,13 @@ def simulate(tuner: Tuner, curve: Curve, *, slots: int = 8) -> Simulation:
         >>> def curve(config):
         ...     for epoch in range(27):
         ...         yield 60.0, {"loss": config["x"] + 1 / (epoch + 1)}
+
+        With checkpoints, as population based training needs them:
+
+        >>> def learning(config, learned=0.0):
+        ...     for epoch in range(27):
+        ...         learned += config["lr"] * (1 - learned)
+        ...         yield 60.0, {"accuracy": learned}, learned
     """
     from milepost.api.session import ClusterResources
     from milepost.control.controller import run
@@ -323,7 +379,13 @@ def simulate(tuner: Tuner, curve: Curve, *, slots: int = 8) -> Simulation:
     engine = SimulatedEngine(curve)
     began = time.thread_time()
     with Interruption() as interruption:
-        outcome = run(plan, engine=engine, interruption=interruption)
+        outcome = run(
+            plan,
+            engine=engine,
+            keeper=engine.keeper,
+            verifier=engine.verifier,
+            interruption=interruption,
+        )
     used_s = time.thread_time() - began
     analysis = ExperimentAnalysis(
         outcome.experiment_path,
