@@ -25,6 +25,7 @@ PATHS = {
     "milepost.exceptions": "RayError RayTaskError RayActorError ActorDiedError",
     "milepost.train": "Checkpoint RunConfig CheckpointConfig FailureConfig report get_checkpoint",
     "milepost.air.integrations.comet": "CometLoggerCallback",
+    "milepost.air.integrations.keras": "",  # exists without its library, too
     "milepost.air.integrations.mlflow": "MLflowLoggerCallback setup_mlflow",
     "milepost.air.integrations.wandb": "WandbLoggerCallback setup_wandb",
     "milepost.tune": " ".join(NAMES),
@@ -109,7 +110,6 @@ PATHS = {
 
 #: Ray's paths that have no counterpart yet, each with what it waits for.
 NEXT = {
-    "air.integrations.keras": "reporting from training workers",
     "tune.integration.ray_train": "training runs inside trials",
 }
 
@@ -156,7 +156,7 @@ def test_all_of_every_module_exists(module: str) -> None:
     """What a module lists can be reached."""
     imported = import_module(module)
     for name in getattr(imported, "__all__", ()):
-        if module.startswith("milepost.tune.integration"):
+        if module.startswith("milepost.tune.integration") or module.endswith(".keras"):
             continue  # needs the library
         assert hasattr(imported, name), f"{module} lists {name}"
         assert name in dir(imported)

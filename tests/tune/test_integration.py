@@ -86,6 +86,15 @@ def test_missing_libraries(
         _ = public.no_such_name
 
 
+def test_the_other_name_for_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``air.integrations.keras`` has the same callback; a trial has one way to report."""
+    here, there = import_module(f"{HERE}.keras"), import_module("milepost.air.integrations.keras")
+    monkeypatch.setitem(vars(here), "TuneReportCheckpointCallback", Model)
+    assert there.ReportCheckpointCallback is Model
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = there.no_such_name
+
+
 def test_a_library_that_is_broken(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it is there but lacks something itself, its own error comes out."""
     (tmp_path / "milepost_test_broken.py").write_text("import milepost_test_missing\n")

@@ -1,7 +1,7 @@
-"""Experiment trackers, under Ray's module names."""
+"""Experiment trackers and Keras, under Ray's module names."""
 
 from __future__ import annotations
 
 from milepost.api.lazy import attributes
 
-__getattr__, __dir__ = attributes(__name__, {}, ("comet", "mlflow", "wandb"))
+__getattr__, __dir__ = attributes(__name__, {}, ("comet", "keras", "mlflow", "wandb"))
