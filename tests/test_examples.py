@@ -39,6 +39,7 @@ def run(name: str, folder: Path, *arguments: str, path: str = "") -> str:
     ("name", "library", "trials", "least"),
     [
         ("asha_pytorch", "torch", 4, 30.0),
+        ("pbt_pytorch", "torch", 4, 50.0),
         ("optuna_sklearn", "optuna", 6, 80.0),
         ("optuna_xgboost", "xgboost", 4, 80.0),
     ],
@@ -59,7 +60,7 @@ def test_an_example_tunes(
     assert again.splitlines()[-1] == printed.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["asha_pytorch", "optuna_sklearn", "optuna_xgboost"])
+@pytest.mark.parametrize("name", ["asha_pytorch", "pbt_pytorch", "optuna_sklearn", "optuna_xgboost"])
 @pytest.mark.chaos
 def test_an_example_explains_itself(name: str, tmp_path: Path) -> None:
     """Its help says what it does and names every option."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,7 @@ class Recorded:
     def left(self, trial: TrialImage) -> list[Checkpoint]:
         """What an ended trial may have kept for the sake of others alone."""
         policy = self._run.machine.settings.retention
-        wanted = {r.index for r in self.image.exploited if r.donor == trial.trial}
+        wanted = self._given.get(trial.trial, set())
         if policy is None or not wanted:
             return []
         kept = self.checkpoints(trial)
@@ -164,6 +165,14 @@ class Recorded:
         ]
         drop = retention.plan(entries, policy).drop
         return [c for c in kept if c.index in drop and c.index in wanted]
+
+    @functools.cached_property
+    def _given(self) -> dict[str, set[int]]:
+        """Which checkpoints of a trial others went on from; looked up once for all trials."""
+        given: dict[str, set[int]] = {}
+        for record in self.image.exploited:
+            given.setdefault(record.donor, set()).add(record.index)
+        return given
 
     def config_before(self, trial_id: str, record: Reconfigured | Exploited) -> dict[str, Any]:
         """The config that a trial had before it was given another one."""
