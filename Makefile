@@ -18,7 +18,7 @@ PYTEST_ARGS ?= -n auto --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check lint types floors chaos trackers bench clean
+.PHONY: help venv demo test check lint types floors chaos trackers bench figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ $(TRACKERS_READY): pyproject.toml
 
 bench: $(READY) $(RAY_READY) ## the same scripts under Milepost and Ray, with ratios
 	$(BIN)/python benchmarks/run.py --ray-python $(RAY_VENV)/bin/python
+
+figures: $(READY) ## the figures of the documentation, drawn anew
+	$(BIN)/python -m pip install --quiet --group figures
+	$(BIN)/python benchmarks/regret.py docs/figures/regret.svg
 
 $(RAY_READY):
 	@test -x $(RAY_VENV)/bin/python || $(PYTHON) -m venv $(RAY_VENV)

@@ -25,7 +25,6 @@ from milepost.testing import simulate
 from milepost.tune.schedulers import (
     ASHAScheduler,
     HyperBandScheduler,
-    MedianStoppingRule,
     PopulationBasedTraining,
     TrialScheduler,
 )
@@ -93,7 +92,6 @@ def population() -> PopulationBasedTraining:
 
 METHODS: dict[str, Method] = {
     "random search": lambda: None,
-    "MedianStoppingRule": lambda: MedianStoppingRule("training_iteration", grace_period=9),
     "HyperBand": lambda: HyperBandScheduler(max_t=EPOCHS),
     "ASHA": lambda: ASHAScheduler(max_t=EPOCHS, grace_period=3),
     "PBT": population,

@@ -60,7 +60,9 @@ def test_an_example_tunes(
     assert again.splitlines()[-1] == printed.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["asha_pytorch", "pbt_pytorch", "optuna_sklearn", "optuna_xgboost"])
+@pytest.mark.parametrize(
+    "name", ["asha_pytorch", "pbt_pytorch", "optuna_sklearn", "optuna_xgboost"]
+)
 @pytest.mark.chaos
 def test_an_example_explains_itself(name: str, tmp_path: Path) -> None:
     """Its help says what it does and names every option."""

@@ -154,7 +154,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def _end(made: Place) -> None:
     left = gone(made.token)
     for pid in left:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     assert not left, f"processes stayed behind: {left}"
 
 

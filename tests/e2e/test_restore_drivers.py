@@ -6,6 +6,7 @@ import os
 import random
 import select
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,8 @@ def forget_locks(experiment: Path) -> None:
     """Do to the locks of an experiment what a file system does that does not share them."""
     for name in ("lock", "writer.lock"):
         lock = experiment / ".milepost" / name
+        while not lock.exists():  # the process that writes result files may only be starting
+            threading.Event().wait(0.01)
         copy = lock.with_name("copy")
         copy.write_bytes(lock.read_bytes())
         copy.replace(lock)
