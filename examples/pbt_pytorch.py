@@ -3,9 +3,9 @@
     python examples/pbt_pytorch.py               # some minutes
     python examples/pbt_pytorch.py --smoke-test  # some seconds
 
-Every few epochs the worst networks go on from the weights of the best, with a changed learning rate,
-momentum and weight decay. Stop it with Ctrl-C, and go on with ``--restore`` and the directory that it
-names. It needs PyTorch and scikit-learn, whose digits data set ships inside the package.
+Every few epochs the worst networks go on from the weights of the best, with a changed learning
+rate, momentum and weight decay. Stop it with Ctrl-C, and go on with ``--restore`` and the directory
+that it names. It needs PyTorch and scikit-learn, whose digits data set ships inside the package.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, default=30, help="of each network (default: 30)")
-    parser.add_argument("--samples", type=int, default=8, help="size of the population (default: 8)")
+    parser.add_argument("--samples", type=int, default=8, help="population (default: 8)")
     parser.add_argument(
         "--storage-path",
         default=os.path.expanduser("~/milepost_results"),
