@@ -97,8 +97,8 @@ def tuner(arguments: argparse.Namespace) -> tune.Tuner:
     return tune.Tuner(
         train_digits,
         param_space={
-            "lr": tune.loguniform(1e-4, 1.0),
-            "momentum": tune.uniform(0.0, 0.95),
+            "lr": tune.loguniform(1e-3, 0.3),
+            "momentum": tune.uniform(0.0, 0.9),
             "weight_decay": tune.loguniform(1e-6, 1e-2),
             "epochs": epochs,
         },
@@ -110,8 +110,8 @@ def tuner(arguments: argparse.Namespace) -> tune.Tuner:
                 time_attr="training_iteration",
                 perturbation_interval=1 if arguments.smoke_test else 3,
                 hyperparam_mutations={
-                    "lr": tune.loguniform(1e-4, 1.0),
-                    "momentum": [0.0, 0.5, 0.8, 0.9, 0.95],
+                    "lr": tune.loguniform(1e-3, 0.3),
+                    "momentum": [0.0, 0.5, 0.8, 0.9],
                     "weight_decay": tune.loguniform(1e-6, 1e-2),
                 },
             ),

@@ -39,7 +39,7 @@ def run(name: str, folder: Path, *arguments: str, path: str = "") -> str:
     ("name", "library", "trials", "least"),
     [
         ("asha_pytorch", "torch", 4, 30.0),
-        ("pbt_pytorch", "torch", 4, 50.0),
+        ("pbt_pytorch", "torch", 4, 30.0),
         ("optuna_sklearn", "optuna", 6, 80.0),
         ("optuna_xgboost", "xgboost", 4, 80.0),
     ],
