@@ -155,7 +155,7 @@ def main() -> None:
     """Simulate every method, print a table and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("figure", nargs="?", help="SVG file to write; needs matplotlib")
-    parser.add_argument("--seeds", type=int, default=20, help="runs of each method (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=10, help="runs of each method (%(default)s)")
     arguments = parser.parse_args()
     times = [BUDGET_S * part / 200 for part in range(1, 201)]
     best = lowest()
