@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,8 +19,10 @@ from milepost.checkpoint.verify import committed
 from milepost.errors import ChannelClosedError, StorageError
 from milepost.keeper import owner
 from milepost.keeper.client import DriverLink
+from milepost.keeper.home import Home
 from milepost.keeper.protocol import CommitFailed, Committed, Drained, Notice, Released
 from milepost.process import is_running
+from milepost.testing.interposer import Fault, Interposer
 
 BIG = 3 << 20
 
@@ -501,6 +504,24 @@ def test_homes_of_killed_drivers_are_swept(place, other_driver):
     assert os.path.exists(home)
     with DriverLink(place.node_root):
         assert not os.path.exists(home)
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_homes_whose_removal_was_cut_are_swept(place, at):
+    """However far whoever removed it came: the next driver finishes it."""
+    home = Home(place.node_root)
+    for name in ("keeper.sock", "keeper.log"):
+        Path(home.file(name)).touch()
+    with Interposer(Fault("eio", at)):
+        if at < 5:  # three files and the directory; the directory of homes comes last
+            with pytest.raises(OSError, match="Input/output error"):
+                home.remove()
+            assert os.path.exists(home.path)
+        else:
+            home.remove()
+    home.close()
+    with DriverLink(place.node_root):
+        assert not os.path.exists(home.path)
 
 
 def test_end_by_sigterm(place, driver, capturer):

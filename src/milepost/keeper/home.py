@@ -62,6 +62,10 @@ class Home:
 
 def remove_home(path: str) -> None:
     """Remove a home, and the directory of homes if it was the last."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(path):
+            if name != _LOCK:  # last: by it a home that was removed only in part is known
+                posix.remove_tree(os.path.join(path, name))
     posix.remove_tree(path)
     with contextlib.suppress(OSError):
         posix.rmdir(os.path.dirname(path))  # another driver's may be in it
