@@ -106,11 +106,19 @@ def add(run: Run, spec: TrialSpec, *, restarts: str | None = None) -> None:
 
 
 def place(run: Run) -> None:
-    """Start trials while there is room, the scheduler's choice first."""
-    chooses = type(run.plan.scheduler).choose_trial_to_run is not TrialScheduler.choose_trial_to_run
+    """Start trials while there is room, the scheduler's choice first.
+
+    A scheduler chooses among all trials. So it is not asked while restored ones are on their way:
+    of those that are there it might take one that should have come after them.
+    """
+    scheduler = run.plan.scheduler
+    chooses = (
+        type(scheduler).choose_trial_to_run is not TrialScheduler.choose_trial_to_run
+        and not run.machine.state.returning
+    )
     while run.machine.has_room:
         before = run.machine.state.launched
-        choice = run.plan.scheduler.choose_trial_to_run(run.control) if chooses else None
+        choice = scheduler.choose_trial_to_run(run.control) if chooses else None
         run.dispatch(
             events.Place(at=run.now(), first=choice.trial_id if choice is not None else None)
         )
