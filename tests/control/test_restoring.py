@@ -103,6 +103,7 @@ def test_a_trial_that_was_told_to_stop_does_not_go_past_it(tmp_path: Path) -> No
     assert notes.said == [("complete", "t0", "TERMINATED"), ("end",)]
 
 
+@pytest.mark.chaos
 def test_a_result_that_nobody_received_counts(tmp_path: Path) -> None:
     """A checkpoint is there before its report is: its row is judged, and can end the trial."""
     first = plan(
@@ -180,6 +181,7 @@ def test_failed_trials_go_on(half_failed: Any) -> None:
     assert numbers(mended) == [1, 2, 3]
 
 
+@pytest.mark.chaos
 def test_failed_trials_that_go_on_and_fail_again(half_failed: Any) -> None:
     """The failures before count; the searcher is told of the end once."""
     first, configs, _ = half_failed
@@ -190,6 +192,7 @@ def test_failed_trials_that_go_on_and_fail_again(half_failed: Any) -> None:
     assert search.told.count(("complete", "t1", None, True)) == 1, "while it learned of the past"
 
 
+@pytest.mark.chaos
 def test_failed_trials_start_again(half_failed: Any) -> None:
     """As new trials from the beginning; the old ones stay on disk and are no results any more."""
     first, configs, flag = half_failed

@@ -74,6 +74,7 @@ def test_a_random_search_goes_on_with_the_same_draws(tmp_path: Path, at: int) ->
 
 
 @pytest.mark.parametrize("is_other", [False, True])
+@pytest.mark.always("3600-True")
 def test_only_another_proposal_is_worth_a_warning(
     tmp_path: Path, is_other: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -102,6 +103,7 @@ def test_only_another_proposal_is_worth_a_warning(
 
 
 @pytest.mark.parametrize("samples", [2, 8])
+@pytest.mark.always("3600-8")
 def test_another_number_of_samples(tmp_path: Path, samples: int) -> None:
     """More trials are made, or no more than there are."""
     first = plan(
@@ -504,6 +506,7 @@ class StrictScheduler(TrialScheduler):
         ("is taken up later", 1),
     ],
 )
+@pytest.mark.always("3600-goes on-2", "3600-is taken up later-1")
 def test_the_end_of_a_trial_that_was_cut_short_is_told_once(
     tmp_path: Path, fate: str, dies_at: int
 ) -> None:

@@ -40,6 +40,7 @@ def raised_by(call: Any) -> str:
 
 
 @pytest.mark.parametrize("metrics", [3, None, [("a", 1)], "loss"])
+@pytest.mark.always("None", "loss")
 def test_metrics_must_be_a_dict(metrics: Any) -> None:
     """report() of something else raises there, and names its type."""
     text = raised_by(lambda: tune.report(metrics))
@@ -87,6 +88,7 @@ def test_a_checkpoint_of_the_wrong_type() -> None:
 
 
 @pytest.mark.parametrize("value", ["text", [1], object])
+@pytest.mark.always("object")
 def test_return_values_that_are_no_result(value: Any) -> None:
     """A truthy return value that is neither dict nor number fails the trial with a ValueError."""
     error = outcome(lambda config: value).error
@@ -94,6 +96,7 @@ def test_return_values_that_are_no_result(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 0, 0.0, {}, False])
+@pytest.mark.always("None", "0")
 def test_falsy_return_values_report_nothing(value: Any) -> None:
     """A falsy return value is no result, and no error either."""
     result = outcome(lambda config: value)
@@ -104,6 +107,7 @@ def test_falsy_return_values_report_nothing(value: Any) -> None:
 
 
 @pytest.mark.parametrize(("value", "metric"), [(3, 3), (True, True), (0.5, 0.5)])
+@pytest.mark.always("0.5-0.5")
 def test_numbers_are_results(value: Any, metric: Any) -> None:
     """A number that is returned is reported as ``_metric``."""
     metrics = outcome(lambda config: value).metrics
@@ -112,6 +116,7 @@ def test_numbers_are_results(value: Any, metric: Any) -> None:
 
 
 @pytest.mark.parametrize("digits", [400, 5000])
+@pytest.mark.always("400")
 def test_huge_integers(digits: int, tmp_path: Path) -> None:
     """An integer that no float holds is a metric like others, in results, files and tables."""
 
@@ -143,6 +148,7 @@ def test_huge_integers(digits: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "high", [1, 2]])
+@pytest.mark.always("high")
 def test_stop_criteria_of_other_types(value: Any) -> None:
     """A value that cannot be compared with its criterion ends the run with all that is known."""
 

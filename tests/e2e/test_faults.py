@@ -204,6 +204,19 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("trainable", "name"), [*cases()])
+@pytest.mark.always(
+    "function-exception",
+    "class-unpicklable result",
+    "function-unsendable exception",
+    "class-exit",
+    "function-sys.exit",
+    "function-SIGKILL",
+    "function-SIGTERM",
+    "class-SIGSEGV",
+    "function-SIGBUS",
+    "function-memory",
+    "function-hang",
+)
 def test_a_fault(tmp_path: Path, trainable: Any, name: str) -> None:
     """It is tried again from its checkpoint; if that fails too, the result says how and where."""
     fault = FAULTS[name]
