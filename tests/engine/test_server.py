@@ -483,6 +483,7 @@ inherited.__module__ = "__main__"
 
 
 @pytest.mark.preloading
+@pytest.mark.chaos
 def test_kept_server_imports_what_was_added(
     drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: Gone
 ) -> None:

@@ -58,6 +58,7 @@ def torch_training(config: dict[str, Any]) -> None:
             tune.report({"loss": loss.item()}, checkpoint=tune.Checkpoint.from_directory(directory))
 
 
+@pytest.mark.chaos
 def test_torch_that_forgets_nothing() -> None:
     """Weights, momentum, schedule, dropout and the order of data go on bit by bit."""
     assert_resumable(torch_training, iterations=3)
