@@ -21,19 +21,20 @@ def ordeal(place: Any, name: str, scenario: str) -> Ordeal:
     return Ordeal(type(place)(place.path / name), scenario, searches.__file__)
 
 
-def check(place: Any, scenario: str, cadence: str, ahead: str, cuts: int) -> None:
-    """Cut a search at some of its journal's records, or at all of them for ``cuts=0``."""
+def check(
+    place: Any, scenario: str, cadence: str, ahead: str, *, cuts: int = 0, points: Any = ()
+) -> None:
+    """Cut a search at some of its journal's records: at ``points``, ``cuts`` of them, or at all."""
     env = {"TUNE_GLOBAL_CHECKPOINT_S": CADENCES[cadence], "TUNE_MAX_PENDING_TRIALS_PG": ahead}
     whole = ordeal(place, "uncut", scenario)
     uncut = whole.fit(**env)
     assert uncut.told is not None, whole
     assert len(uncut.told) == searches.TRIALS
     total = uncut.events["append"]
-    points = range(1, total + 1)
     if cuts:
         points = [1 + (2 * number + 1) * total // (2 * cuts) for number in range(cuts)]
     wrong = []
-    for at in points:
+    for at in points or range(1, total + 1):
         cut = ordeal(place, f"cut-{at}", scenario)
         cut.fit(Moment("append", at), **env)
         restored = cut.restore(**env)
@@ -51,6 +52,11 @@ KINDS = ("seeded", "grid", "learning", "limited", "optuna")
 def test_cut_in_the_middle(scenario: str, place: Any) -> None:
     """Each kind of search goes on exactly, from its first state and the records since."""
     check(place, scenario, "once", "1", cuts=1)
+
+
+def test_cut_before_the_first_trial(place: Any) -> None:
+    """What the global random generators hold counts from the first record that can be restored."""
+    check(place, "global", "once", "1", points=(2, 3, 4))
 
 
 @pytest.mark.parametrize("scenario", ["seeded", "learning"])
@@ -75,7 +81,7 @@ def test_cut_after_a_saved_state(scenario: str, place: Any) -> None:
 )
 def test_cut_everywhere(scenario: str, cadence: str, ahead: str, place: Any) -> None:
     """Cut before each record of the journal, the search goes on exactly."""
-    check(place, scenario, cadence, ahead, cuts=0)
+    check(place, scenario, cadence, ahead)
 
 
 def test_a_searcher_that_cannot_be_saved(place: Any) -> None:

@@ -169,15 +169,18 @@ class _Controller:
         run, plan = self._run, self._plan
         began = False
         try:
-            run.seq = run.journal.append(
-                records.Planned(at=run.now(), setup=run.encoded(plan.setup))
-            )
             if self._restoring is not None:
+                self._record_plan()
                 self._restoring.learn()
             run.hooks.setup(plan)
             began = True
             if self._restoring is not None:
                 self._restore(self._restoring)
+            else:
+                # With a plan there is something to restore: a search that draws from the global
+                # random generators must be known by then, or it would begin otherwise.
+                self._memory.save(run)
+                self._record_plan()
             self._loop()
             self._loop_is_over = True
             self._dismiss()
@@ -195,6 +198,11 @@ class _Controller:
             if began:
                 self._say_end()
         return RunOutcome(run.ledger.records(), run.machine.state.interrupted, plan.experiment.path)
+
+    def _record_plan(self) -> None:
+        run = self._run
+        setup = run.encoded(self._plan.setup)
+        run.seq = run.journal.append(records.Planned(at=run.now(), setup=setup))
 
     def _restore(self, restoring: Restoring) -> None:
         """Tell what becomes of the trials that there are, then have them taken in."""
