@@ -1,6 +1,7 @@
 """How long ``report`` blocks with a checkpoint, when the previous one is safe already.
 
-From ``mkdtemp`` (deleted later) and ``TemporaryDirectory`` (deleted at once) alike.
+From ``mkdtemp`` (deleted later) and ``TemporaryDirectory`` (deleted at once) alike. Where a stop
+condition has to be asked (``judged``), the answer is waited for as well.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from common import is_ray, p50, run_config, start, storage, tell, tune_module
 
 tune = tune_module()
 MIB = 1024**2
-#: name -> (files, bytes of each, reports)
+#: name -> (files, bytes of each, reports, stop condition)
 LAYOUTS = {
-    "4KiB": (1, 4096, 50),
-    "8x1MiB": (8, MIB, 30),
-    "512MiB": (1, 512 * MIB, 3 if is_ray() else 5),
+    "4KiB": (1, 4096, 50, None),
+    "8x1MiB": (8, MIB, 30, None),
+    "8x1MiB_judged": (8, MIB, 30, {"training_iteration": 10**6}),
+    "512MiB": (1, 512 * MIB, 3 if is_ray() else 5, None),
 }
 
 
@@ -57,7 +59,7 @@ def main() -> None:
     start(1)
     figures = {}
     with storage() as path:
-        for name, (files, size, reports) in LAYOUTS.items():
+        for name, (files, size, reports, stop) in LAYOUTS.items():
             out = os.path.join(path, f"{name}.json")
             grid = tune.Tuner(
                 train,
@@ -65,6 +67,7 @@ def main() -> None:
                 run_config=run_config(
                     path,
                     name=name,
+                    stop=stop,
                     checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
                 ),
             ).fit()

@@ -91,6 +91,7 @@ class Driven:
         save: bool = False,
         score: object = None,
         asks: bool = False,
+        awaited: bool = True,
     ) -> list[str]:
         return self(
             events.Reported(
@@ -103,6 +104,7 @@ class Driven:
                 save=save,
                 checkpoint=checkpoint,
                 asks=asks,
+                awaited=awaited,
             )
         )
 
@@ -248,8 +250,11 @@ def describe(command: AnyCommand) -> str:
             reset = " reset" if command.reset else ""
             source = "" if s is None else f" from={_source(t, s)}"
             return f"run {t} on {w} attempt={a} first={i}{source}{reset}"
-        case commands.Answer(worker_id=w, action=action, save=save):
-            return f"answer {w} {action}{' save' if save else ''}"
+        case commands.Answer(worker_id=w, action=action, save=save, awaited=awaited):
+            unawaited = "" if awaited else " unawaited"
+            return f"answer {w} {action}{' save' if save else ''}{unawaited}"
+        case commands.Attend(w):
+            return f"attend {w}"
         case commands.Preempt(worker_id=w, reason=reason, deadline_ms=deadline):
             return f"preempt {w} {reason}" + (f" by={deadline}" if deadline else "")
         case commands.EndWorker(w):

@@ -93,6 +93,16 @@ def test_one_more_report_for_functions_that_save(
     assert given == answers
 
 
+def test_a_report_that_does_not_wait_is_not_the_last() -> None:
+    """Its worker has gone on already; with the next one it waits, and brings a checkpoint."""
+    m = Driven()
+    m.running("t")
+    m.interrupt()
+    told = m.reported(0, checkpoint=0, awaited=False)
+    assert told == ["record reported t continue", "answer worker-0 continue unawaited"]
+    assert m.reported(0, checkpoint=1)[-1] == "answer worker-0 stop"
+
+
 def test_an_earlier_attempt_does_not_count() -> None:
     """What an attempt before has saved says nothing about this one."""
     m = Driven(max_failures=1)

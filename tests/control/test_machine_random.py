@@ -27,6 +27,7 @@ class Worker:
     next_index: int
     state: str = "starting"  # training, saving, obeying, idle, dead
     action: str = "continue"
+    attends: bool = False  # it was told to wait for answers, which it may not do by itself
 
 
 class World:
@@ -36,6 +37,7 @@ class World:
         self.options = options
         self.m = Driven(**options)
         self.kind = options.get("kind", "function")
+        self.judged = options.get("judged", True)
         self.workers: dict[int, Worker] = {}
         self.captured: set[tuple[str, int, int]] = set()  # (trial, attempt, index), not settled
         self.on_disk: dict[str, set[int]] = {}
@@ -57,8 +59,11 @@ class World:
                 self._note(rest)
             elif verb == "run":
                 self._run(rest)
+            elif verb in ("attend", "preempt"):
+                self.workers[_worker(rest[0])].attends = True
             elif verb == "answer":
                 worker = self.workers[_worker(rest[0])]
+                assert "unawaited" not in rest or rest[1] == "continue", "it has gone on"
                 if worker.state != "dead":
                     worker.action = rest[1]
                     saves = "save" in rest
@@ -206,11 +211,12 @@ class World:
         elif worker.state == "training":
             found.append(("finish", lambda: self._finish(number, "returned")))
             if not calm:
-                for action in ("continue", "stop", "pause"):
+                actions = ("continue", "stop", "pause") if self.judged else ("continue", "stop")
+                for action in actions:
                     found.append((action, lambda a=action: self._report(number, a, keep=False)))
                     if self.kind == "function":
                         found.append((action, lambda a=action: self._report(number, a, keep=True)))
-                for keep in {self.kind == "function", False}:
+                for keep in {self.kind == "function", False} if self.judged else ():
                     found.append(("offer", lambda k=keep: self._offer(number, keep=k)))
                     found += [
                         ("copy", lambda k=keep, d=donor: self._copy(number, d, keep=k))
@@ -246,7 +252,8 @@ class World:
 
     def _report(self, number: int, action: str, *, keep: bool) -> list[str]:
         index = self._capture(number) if keep else None
-        return self.m.reported(number, action, checkpoint=index, score=number)
+        awaited = self.judged or self.workers[number].attends or action != "continue"
+        return self.m.reported(number, action, checkpoint=index, score=number, awaited=awaited)
 
     def _offer(self, number: int, *, keep: bool) -> list[str]:
         told = self.m.offer(self.workers[number].trial)
@@ -350,8 +357,10 @@ def settle_down(world: World) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happens_every_trial_ends(data: st.DataObject) -> None:
     """Resources are never over-committed, nothing that is needed is deleted, and the run ends."""
+    kind = data.draw(st.sampled_from(["function", "class"]), "kind")
     world = World(
-        kind=data.draw(st.sampled_from(["function", "class"]), "kind"),
+        kind=kind,
+        judged=kind == "class" or data.draw(st.booleans(), "judged"),
         cpus=data.draw(st.integers(2, 4), "cpus"),
         keep=data.draw(st.sampled_from([None, 1, 2]), "keep"),
         rank_by=data.draw(st.sampled_from([None, "score"]), "rank_by"),

@@ -27,6 +27,27 @@ def test_stop_all_ends_what_waits_and_lets_what_runs_reach_a_report() -> None:
     assert m.machine.is_over
 
 
+def test_those_who_do_not_wait_for_answers_are_told_to() -> None:
+    """Whatever ends the run, their next report is to wait, and is the last one."""
+    m = Driven(judged=False)
+    m.running("t")
+    assert m.reported(0, awaited=False)[-1] == "answer worker-0 continue unawaited"
+    assert m.stop_all() == ["attend worker-0"]
+    assert m.reported(0, awaited=False)[-1] == "answer worker-0 continue unawaited", "on its way"
+    assert m.reported(0)[-1] == "answer worker-0 stop"
+
+
+def test_a_lost_checkpoint_is_told_of_at_the_next_report() -> None:
+    """Also to those who do not wait for answers; the others wait anyway."""
+    for judged in (True, False):
+        m = Driven(judged=judged)
+        m.running("t")
+        m.reported(0, checkpoint=0, awaited=judged)
+        told = m.commit_failed("t", 0)
+        assert ("attend worker-0" in told) is not judged
+        assert m.reported(0)[-1] == "answer worker-0 stop"
+
+
 def test_stop_all_does_not_retry() -> None:
     """A trial that fails on the way out is ERROR."""
     m = Driven(max_failures=-1)

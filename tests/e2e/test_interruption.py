@@ -217,7 +217,7 @@ def test_a_grace_that_is_no_time_is_an_error(place: Any, value: str) -> None:
 @pytest.mark.parametrize("display", ["table", "lines"])
 def test_control_c_in_a_terminal(start: Start, display: str) -> None:
     """The terminal's Ctrl-C reaches the driver alone: trials save and stop."""
-    script = WATCHFUL.replace("fit(", "fit(")
+    script = WATCHFUL
     driver = start(script, terminal=True, TERM="dumb" if display == "lines" else "xterm-256color")
     driver.heard("training", 2)
     driver.press_control_c()

@@ -76,10 +76,13 @@ def holding(directory: str) -> Iterator[bool]:
 def _lock_shared(directory: str) -> int | None:
     path = os.path.join(directory, MANIFEST_NAME)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Most directories that are reported have none; an exception costs more than this look.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if os.access(path, os.F_OK) else None
     except (FileNotFoundError, NotADirectoryError):
+        fd = None
+    if fd is None:
         if not os.path.isdir(directory):
-            raise _missing(directory) from None
+            raise _missing(directory)
         return None
     try:
         try:

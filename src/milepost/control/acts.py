@@ -82,6 +82,7 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
             rank=command.rank,
             world_size=command.size,
             watched=run.silence.limit_s is not None,
+            judged=run.machine.settings.judged,
         ),
     )
     run.must_speak(command.worker_id)
@@ -98,7 +99,8 @@ def _counters(row: dict[str, Any]) -> Counters:
 
 
 def _answer(run: Run, command: commands.Answer) -> None:
-    run.workers.send(command.worker_id, Reply(command.action, command.save))
+    if command.awaited:
+        run.workers.send(command.worker_id, Reply(command.action, command.save))
     run.journal.wake()
     if command.action == "continue" or command.save:
         run.must_speak(command.worker_id)
@@ -106,6 +108,10 @@ def _answer(run: Run, command: commands.Answer) -> None:
         trial_id = run.machine.state.workers[command.worker_id].trial_id
         if trial_id is not None:
             run.must_obey(command.worker_id, trial_id)
+
+
+def _attend(run: Run, command: commands.Attend) -> None:
+    run.workers.send(command.worker_id, protocol.Attend())
 
 
 def _preempt(run: Run, command: commands.Preempt) -> None:
@@ -233,6 +239,7 @@ ACTS: dict[type, Callable[[Run, Any], None]] = {
     commands.StartWorker: _start_worker,
     commands.RunTrial: _run_trial,
     commands.Answer: _answer,
+    commands.Attend: _attend,
     commands.Preempt: _preempt,
     commands.EndWorker: _end_worker,
     commands.KillWorker: _kill_worker,

@@ -100,6 +100,7 @@ def stop_all(step: Step, *, by: str = "") -> None:
             _goes_quietly(trial)
         elif trial.phase in _WORKING or trial.after_save == "pause":
             trial.halt = Halt.END
+            step.attend(trial)
 
 
 def _goes_quietly(trial: TrialState) -> None:

@@ -54,11 +54,18 @@ class RunTrial(Command, frozen=True, kw_only=True):
 
 
 class Answer(Command, frozen=True, kw_only=True):
-    """Reply to a report."""
+    """Reply to a report; a worker that does not wait goes on, and is not told so."""
 
     worker_id: str
     action: Literal["continue", "stop", "pause"]
     save: bool = False
+    awaited: bool = True
+
+
+class Attend(Command, frozen=True):
+    """Tell a worker to wait for the answers to its reports from now on."""
+
+    worker_id: str
 
 
 class Preempt(Command, frozen=True, kw_only=True):
@@ -206,6 +213,7 @@ AnyCommand = (
     | StartWorker
     | RunTrial
     | Answer
+    | Attend
     | Preempt
     | EndWorker
     | KillWorker

@@ -278,7 +278,7 @@ class _Controller:
         if self._loop_is_over:
             log.warning("%s: the run is over, its end is being written.", interruption.reason)
             return
-        log.warning("%s", interruption.describe())
+        self._wait(0)  # what was said before the signal counts as said before it
         self._run.dispatch(
             events.Interrupt(
                 at=self._run.now(),
@@ -286,6 +286,7 @@ class _Controller:
                 deadline_ms=interruption.deadline_ms,
             )
         )
+        log.warning("%s", interruption.describe())  # trials know by the time that the user does
 
     # --- the end ----------------------------------------------------------------------------
 

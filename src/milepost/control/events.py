@@ -227,6 +227,7 @@ class Reported(Event, frozen=True, kw_only=True):
         save: the row or the scheduler asks for a checkpoint (class API).
         checkpoint: the captured index, or None.
         asks: user code asks whether it is to save.
+        awaited: the worker waits for the answer.
         score: what the row has under the metric that ranks checkpoints.
     """
 
@@ -239,6 +240,7 @@ class Reported(Event, frozen=True, kw_only=True):
     save: bool = False
     checkpoint: int | None = None
     asks: bool = False
+    awaited: bool = True
 
 
 class Saved(Event, frozen=True, kw_only=True):

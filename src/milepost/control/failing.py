@@ -126,3 +126,4 @@ def commit_failed(step: Step, event: events.CommitFailed) -> None:
         fail(step, trial, lost_problem(trial, event.error))
     else:
         trial.lost, trial.storage_full = event.error, event.storage_full
+        step.attend(trial)

@@ -35,8 +35,7 @@ class Hooks:
         self._trials = trials
         self.step = 0
         self._hooks: dict[str, list[Callable[..., Any]]] = {
-            name: [getattr(c, name) for c in callbacks if _is_overridden(c, name)]
-            for name in _NAMES
+            name: [getattr(c, name) for c in callbacks if is_overridden(c, name)] for name in _NAMES
         }
 
     @property
@@ -91,5 +90,6 @@ class Hooks:
             hook(trials=self._trials)
 
 
-def _is_overridden(callback: Callback, name: str) -> bool:
+def is_overridden(callback: Callback, name: str) -> bool:
+    """Whether a callback does something in one of its hooks."""
     return getattr(getattr(callback, name), "__func__", None) is not getattr(Callback, name)

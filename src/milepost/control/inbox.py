@@ -114,6 +114,7 @@ def _reported(
             save=bool(row.get("should_checkpoint")),
             checkpoint=message.checkpoint,
             asks=message.asks,
+            awaited=message.awaited,
         )
     )
     row["experiment_tag"] = trial.tag

@@ -11,6 +11,7 @@ from milepost.api.fields import DEBUG_METRICS, DEFAULT_METRIC, DONE
 from milepost.api.scheduler import TrialScheduler
 from milepost.api.search_algorithm import SearchAlgorithm
 from milepost.api.spelling import did_you_mean
+from milepost.control.hooks import is_overridden
 from milepost.control.metrics import flatten
 from milepost.errors import TuneError, text_of
 
@@ -45,6 +46,25 @@ class Verdict(NamedTuple):
     by_condition: bool = False
 
 
+def is_judged(plan: RunPlan) -> bool:
+    """Whether anybody may stop a trial after a result, or is told of it before it goes on."""
+    return (
+        bool(plan.criteria)
+        or plan.stopper is not None
+        or _scheduler_looks(plan)
+        or _searcher_looks(plan)
+        or any(is_overridden(callback, "on_trial_result") for callback in plan.callbacks)
+    )
+
+
+def _scheduler_looks(plan: RunPlan) -> bool:
+    return type(plan.scheduler).on_trial_result is not TrialScheduler.on_trial_result
+
+
+def _searcher_looks(plan: RunPlan) -> bool:
+    return type(plan.search).on_trial_result is not SearchAlgorithm.on_trial_result
+
+
 class Judge:
     """Asks everybody who has a say, in the order that Ray asks them.
 
@@ -61,12 +81,8 @@ class Judge:
         self._control = control
         self._informant = informant
         self._unknown: set[str] = set()
-        self._scheduler_looks = (
-            type(plan.scheduler).on_trial_result is not TrialScheduler.on_trial_result
-        )
-        self._searcher_looks = (
-            type(plan.search).on_trial_result is not SearchAlgorithm.on_trial_result
-        )
+        self._scheduler_looks = _scheduler_looks(plan)
+        self._searcher_looks = _searcher_looks(plan)
 
     def judge(self, trial: Trial, row: dict[str, Any]) -> Verdict:
         """Decide about a result; sets its ``done`` when the trial stops.

@@ -16,7 +16,7 @@ from milepost.control.acts import ACTS
 from milepost.control.deletions import Deletions
 from milepost.control.hooks import Hooks
 from milepost.control.informing import Informant
-from milepost.control.judge import Judge
+from milepost.control.judge import Judge, is_judged
 from milepost.control.last_words import LastWords
 from milepost.control.ledger import Ledger, LiveTrial
 from milepost.control.machine import Machine
@@ -236,4 +236,5 @@ def _settings(plan: RunPlan) -> Settings:
             None if keep is None else retention.from_config(keep, by, config.checkpoint_score_order)
         ),
         rank_by=by,
+        judged=is_judged(plan),
     )

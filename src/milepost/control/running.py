@@ -45,7 +45,10 @@ def reported(step: Step, event: events.Reported) -> None:
     )
     if event.checkpoint is not None:
         settling.captured(step, trial, event.checkpoint)
-    step.do(commands.Answer(worker_id=event.worker_id, action=action, save=save))
+    answer = commands.Answer(
+        worker_id=event.worker_id, action=action, save=save, awaited=event.awaited
+    )
+    step.do(answer)
     trial.after_save = action
     if save:
         step.move(trial, Phase.SAVING)
@@ -54,6 +57,8 @@ def reported(step: Step, event: events.Reported) -> None:
 
 
 def _action(step: Step, trial: TrialState, event: events.Reported) -> Action:
+    if not event.awaited:
+        return "continue"  # the worker has gone on; if it is to stop, its next report will wait
     if trial.lost is not None or trial.halt in (Halt.STOP, Halt.END):
         return "stop"
     if trial.halt is Halt.INTERRUPT:

@@ -216,6 +216,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         count_preemption: a worker that is killed with the whole job has failed.
         retention: which checkpoints are worth keeping; None keeps all.
         rank_by: the metric that ranks checkpoints, if any.
+        judged: somebody may stop a trial after a result, or is told of it before the trial goes on.
     """
 
     run_id: str
@@ -232,6 +233,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     count_preemption: bool = False
     retention: Policy | None = None
     rank_by: str | None = None
+    judged: bool = True
 
 
 class RunState(msgspec.Struct):

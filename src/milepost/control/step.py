@@ -110,6 +110,12 @@ class Step:
 
     # --- workers and their resources --------------------------------------------------------
 
+    def attend(self, trial: TrialState) -> None:
+        """Have a trial wait for the answer to its next report, as it is to stop there."""
+        if not self.settings.judged:
+            for worker_id in trial.workers:
+                self.do(commands.Attend(worker_id))
+
     def release(self, trial: TrialState, *, reusable: bool = False) -> None:
         """Free a trial's slot and part from its workers, which are done with user code.
 

@@ -272,7 +272,8 @@ class Capturer:
     def failures(self) -> list[tuple[int, CheckpointFailedError]]:
         """Captured checkpoints that could not be committed, each told once; never waits."""
         with self._lock:
-            self._note_settled()
+            if self._unsettled:
+                self._note_settled()
             found = [
                 (index, outcome)
                 for index, outcome in sorted(self._outcomes.items())

@@ -75,9 +75,9 @@ class KeeperConnection:
     def keeper_with_room(self, nbytes: int) -> int | None:
         """The keeper's process id, when it surely has room; None when it must be asked.
 
-        By what it said last, with a wide margin, since it serves other workers too.
+        By what it had said by the last call of :meth:`settled`, with a wide margin, since it serves
+        other workers too.
         """
-        self._receive_settled()
         return self._pid if self._free_bytes >= _MARGIN * nbytes else None
 
     def hand_over(self, base: str, guards: list[Guarded], keeper_pid: int) -> None:
@@ -180,7 +180,7 @@ class KeeperConnection:
         self._drop()
 
     def _receive_settled(self) -> None:
-        if self._wire is None:
+        if self._wire is None or self._wire.is_quiet:
             return
         for frame in self._wire.receive_available():
             reply = decode_reply(frame)

@@ -33,7 +33,8 @@ class Wire:
     Attributes:
         descriptors: those that came with frames and were not taken yet, in the order of the frames.
 
-    Concurrency: one thread may send while another receives; two threads must not do the same.
+    Concurrency: one thread may send while another receives; two threads must not do the same, and
+    to ask whether it :attr:`is_quiet` is to receive.
     """
 
     def __init__(self, sock: socket.socket, *, takes_descriptors: bool = False) -> None:
@@ -42,6 +43,8 @@ class Wire:
         self._takes_descriptors = takes_descriptors
         self._buffer = bytearray()
         self._ended = False
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
 
     def fileno(self) -> int:
         """The socket's descriptor, for a selector; -1 once closed."""
@@ -62,7 +65,8 @@ class Wire:
             if descriptors:
                 frame = _LENGTH.pack(len(payload)) + payload
                 sent = socket.send_fds(self._socket, [frame], list(descriptors))
-                self._socket.sendall(frame[sent:])
+                if sent < len(frame):
+                    self._socket.sendall(frame[sent:])
             elif len(payload) < _CHUNK:
                 self._socket.sendall(_LENGTH.pack(len(payload)) + payload)
             else:  # do not copy what is large
@@ -97,9 +101,7 @@ class Wire:
             left = deadline - time.monotonic()
             if self._ended:
                 raise ChannelClosedError("the other end has closed the channel")
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN)
-            if not poll.poll(max(0, int(left * 1000))):
+            if not self._poll.poll(max(0, int(left * 1000))):
                 return None
             self._fill(socket.MSG_DONTWAIT)
         return frame
@@ -118,6 +120,11 @@ class Wire:
         while (frame := self._take()) is not None:
             frames.append(frame)
         return frames
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come since; to ask costs less than to receive nothing."""
+        return not (self._ended or self._buffer or self._poll.poll(0))
 
     @property
     def ended(self) -> bool:

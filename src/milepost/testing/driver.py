@@ -232,8 +232,10 @@ class TrialDriver:
             if isinstance(message, Reported):
                 row = load(message.row)
                 worker.rows.append(row)
-                with contextlib.suppress(ChannelClosedError):
-                    worker.handle.channel.send(worker.decide(row))
+                reply = worker.decide(row)
+                if message.awaited:
+                    with contextlib.suppress(ChannelClosedError):
+                        worker.handle.channel.send(reply)
 
     def close(self) -> None:
         """Close the engine and all channels."""

@@ -35,6 +35,11 @@ class Channel:
         return [pickle.loads(frame) for frame in self._wire.receive_available()]
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come since; to ask costs less than to receive nothing."""
+        return self._wire.is_quiet
+
+    @property
     def ended(self) -> bool:
         """Whether the other end is known to be gone."""
         return self._wire.ended

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from milepost.errors import ChannelClosedError
 from milepost.worker.channel import Channel
-from milepost.worker.protocol import Preempt, Reply, Reported, Shutdown
+from milepost.worker.protocol import Attend, Preempt, Reply, Reported, Shutdown
 
 if TYPE_CHECKING:
     from milepost.api.preemption import PreemptionInfo
@@ -25,6 +25,7 @@ class Dialog:
         shutdown: the controller wants the worker itself to end, or is gone.
         asks: user code has asked whether it is to save; so it will act on it.
         told: user code has been told to save, and has reported nothing since.
+        awaits: the next report is to wait for its answer, even if nobody judges the results.
 
     Concurrency: any thread may :meth:`poll`, signal handlers too; one thread at a time asks.
     """
@@ -33,6 +34,7 @@ class Dialog:
         self.shutdown = False
         self.asks = False
         self.told = False
+        self.awaits = False
         self._channel = channel
         self._preemption: PreemptionInfo | None = None
         self._turn = threading.Lock()  # of whoever receives
@@ -50,6 +52,8 @@ class Dialog:
     def decision(self, on: Reported) -> Reply:
         """Send a result and wait for the decision; it is to stop when the controller is gone.
 
+        A result that is not ``awaited`` is only sent: the decision is to go on.
+
         Raises:
             RuntimeError: called by a signal handler that has interrupted :meth:`poll`.
         """
@@ -62,6 +66,8 @@ class Dialog:
         try:
             with self._turn:  # before the result is sent: a poll must not take the answer
                 self._channel.send(on)
+                if not on.awaited:
+                    return Reply("continue")
                 while not self.shutdown:
                     reply = self._take(self._channel.receive())
                     if reply is not None:
@@ -83,8 +89,9 @@ class Dialog:
         if os.getpid() == self._pid and self._turn.acquire(blocking=False):
             self._poller = threading.get_ident()
             try:
-                for message in self._channel.receive_available():
-                    self._take(message)
+                if not self._channel.is_quiet:
+                    for message in self._channel.receive_available():
+                        self._take(message)
             finally:
                 self._poller = 0
                 self._turn.release()
@@ -98,11 +105,13 @@ class Dialog:
         """Take note of a message; return it if it is a decision."""
         if isinstance(message, Reply):
             return message
+        self.awaits = True
         if isinstance(message, Preempt):
             from milepost.api.preemption import PreemptionInfo
 
             self._preemption = PreemptionInfo(message.reason, message.deadline_ms)
-        else:
-            assert isinstance(message, Shutdown), message
+        elif isinstance(message, Shutdown):
             self.shutdown = True
+        else:
+            assert isinstance(message, Attend), message
         return None

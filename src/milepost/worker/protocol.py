@@ -72,6 +72,8 @@ class RunTrial(NamedTuple):
             until the worker's end.
         watched: True when it must not be silent for long: it says when it is :class:`Busy`, and
             tells where it is when asked (:mod:`milepost.worker.stacks`).
+        judged: False when nobody has a say in the run's results: a function's report need not wait
+            for its answer, until the worker is told to :class:`Attend` or of a :class:`Preempt`.
     """
 
     kind: Literal["function", "class"]
@@ -93,10 +95,11 @@ class RunTrial(NamedTuple):
     rank: int = 0
     world_size: int = 1
     watched: bool = False
+    judged: bool = True
 
 
 class Reply(NamedTuple):
-    """The decision on a report.
+    """The decision on a report, sent if the worker waits for it; if not, it is to go on.
 
     Attributes:
         action: go on, stop or pause.
@@ -119,6 +122,10 @@ class Preempt(NamedTuple):
 
     reason: str
     deadline_ms: int | None = None
+
+
+class Attend(NamedTuple):
+    """Wait for the answer to each report from now on: the trial is to stop at one of them."""
 
 
 class Shutdown(NamedTuple):
@@ -146,6 +153,7 @@ class Reported(NamedTuple):
         nbytes: captured bytes.
         waited_s: seconds that the report waited for room in staging.
         asks: user code asks :meth:`TuneContext.should_checkpoint`, and so acts on it.
+        awaited: the worker waits for the decision.
     """
 
     row: bytes
@@ -153,6 +161,7 @@ class Reported(NamedTuple):
     nbytes: int = 0
     waited_s: float = 0.0
     asks: bool = False
+    awaited: bool = True
 
 
 class Saved(NamedTuple):
@@ -200,7 +209,7 @@ class Failed(NamedTuple):
     abort: bool = False
 
 
-ToWorker = RunTrial | Reply | Preempt | Shutdown
+ToWorker = RunTrial | Reply | Preempt | Attend | Shutdown
 FromWorker = Started | Reported | Saved | Busy | Finished | Failed
 
 

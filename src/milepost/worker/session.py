@@ -24,9 +24,10 @@ _fork_hook_set = False
 def report(metrics: dict[str, Any], *, checkpoint: Checkpoint | None = None) -> None:
     """Report metrics, and a checkpoint with them. Mirrors ``ray.tune.report``.
 
-    Each call is one ``training_iteration``. It returns when the decision is to go on. A
-    checkpoint's directory is captured before it returns, so that it may be changed or deleted at
-    once; its bytes become durable afterwards, outside this process.
+    Each call is one ``training_iteration``. It returns when the decision is to go on; where nobody
+    has a say in that (no stop condition, scheduler, searcher or callback looks at the result), it
+    does not wait for the driver. A checkpoint's directory is captured before it returns, so that it
+    may be changed or deleted at once; its bytes become durable afterwards, outside this process.
 
     When the trial is to stop or pause, ``report`` raises ``SystemExit(0)``: ``finally`` blocks and
     context managers run, ``except Exception`` does not see it.

@@ -133,9 +133,10 @@ class TrialSession:
         self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float
     ) -> None:
         self._captures.raise_failed()
+        awaited = self._awaits_answer(metrics)
         before = vars(self._rows).copy()
         try:
-            message = self._row_message(metrics, checkpoint, took_s)
+            message = self._row_message(metrics, checkpoint, took_s, awaited)
         except BaseException:
             vars(self._rows).update(before)  # nothing was reported
             raise
@@ -147,8 +148,15 @@ class TrialSession:
             raise TrialEnded
         self._since = time.monotonic()
 
+    def _awaits_answer(self, metrics: dict[str, Any]) -> bool:
+        """Whether the decision on a result may be another than to go on."""
+        if self.run.judged or metrics.get("done"):
+            return True
+        self._dialog.preemption()  # takes note of whatever has come
+        return self._dialog.awaits
+
     def _row_message(
-        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float
+        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float, awaited: bool
     ) -> Reported:
         index = None if checkpoint is None else self._captures.take_index()
         fields = {
@@ -164,7 +172,7 @@ class TrialSession:
         except Exception as error:
             raise checks.unpicklable(metrics, error) from error
         if checkpoint is None or index is None:
-            return Reported(data, asks=self._dialog.asks)
+            return Reported(data, asks=self._dialog.asks, awaited=awaited)
         from milepost.checkpoint.read import holding
 
         # Nothing is verified: a copy of a committed checkpoint is the user's to change, manifest
@@ -174,4 +182,4 @@ class TrialSession:
                 os.path.abspath(checkpoint.path), index, row, owned=checkpoint._move
             )
         self._unsettled = index, type(checkpoint)
-        return Reported(data, index, capture.nbytes, capture.waited_s, self._dialog.asks)
+        return Reported(data, index, capture.nbytes, capture.waited_s, self._dialog.asks, awaited)

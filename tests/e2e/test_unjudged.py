@@ -1,0 +1,79 @@
+"""When training waits for the driver at a report, and when it need not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from milepost import tune
+
+AHEAD = """
+import os, signal, tempfile
+from milepost import tune
+
+
+def train(config):
+    os.kill(config["driver"], signal.SIGSTOP)
+    try:
+        for n in range(5):
+            with tempfile.TemporaryDirectory() as directory:
+                with open(os.path.join(directory, "n"), "w") as file:
+                    file.write(str(n))
+                tune.report({"n": n}, checkpoint=tune.Checkpoint.from_directory(directory))
+    finally:
+        os.kill(config["driver"], signal.SIGCONT)
+
+
+(result,) = tune.Tuner(
+    train, param_space={"driver": os.getpid()}, run_config=tune.RunConfig(verbose=0)
+).fit()
+print(result.error, list(result.metrics_dataframe["n"]), len(result.best_checkpoints))
+"""
+
+
+def test_training_does_not_wait_where_nobody_has_a_say(place: Any) -> None:
+    """With neither stop condition, scheduler nor callback the answer is known beforehand.
+
+    The driver stands still for as long as the trial reports.
+    """
+    assert place.script(AHEAD).splitlines()[-1] == "None [0, 1, 2, 3, 4] 5"
+
+
+class Noting(tune.Callback):
+    """Notes of which result it was told last."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.path.write_text(str(result["n"]))
+
+
+@pytest.mark.parametrize("by", ["callback", "stopper"])
+def test_whoever_is_told_is_told_before_training_goes_on(by: str, tmp_path: Path) -> None:
+    """A report returns when stoppers and callbacks are done with it."""
+    told = tmp_path / "told"
+
+    def train(config: dict[str, Any]) -> None:
+        for n in range(3):
+            tune.report({"n": n})
+            assert told.read_text() == str(n)
+
+    def stop(trial_id: str, result: dict[str, Any]) -> bool:
+        told.write_text(str(result["n"]))
+        return False
+
+    (result,) = tune.Tuner(
+        train,
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path),
+            verbose=0,
+            callbacks=[Noting(told)] if by == "callback" else None,
+            stop=stop if by == "stopper" else None,
+        ),
+    ).fit()
+    assert result.error is None
