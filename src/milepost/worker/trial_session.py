@@ -133,10 +133,9 @@ class TrialSession:
         self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float
     ) -> None:
         self._captures.raise_failed()
-        awaited = self._awaits_answer(metrics)
         before = vars(self._rows).copy()
         try:
-            message = self._row_message(metrics, checkpoint, took_s, awaited)
+            message = self._row_message(metrics, checkpoint, took_s)
         except BaseException:
             vars(self._rows).update(before)  # nothing was reported
             raise
@@ -156,7 +155,7 @@ class TrialSession:
         return self._dialog.awaits
 
     def _row_message(
-        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float, awaited: bool
+        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float
     ) -> Reported:
         index = None if checkpoint is None else self._captures.take_index()
         fields = {
@@ -172,6 +171,7 @@ class TrialSession:
         except Exception as error:
             raise checks.unpicklable(metrics, error) from error
         if checkpoint is None or index is None:
+            awaited = self._awaits_answer(metrics)
             return Reported(data, asks=self._dialog.asks, awaited=awaited)
         from milepost.checkpoint.read import holding
 
@@ -182,4 +182,5 @@ class TrialSession:
                 os.path.abspath(checkpoint.path), index, row, owned=checkpoint._move
             )
         self._unsettled = index, type(checkpoint)
+        awaited = self._awaits_answer(metrics)  # it may have been told so during the capture
         return Reported(data, index, capture.nbytes, capture.waited_s, self._dialog.asks, awaited)
