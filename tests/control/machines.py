@@ -250,9 +250,8 @@ def describe(command: AnyCommand) -> str:
             reset = " reset" if command.reset else ""
             source = "" if s is None else f" from={_source(t, s)}"
             return f"run {t} on {w} attempt={a} first={i}{source}{reset}"
-        case commands.Answer(worker_id=w, action=action, save=save, awaited=awaited):
-            unawaited = "" if awaited else " unawaited"
-            return f"answer {w} {action}{' save' if save else ''}{unawaited}"
+        case commands.Answer(worker_id=w, action=action, save=save):
+            return f"answer {w} {action}{' save' if save else ''}"
         case commands.Attend(w):
             return f"attend {w}"
         case commands.Preempt(worker_id=w, reason=reason, deadline_ms=deadline):

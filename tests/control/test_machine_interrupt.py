@@ -99,7 +99,7 @@ def test_a_report_that_does_not_wait_is_not_the_last() -> None:
     m.running("t")
     m.interrupt()
     told = m.reported(0, checkpoint=0, awaited=False)
-    assert told == ["record reported t continue", "answer worker-0 continue unawaited"]
+    assert told == ["record reported t continue", "answer worker-0 continue"]
     assert m.reported(0, checkpoint=1)[-1] == "answer worker-0 stop"
 
 

@@ -63,7 +63,6 @@ class World:
                 self.workers[_worker(rest[0])].attends = True
             elif verb == "answer":
                 worker = self.workers[_worker(rest[0])]
-                assert "unawaited" not in rest or rest[1] == "continue", "it has gone on"
                 if worker.state != "dead":
                     worker.action = rest[1]
                     saves = "save" in rest
@@ -253,7 +252,9 @@ class World:
     def _report(self, number: int, action: str, *, keep: bool) -> list[str]:
         index = self._capture(number) if keep else None
         awaited = self.judged or self.workers[number].attends or action != "continue"
-        return self.m.reported(number, action, checkpoint=index, score=number, awaited=awaited)
+        told = self.m.reported(number, action, checkpoint=index, score=number, awaited=awaited)
+        assert awaited or f"answer worker-{number} continue" in told, "it has gone on already"
+        return told
 
     def _offer(self, number: int, *, keep: bool) -> list[str]:
         told = self.m.offer(self.workers[number].trial)

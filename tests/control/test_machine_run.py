@@ -31,9 +31,9 @@ def test_those_who_do_not_wait_for_answers_are_told_to() -> None:
     """Whatever ends the run, their next report is to wait, and is the last one."""
     m = Driven(judged=False)
     m.running("t")
-    assert m.reported(0, awaited=False)[-1] == "answer worker-0 continue unawaited"
+    assert m.reported(0, awaited=False)[-1] == "answer worker-0 continue"
     assert m.stop_all() == ["attend worker-0"]
-    assert m.reported(0, awaited=False)[-1] == "answer worker-0 continue unawaited", "on its way"
+    assert m.reported(0, awaited=False)[-1] == "answer worker-0 continue", "on its way"
     assert m.reported(0)[-1] == "answer worker-0 stop"
 
 

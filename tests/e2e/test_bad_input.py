@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from milepost import tune
@@ -46,6 +47,15 @@ def test_metrics_must_be_a_dict(metrics: Any) -> None:
     text = raised_by(lambda: tune.report(metrics))
     assert text.startswith("TypeError")
     assert type(metrics).__name__ in text or repr(metrics) in text
+
+
+def test_a_done_that_is_neither_true_nor_false() -> None:
+    """It says whether the trial is to end: numpy's bool does, an array does not."""
+    text = raised_by(lambda: tune.report({"done": np.array([0, 1])}))
+    assert text.startswith("ValueError")
+    assert "'done' says whether the trial is to end" in text
+    assert "array([0, 1])" in text
+    assert raised_by(lambda: tune.report({"done": np.bool_(False)})) == "nothing"
 
 
 def test_tensors_in_metrics() -> None:

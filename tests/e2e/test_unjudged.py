@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def train(config):
             with tempfile.TemporaryDirectory() as directory:
                 with open(os.path.join(directory, "n"), "w") as file:
                     file.write(str(n))
-                tune.report({"n": n}, checkpoint=tune.Checkpoint.from_directory(directory))
+                saved = tune.Checkpoint.from_directory(directory) if n == 0 else None
+                tune.report({"n": n}, checkpoint=saved)
     finally:
         os.kill(config["driver"], signal.SIGCONT)
 
@@ -38,7 +40,49 @@ def test_training_does_not_wait_where_nobody_has_a_say(place: Any) -> None:
 
     The driver stands still for as long as the trial reports.
     """
-    assert place.script(AHEAD).splitlines()[-1] == "None [0, 1, 2, 3, 4] 5"
+    assert place.script(AHEAD).splitlines()[-1] == "None [0, 1, 2, 3, 4] 1"
+
+
+HOLES = """
+import os, signal, sys, tempfile
+from milepost import tune
+
+
+def train(config):
+    begins = not os.path.exists(config["mark"])
+    for n in range(6):
+        if n == 1 and begins:
+            os.kill(config["driver"], signal.SIGSTOP)
+        if n == 3 and begins:
+            open(config["mark"], "w").close()
+            os.kill(config["driver"], signal.SIGKILL)
+        with tempfile.TemporaryDirectory() as directory:
+            with open(os.path.join(directory, "n"), "w") as file:
+                file.write(str(n))
+            saved = tune.Checkpoint.from_directory(directory) if n == 3 else None
+            if (checkpoint := tune.get_checkpoint()) is None or n > 3:
+                tune.report({"n": n}, checkpoint=saved)
+
+
+if sys.argv[1:] == ["restore"]:
+    path = os.path.expanduser("~/milepost_results/exp")
+    (result,) = tune.Tuner.restore(path, train).fit()
+    print("ROWS", list(result.metrics_dataframe["n"]))
+else:
+    tune.Tuner(
+        train,
+        param_space={"driver": os.getpid(), "mark": os.path.abspath("mark")},
+        run_config=tune.RunConfig(name="exp", verbose=0),
+    ).fit()
+"""
+
+
+def test_no_checkpoint_is_newer_than_what_the_driver_knows(place: Any) -> None:
+    """Results that a dead driver has not heard of are reported again, not skipped."""
+    script = str(place.write(HOLES))
+    place.run(script, code=-signal.SIGKILL)
+    rows = place.run(script, "restore").splitlines()[-1]
+    assert rows == "ROWS [0, 0, 1, 2, 3, 4, 5]", "what the driver knew, and all of it again"
 
 
 class Noting(tune.Callback):

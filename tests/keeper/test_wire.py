@@ -84,6 +84,25 @@ def test_a_peer_never_waits(ends):
     assert wanted == [True, False]
 
 
+def test_descriptors_are_not_waited_for_and_are_not_inherited(ends):
+    """What has come is taken; a process that has nothing to say holds up nobody."""
+    left, right = Wire(ends[0]), Wire(ends[1], takes_descriptors=True)
+    received: list[list[bytes]] = []
+    reader = threading.Thread(target=lambda: received.append(right.receive_available()))
+    reader.start()
+    reader.join(5)
+    stuck = reader.is_alive()
+    with open(os.devnull) as file:
+        left.send(b"with a file", [file.fileno()])
+    reader.join()
+    assert not stuck
+    assert received == [[]]
+    assert right.receive_available() == [b"with a file"]
+    (descriptor,) = right.descriptors
+    assert not os.get_inheritable(descriptor)
+    right.close()
+
+
 def test_a_peer_that_is_gone(ends):
     """Sending to it is no error, and nobody waits for what was to be sent."""
     peer = Peer(ends[0], lambda *_: None)

@@ -39,6 +39,8 @@ def reading(directory: str) -> Iterator[Manifest | None]:
     """
     with holding(directory) as committed:
         if not committed:
+            if not os.path.isdir(directory):
+                raise _missing(directory)
             yield None
             return
         manifest = manifests.read(directory)
@@ -51,11 +53,10 @@ def holding(directory: str) -> Iterator[bool]:
     """Keep a checkpoint from being collected, without a look at what is in it.
 
     Yields:
-        Whether it has a manifest; a directory without one is never collected.
+        Whether it has a manifest; a directory without one is never collected, nor looked for.
 
     Raises:
-        FileNotFoundError: there is no such directory (any more).
-        NotADirectoryError: it is a file.
+        FileNotFoundError: it was collected meanwhile.
     """
     fd = _lock_shared(directory)
     if fd is None:
@@ -75,14 +76,11 @@ def holding(directory: str) -> Iterator[bool]:
 
 def _lock_shared(directory: str) -> int | None:
     path = os.path.join(directory, MANIFEST_NAME)
+    if not os.access(path, os.F_OK):  # most that are reported; an exception would cost more
+        return None
     try:
-        # Most directories that are reported have none; an exception costs more than this look.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if os.access(path, os.F_OK) else None
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        fd = None
-    if fd is None:
-        if not os.path.isdir(directory):
-            raise _missing(directory)
         return None
     try:
         try:

@@ -101,6 +101,8 @@ def _counters(row: dict[str, Any]) -> Counters:
 def _answer(run: Run, command: commands.Answer) -> None:
     if command.awaited:
         run.workers.send(command.worker_id, Reply(command.action, command.save))
+    else:
+        run.workers.recorded(command.worker_id)
     run.journal.wake()
     if command.action == "continue" or command.save:
         run.must_speak(command.worker_id)

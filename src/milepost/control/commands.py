@@ -54,7 +54,7 @@ class RunTrial(Command, frozen=True, kw_only=True):
 
 
 class Answer(Command, frozen=True, kw_only=True):
-    """Reply to a report; a worker that does not wait goes on, and is not told so."""
+    """Reply to a report; one that does not wait goes on, and is told when it is on record."""
 
     worker_id: str
     action: Literal["continue", "stop", "pause"]

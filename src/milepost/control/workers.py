@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from milepost.engine.protocol import Engine, WorkerHandle, WorkerSpec
 from milepost.errors import ChannelClosedError
-from milepost.worker.protocol import FromWorker, Shutdown, ToWorker
+from milepost.worker.protocol import FromWorker, Recorded, Shutdown, ToWorker
 
 log = logging.getLogger("milepost.control")
 
@@ -31,6 +31,7 @@ def cleanup_timeout_s() -> float:
 class _Worker:
     handle: WorkerHandle
     registered: bool = True
+    recorded: int = 0
 
 
 class Workers:
@@ -86,6 +87,20 @@ class Workers:
             worker.registered = False
             self._give(worker_id, _MUTE_S)
         return messages
+
+    def recorded(self, worker_id: str) -> None:
+        """One more report that does not wait is on record; :meth:`acknowledge` says so."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.recorded += 1
+
+    def acknowledge(self, worker_id: str) -> None:
+        """Tell a worker what is on record since the last call."""
+        worker = self._workers.get(worker_id)
+        if worker is not None and worker.recorded:
+            count: Recorded = worker.recorded
+            worker.recorded = 0
+            self.send(worker_id, count)
 
     def end(self, worker_id: str) -> None:
         """Ask a worker to clean up and exit; it is killed if that takes too long."""

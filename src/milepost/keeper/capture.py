@@ -124,7 +124,7 @@ class Capturer:
         self._unsettled: dict[int, Captured] = {}
         self._unannounced: list[tuple[int, Taking]] = []
         self._outcomes: dict[int, str | CheckpointFailedError] = {}
-        self._raised: set[int] = set()
+        self._untold: dict[int, CheckpointFailedError] = {}
         self._has_waited = False
         self._lock = threading.RLock()
         self._keeper = KeeperConnection(
@@ -265,7 +265,7 @@ class Capturer:
                     remind = time.monotonic() + REMIND_S
             outcome = self._outcomes[index]
             if isinstance(outcome, CheckpointFailedError):
-                self._raised.add(index)
+                self._untold.pop(index, None)
                 raise outcome
             return outcome
 
@@ -274,13 +274,8 @@ class Capturer:
         with self._lock:
             if self._unsettled:
                 self._note_settled()
-            found = [
-                (index, outcome)
-                for index, outcome in sorted(self._outcomes.items())
-                if isinstance(outcome, CheckpointFailedError) and index not in self._raised
-            ]
-            self._raised.update(index for index, _ in found)
-            return found
+            found, self._untold = self._untold, {}
+            return sorted(found.items())
 
     def close(self) -> None:
         """Close the connection to the keeper, which commits what was captured all the same."""
@@ -328,13 +323,12 @@ class Capturer:
     def _note_settled(self) -> None:
         for message in self._keeper.settled():
             self._unsettled.pop(message.index, None)
-            self._outcomes[message.index] = (
-                message.path
-                if message.error is None
-                else CheckpointFailedError(
-                    f"{checkpoint_name(message.index)} of trial {self._template.trial_id} was "
-                    f"captured but could not be committed: {message.error}"
-                )
+            if message.error is None:
+                self._outcomes[message.index] = message.path
+                continue
+            self._outcomes[message.index] = self._untold[message.index] = CheckpointFailedError(
+                f"{checkpoint_name(message.index)} of trial {self._template.trial_id} was "
+                f"captured but could not be committed: {message.error}"
             )
         while len(self._outcomes) > _REMEMBERED:
             self._outcomes.pop(min(self._outcomes))

@@ -21,6 +21,8 @@ _LENGTH = struct.Struct("<I")
 _CHUNK = 1 << 16
 #: How many descriptors may go with one frame; the kernel's bound is 253.
 MOST_DESCRIPTORS = 200
+_DESCRIPTOR = struct.Struct("i")
+_SPACE_FOR_DESCRIPTORS = socket.CMSG_LEN(MOST_DESCRIPTORS * _DESCRIPTOR.size)
 
 
 class Wire:
@@ -159,9 +161,16 @@ class Wire:
         return True
 
     def _receive_with_descriptors(self, flags: int) -> bytes:
+        # Not socket.recv_fds(), which in CPython 3.11 does not hand the flags on: it would wait,
+        # and leave the descriptors open in children.
         flags |= socket.MSG_CMSG_CLOEXEC
-        data, descriptors, _, _ = socket.recv_fds(self._socket, _CHUNK, MOST_DESCRIPTORS, flags)
-        self.descriptors.extend(descriptors)
+        data, ancillary, _, _ = self._socket.recvmsg(_CHUNK, _SPACE_FOR_DESCRIPTORS, flags)
+        for level, kind, carried in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(carried) - len(carried) % _DESCRIPTOR.size
+                self.descriptors.extend(
+                    each for (each,) in _DESCRIPTOR.iter_unpack(carried[:whole])
+                )
         return data
 
     def _take(self) -> bytes | None:

@@ -233,9 +233,8 @@ class TrialDriver:
                 row = load(message.row)
                 worker.rows.append(row)
                 reply = worker.decide(row)
-                if message.awaited:
-                    with contextlib.suppress(ChannelClosedError):
-                        worker.handle.channel.send(reply)
+                with contextlib.suppress(ChannelClosedError):
+                    worker.handle.channel.send(reply if message.awaited else 1)
 
     def close(self) -> None:
         """Close the engine and all channels."""

@@ -142,7 +142,7 @@ def _say_how_to_go_on(experiment: Experiment, path: str) -> None:
     name = experiment.target.name
     trainable = name if name.isidentifier() and name not in (UNNAMED, "lambda") else "trainable"
     log.warning(
-        "The run was interrupted. Everything reported and every committed checkpoint is kept. To "
+        "The run was interrupted. Every result on record and every captured checkpoint is kept. To "
         "go on with it:\n    tune.Tuner.restore(%r, %s).fit()",
         path,
         trainable,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from milepost.errors import ChannelClosedError
 from milepost.worker.channel import Channel
-from milepost.worker.protocol import Attend, Preempt, Reply, Reported, Shutdown
+from milepost.worker.protocol import Attend, Preempt, Recorded, Reply, Reported, Shutdown
 
 if TYPE_CHECKING:
     from milepost.api.preemption import PreemptionInfo
@@ -37,6 +37,7 @@ class Dialog:
         self.awaits = False
         self._channel = channel
         self._preemption: PreemptionInfo | None = None
+        self._unrecorded = 0
         self._turn = threading.Lock()  # of whoever receives
         self._poller = 0
         self._pid = os.getpid()
@@ -57,16 +58,13 @@ class Dialog:
         Raises:
             RuntimeError: called by a signal handler that has interrupted :meth:`poll`.
         """
-        if self._poller == threading.get_ident():
-            raise RuntimeError(
-                "tune.report() was called by a signal handler inside of should_checkpoint(). Set a "
-                "flag there, and report in the training loop."
-            )
+        self._require_turn()
         self.told = False
         try:
             with self._turn:  # before the result is sent: a poll must not take the answer
                 self._channel.send(on)
                 if not on.awaited:
+                    self._unrecorded += 1
                     return Reply("continue")
                 while not self.shutdown:
                     reply = self._take(self._channel.receive())
@@ -75,6 +73,25 @@ class Dialog:
         except ChannelClosedError:  # this process will follow
             self.shutdown = True
         return Reply("stop")
+
+    def catch_up(self) -> None:
+        """Wait until all results that were sent are on record, or the controller is gone.
+
+        Else a checkpoint could be committed although the driver never hears of the results before
+        it: a restore would go on from there, and they would be missing for good.
+
+        Raises:
+            RuntimeError: as :meth:`decision`.
+        """
+        if not self._unrecorded:
+            return
+        self._require_turn()
+        try:
+            with self._turn:
+                while self._unrecorded and not self.shutdown:
+                    self._take(self._channel.receive())
+        except ChannelClosedError:
+            self.shutdown = True
 
     def poll(self) -> PreemptionInfo | None:
         """What the trial is to know about the end of its run, for user code; never waits."""
@@ -101,10 +118,20 @@ class Dialog:
         """In a forked child: let go of the channel, so that it ends with the trial's process."""
         self._channel.close()
 
+    def _require_turn(self) -> None:
+        if self._poller == threading.get_ident():
+            raise RuntimeError(
+                "tune.report() was called by a signal handler inside of should_checkpoint(). Set a "
+                "flag there, and report in the training loop."
+            )
+
     def _take(self, message: ToWorker) -> Reply | None:
         """Take note of a message; return it if it is a decision."""
         if isinstance(message, Reply):
             return message
+        if isinstance(message, Recorded):
+            self._unrecorded -= message
+            return None
         self.awaits = True
         if isinstance(message, Preempt):
             from milepost.api.preemption import PreemptionInfo

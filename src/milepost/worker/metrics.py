@@ -21,6 +21,8 @@ def check(metrics: Any, what: str = "tune.report(metrics)") -> None:
         raise TypeError(
             f"{what} takes a dict of metrics, such as {{'loss': 0.5}}, not {type(metrics).__name__}"
         )
+    if "done" in metrics:
+        _check_done(metrics["done"], what)
     torch = sys.modules.get("torch")
     tensor, module = (
         getattr(torch, "Tensor", None),
@@ -28,6 +30,16 @@ def check(metrics: Any, what: str = "tune.report(metrics)") -> None:
     )
     if tensor is not None and module is not None:
         _refuse(metrics, (tensor, module), "", what)
+
+
+def _check_done(value: Any, what: str) -> None:
+    try:
+        bool(value)
+    except Exception as error:
+        raise ValueError(
+            f"{what}: 'done' says whether the trial is to end, so that it must be true or false; "
+            f"{value!r} is neither ({error}). Give the metric another name, or pass a bool."
+        ) from error
 
 
 def _refuse(value: Any, kinds: tuple[type, ...], path: str, what: str) -> None:

@@ -99,7 +99,7 @@ class RunTrial(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The decision on a report, sent if the worker waits for it; if not, it is to go on.
+    """The decision on a report that waits for it; the report is on record now.
 
     Attributes:
         action: go on, stop or pause.
@@ -153,7 +153,7 @@ class Reported(NamedTuple):
         nbytes: captured bytes.
         waited_s: seconds that the report waited for room in staging.
         asks: user code asks :meth:`TuneContext.should_checkpoint`, and so acts on it.
-        awaited: the worker waits for the decision.
+        awaited: user code waits for the decision.
     """
 
     row: bytes
@@ -209,7 +209,12 @@ class Failed(NamedTuple):
     abort: bool = False
 
 
-ToWorker = RunTrial | Reply | Preempt | Attend | Shutdown
+#: So many more of the reports that do not wait are on record. One message for many of them: answers
+#: to a worker that sends faster than it reads would fill its channel. A bare number, since reports
+#: with a checkpoint read it while user code waits.
+Recorded = int
+
+ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Shutdown
 FromWorker = Started | Reported | Saved | Busy | Finished | Failed
 
 

@@ -133,6 +133,11 @@ class TrialSession:
         self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float
     ) -> None:
         self._captures.raise_failed()
+        if checkpoint is not None:
+            self._dialog.catch_up()
+            if self._dialog.shutdown:
+                self.ended = "stop"
+                raise TrialEnded
         before = vars(self._rows).copy()
         try:
             message = self._row_message(metrics, checkpoint, took_s)
