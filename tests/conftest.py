@@ -12,9 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cloudpickle
+import hypothesis
 import pytest
 
 from milepost.engine import preload
+
+# How fast examples come depends on what else the machine does, and says nothing about the code.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 # Suites that projects inherit explain their failures like tests do.
 pytest.register_assert_rewrite("milepost.testing.engine_suite", "milepost.testing.storage")
