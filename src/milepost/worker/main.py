@@ -3,7 +3,8 @@
 Order of messages. Function: ``RunTrial`` -> ``Started``, (``Reported`` -> ``Reply``)*,
 ``Finished`` or ``Failed``. Class: ``RunTrial`` -> ``Started`` (after ``setup`` and the restore),
 (``Reported`` -> ``Reply`` -> ``Saved`` if asked)*, ``Finished`` or ``Failed``. Afterwards the
-worker is idle: another ``RunTrial`` (with ``reset``) or ``Shutdown`` may follow.
+worker is idle: another ``RunTrial`` (with ``reset``) or ``Shutdown`` may follow. A function whose
+results nobody judges goes on after each ``Reported``, of which ``Recorded`` tells later.
 """
 
 from __future__ import annotations
