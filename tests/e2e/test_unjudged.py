@@ -44,7 +44,7 @@ def test_training_does_not_wait_where_nobody_has_a_say(place: Any) -> None:
 
 
 HOLES = """
-import os, signal, sys, tempfile
+import os, signal, sys, tempfile, threading
 from milepost import tune
 
 
@@ -55,7 +55,8 @@ def train(config):
             os.kill(config["driver"], signal.SIGSTOP)
         if n == 3 and begins:
             open(config["mark"], "w").close()
-            os.kill(config["driver"], signal.SIGKILL)
+            # Time enough to capture, for a report that does not wait as it has to.
+            threading.Timer(0.5, os.kill, (config["driver"], signal.SIGKILL)).start()
         with tempfile.TemporaryDirectory() as directory:
             with open(os.path.join(directory, "n"), "w") as file:
                 file.write(str(n))
@@ -121,3 +122,16 @@ def test_whoever_is_told_is_told_before_training_goes_on(by: str, tmp_path: Path
         ),
     ).fit()
     assert result.error is None
+
+
+def test_a_burst_of_results_holds_up_nobody(tmp_path: Path) -> None:
+    """The worker sends faster than it reads, and the driver says what it has all the same."""
+
+    def train(config: dict[str, Any]) -> None:
+        for n in range(5_000):
+            tune.report({"n": n})
+
+    run = tune.RunConfig(storage_path=str(tmp_path), verbose=0)
+    (result,) = tune.Tuner(train, run_config=run).fit()
+    assert result.error is None
+    assert list(result.metrics_dataframe["n"]) == list(range(5_000))
