@@ -22,7 +22,7 @@ LAYOUTS = {
     "4KiB": (1, 4096, 50, None),
     "8x1MiB": (8, MIB, 30, None),
     "8x1MiB_judged": (8, MIB, 30, {"training_iteration": 10**6}),
-    "512MiB": (1, 512 * MIB, 3 if is_ray() else 5, None),
+    "512MiB": (1, 512 * MIB, 3 if is_ray() else 9, None),
 }
 
 

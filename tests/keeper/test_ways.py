@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from milepost.checkpoint.collect import Retirement, retire
 from milepost.errors import CaptureError, CheckpointFailedError
 from milepost.keeper.protocol import Committed
 from milepost.keeper.wire import MOST_DESCRIPTORS
@@ -33,7 +34,7 @@ def test_small_checkpoints_are_copied_without_a_keeper(place, capturer):
     before = place.contents(source)
     capture = capturer.capture(source, 0, b'{"loss": 1}', iteration=3)
     assert capture.ways == {"copied": 8}
-    assert (capture.nbytes, capture.files, capture.waited_s) == (1 << 20, 8, 0.0)
+    assert (capture.nbytes, capture.waited_s) == (1 << 20, 0.0)
     shutil.rmtree(source)
     assert capturer.settled(0) == str(place.checkpoint(0))
     assert place.contents(place.checkpoint(0)) == before
@@ -50,6 +51,25 @@ def test_large_checkpoints_are_leased(place, capturer, files):
     shutil.rmtree(source)
     capturer.settled(0)
     assert place.contents(place.checkpoint(0)) == before
+
+
+def test_committed_source_is_not_collected_meanwhile(place, capturer, monkeypatch):
+    """Retention cannot take a checkpoint that is reported again; afterwards it can."""
+    capturer.capture(place.source(big=b"b" * BIG), 0, b"{}")
+    committed = capturer.settled(0)
+    found = []
+    link = posix.link
+
+    def link_after_a_try(source: str, target: str) -> None:
+        found.append(retire(committed))
+        link(source, target)
+
+    monkeypatch.setattr(posix, "link", link_after_a_try)
+    capturer.capture(committed, 1, b"{}")
+    assert found == [Retirement.BUSY]
+    assert retire(committed) is Retirement.DELETED
+    capturer.settled(1)
+    assert place.contents(place.checkpoint(1)) == {"big": b"b" * BIG}
 
 
 def test_source_stays_as_it_was(place, capturer):
@@ -429,7 +449,7 @@ def test_metadata_travels_and_is_not_listed(place, capturer, driver):
     source = place.source(**{"model": b"weights", ".metadata.json": b'{"a": 1}'})
     (source / ".milepost.json").write_bytes(b"of another checkpoint")
     (source / ".milepost-tmp-x").write_bytes(b"left over")
-    assert capturer.capture(source, 0, b"{}").files == 2
+    assert len(capturer.capture(source, 0, b"{}").captured.files) == 2
     capturer.settled(0)
     checkpoint = place.checkpoint(0)
     assert (checkpoint / ".metadata.json").read_bytes() == b'{"a": 1}'

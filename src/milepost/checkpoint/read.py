@@ -37,44 +37,46 @@ def reading(directory: str) -> Iterator[Manifest | None]:
         NotADirectoryError: it is a file.
         CorruptCheckpointError: its files are not those of the manifest.
     """
-    with holding(directory) as committed:
-        if not committed:
-            if not os.path.isdir(directory):
-                raise _missing(directory)
-            yield None
-            return
+    held = hold(directory)
+    if held is None:
+        if not os.path.isdir(directory):
+            raise _missing(directory)
+        yield None
+        return
+    try:
         manifest = manifests.read(directory)
         verify.require_good(directory, manifest)
         yield manifest
+    finally:
+        held.release()
 
 
-@contextlib.contextmanager
-def holding(directory: str) -> Iterator[bool]:
+class Held:
+    """A committed checkpoint that is not collected before :meth:`release`."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._owner = os.getpid()
+
+    def release(self) -> None:
+        """Let it be collected again; call it once."""
+        # A process that was forked meanwhile (a data loader) shares the lock: it must neither
+        # release it when it ends, nor keep it when we do.
+        if os.getpid() == self._owner:
+            with contextlib.suppress(OSError):  # no locks here, see hold()
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.close(self._fd)
+
+
+def hold(directory: str) -> Held | None:
     """Keep a checkpoint from being collected, without a look at what is in it.
 
-    Yields:
-        Whether it has a manifest; a directory without one is never collected, nor looked for.
+    Returns:
+        None for a directory without a manifest, which is never collected, nor looked for.
 
     Raises:
         FileNotFoundError: it was collected meanwhile.
     """
-    fd = _lock_shared(directory)
-    if fd is None:
-        yield False
-        return
-    owner = os.getpid()
-    try:
-        yield True
-    finally:
-        # A process that was forked meanwhile (a data loader) shares the lock: it must neither
-        # release it when it ends, nor keep it when we do.
-        if os.getpid() == owner:
-            with contextlib.suppress(OSError):  # no locks here, see _lock_shared
-                fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
-
-
-def _lock_shared(directory: str) -> int | None:
     path = os.path.join(directory, MANIFEST_NAME)
     if not os.access(path, os.F_OK):  # most that are reported; an exception would cost more
         return None
@@ -95,7 +97,7 @@ def _lock_shared(directory: str) -> int | None:
     except BaseException:
         os.close(fd)
         raise
-    return fd
+    return Held(fd)
 
 
 def _missing(directory: str) -> FileNotFoundError | NotADirectoryError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import resource
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    _yield_to_training()
     # A commit thread that has the interpreter must not keep a worker's request waiting.
     sys.setswitchinterval(_SWITCH_S)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -59,6 +61,17 @@ def main(arguments: list[str]) -> int:
     if status:
         os._exit(status)  # do not wait for threads that may wait for a disk
     return 0
+
+
+def _yield_to_training() -> None:
+    """Let this process, when it wakes up, push no other off a processor.
+
+    Else a report would often end only when the keeper it has just told of a checkpoint waits for
+    the disk. A lower priority would be wrong: trials would wait for their commits on a busy
+    machine, and one thread for another that has Python's lock.
+    """
+    with contextlib.suppress(PermissionError):  # some sandboxes allow no such call
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class _ToDriver(logging.Handler):

@@ -23,11 +23,13 @@ import os
 import threading
 import time
 import weakref
-from dataclasses import dataclass
+from collections import Counter
+from typing import NamedTuple
 
 import msgspec
 
 from milepost.checkpoint.manifest import checkpoint_id, checkpoint_name
+from milepost.checkpoint.read import hold
 from milepost.errors import (
     CaptureError,
     ChannelClosedError,
@@ -49,22 +51,23 @@ IN_FLIGHT = 64
 _REMEMBERED = 4 * IN_FLIGHT
 
 
-@dataclass(frozen=True, slots=True)
-class Capture:
+class Capture(NamedTuple):
     """What a capture did.
 
     Attributes:
-        index: the checkpoint's number.
-        nbytes: bytes of all files; ``files`` their number.
+        nbytes: bytes of all files.
         waited_s: how long it waited because too much was in staging.
-        ways: number of files by the way they were captured.
+        captured: the files.
     """
 
-    index: int
     nbytes: int
-    files: int
     waited_s: float
-    ways: dict[str, int]
+    captured: FileList
+
+    @property
+    def ways(self) -> dict[str, int]:
+        """Number of files by the way they were captured."""
+        return dict(Counter(file.way for file in self.captured.files))
 
 
 class Capturer:
@@ -187,23 +190,31 @@ class Capturer:
         with self._lock:
             self._require_own_process()
             source = scan(os.fspath(directory))
-            waited_s = self._wait_for_turn()
-            intent = msgspec.structs.replace(
-                self._template,
-                index=index,
-                iteration=iteration,
-                row=msgspec.Raw(row),
-                objects=objects or {},
-            )
-            taking = Taking(self._means, source, intent)
+            # A committed one must not be collected meanwhile. Nothing is verified: a copy of it is
+            # the user's to change, manifest and all; what is captured gets a manifest of its own.
+            held = hold(source.directory) if source.is_committed else None
             try:
-                captured = taking.run(owned)
-            except BaseException as error:
-                taking.undo()
-                if isinstance(error, OSError) and not isinstance(error, MilepostError):
-                    raise _failed(source.directory, error) from error
-                raise
-            self._unsettled[index] = Captured(base=taking.base, index=index, nbytes=captured.nbytes)
+                waited_s = self._wait_for_turn()
+                intent = msgspec.structs.replace(
+                    self._template,
+                    index=index,
+                    iteration=iteration,
+                    row=msgspec.Raw(row),
+                    objects=objects or {},
+                )
+                taking = Taking(self._means, source, intent)
+                try:
+                    captured = taking.run(owned)
+                except BaseException as error:
+                    taking.undo()
+                    if isinstance(error, OSError) and not isinstance(error, MilepostError):
+                        raise _failed(source.directory, error) from error
+                    raise
+            finally:
+                if held is not None:
+                    held.release()
+            capture = Capture(captured.nbytes, waited_s + taking.waited_s, captured)
+            self._unsettled[index] = Captured(base=taking.base, index=index, nbytes=capture.nbytes)
             self._unannounced.append((index, taking))
             self._template = msgspec.structs.replace(
                 self._template, parent=checkpoint_id(intent.attempt_id, index)
@@ -212,13 +223,7 @@ class Capturer:
                 self.announce()
             if owned and not taking.moved:
                 _remove_handed_over(source.directory)
-            return Capture(
-                index=index,
-                nbytes=captured.nbytes,
-                files=len(captured.files),
-                waited_s=waited_s + taking.waited_s,
-                ways=_ways(captured),
-            )
+            return capture
 
     def announce(self) -> None:
         """Have the keeper commit what was captured since the last call.
@@ -269,13 +274,13 @@ class Capturer:
                 raise outcome
             return outcome
 
-    def failures(self) -> list[tuple[int, CheckpointFailedError]]:
-        """Captured checkpoints that could not be committed, each told once; never waits."""
+    def failures(self) -> list[CheckpointFailedError]:
+        """Of captured checkpoints that could not be committed, each told once; never waits."""
         with self._lock:
             if self._unsettled:
                 self._note_settled()
             found, self._untold = self._untold, {}
-            return sorted(found.items())
+            return [found[index] for index in sorted(found)] if found else []
 
     def close(self) -> None:
         """Close the connection to the keeper, which commits what was captured all the same."""
@@ -332,13 +337,6 @@ class Capturer:
             )
         while len(self._outcomes) > _REMEMBERED:
             self._outcomes.pop(min(self._outcomes))
-
-
-def _ways(captured: FileList) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for file in captured.files:
-        counts[file.way] = counts.get(file.way, 0) + 1
-    return counts
 
 
 def _failed(directory: str, error: OSError) -> CaptureError:

@@ -18,7 +18,6 @@ creating files is what costs time. The format is described in ``docs/format.md``
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
@@ -159,8 +158,7 @@ _DECODE_INTENT: Final = msgspec.json.Decoder(Intent).decode
 _DECODE_FILES: Final = msgspec.json.Decoder(FileList).decode
 
 
-@dataclass(frozen=True, slots=True)
-class IntentName:
+class IntentName(msgspec.Struct, frozen=True):
     """What the name of a capture says."""
 
     trial_id: str

@@ -13,7 +13,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from milepost.keeper.job import Job, Outcome
-from milepost.keeper.sessions import yield_to_training
 
 log = logging.getLogger("milepost.keeper")
 
@@ -102,7 +101,6 @@ class Pipeline:
             thread.join()
 
     def _work(self) -> None:
-        yield_to_training()
         while True:
             with self._changed:
                 while not (group := self._next_group()):

@@ -42,7 +42,7 @@ from milepost.keeper.protocol import (
 from milepost.keeper.publish import Publisher
 from milepost.keeper.recovery import Found
 from milepost.keeper.room import Room
-from milepost.keeper.sessions import end_sessions, yield_to_training
+from milepost.keeper.sessions import end_sessions
 from milepost.keeper.workers import Workers
 
 log = logging.getLogger("milepost.keeper")
@@ -110,9 +110,7 @@ class Keeper:
             failed=self._fail,
         )
         self._searcher = ThreadPoolExecutor(1, thread_name_prefix="search")
-        self._deleter = ThreadPoolExecutor(
-            1, thread_name_prefix="delete", initializer=yield_to_training
-        )
+        self._deleter = ThreadPoolExecutor(1, thread_name_prefix="delete")
 
     def run(self) -> bool:
         """Serve until the driver has ended and its captures are settled, or the time is up.

@@ -65,12 +65,3 @@ def _kill(pids: Iterable[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def yield_to_training() -> None:
-    """Let the calling thread, when it wakes up, push no other off a processor.
-
-    A lower priority would be wrong: the thread may hold Python's lock, for which the loop waits.
-    """
-    with contextlib.suppress(PermissionError):  # some sandboxes allow no such call
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

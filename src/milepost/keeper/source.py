@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from milepost.checkpoint.manifest import METADATA_NAME, link_stays_inside
+from milepost.checkpoint.manifest import MANIFEST_NAME, METADATA_NAME, link_stays_inside
 from milepost.checkpoint.tree import is_listed
 from milepost.errors import CaptureError
 
@@ -39,12 +39,14 @@ class Source:
     """What a directory holds.
 
     Attributes:
-        directory: as it was given; ``device`` is its ``st_dev``.
+        directory: as it was given.
+        device: ``st_dev`` of its first file.
         directories: all below it, parents first, relative.
         files: all regular files.
         links: symbolic links that stay links, with what they will read.
         strays: relative paths of links that lead out, whose targets are copied instead.
         nbytes: bytes of all files.
+        is_committed: whether it has a manifest of ours.
     """
 
     directory: str
@@ -54,6 +56,7 @@ class Source:
     links: list[tuple[str, str]] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
     nbytes: int = 0
+    is_committed: bool = False
 
 
 def scan(directory: str) -> Source:
@@ -69,9 +72,7 @@ def scan(directory: str) -> Source:
     """
     source = Source(directory)
     try:
-        info = os.stat(directory)
-        source.device = info.st_dev
-        _scan(source, directory, "", ((info.st_dev, info.st_ino),))
+        _scan(source, directory, "", ())
     except FileNotFoundError as error:
         if os.path.isdir(directory):
             raise CaptureError(
@@ -95,6 +96,7 @@ def _scan(source: Source, directory: str, prefix: str, above: tuple[tuple[int, i
         for entry in entries:
             path = prefix + entry.name
             if _is_ours(path):
+                source.is_committed |= path == MANIFEST_NAME
                 continue
             if entry.is_symlink():
                 _take_link(source, entry.path, path, above)
@@ -115,6 +117,8 @@ def _take_file(source: Source, where: str, path: str, info: os.stat_result) -> N
             "links only. Nothing was captured; keep it out of the checkpoint directory"
         )
     _require_utf8(source, path)
+    if not source.files:
+        source.device = info.st_dev
     source.files.append(SourceFile(path, where, info))
     source.nbytes += info.st_size
 
@@ -158,6 +162,8 @@ def _is_ours(path: str) -> bool:
 
 
 def _require_utf8(source: Source, path: str) -> None:
+    if path.isascii():
+        return
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from milepost.errors import CheckpointFailedError
@@ -33,6 +32,7 @@ class Captures:
         self._run = run
         self._dialog = dialog
         self._capturer: Capturer | None = None
+        self._encode: Callable[..., bytes]
         self.next_index = run.first_index
 
     def take_index(self) -> int:
@@ -56,27 +56,29 @@ class Captures:
             FileNotFoundError, NotADirectoryError: there is no such directory.
             CaptureError: it could not be captured; nothing is left of it.
         """
-        from milepost.journal.objects import digest
-        from milepost.storage import codec
-
         objects: dict[str, bytes] = {}
 
         def put(data: bytes) -> str:
+            from milepost.journal.objects import digest
+
             name = digest(data)
             objects[name] = data
             return name
 
-        data = codec.encode(row, put)
-        with self._busy():
-            return self._connected().capture(
+        self._say_busy(True)
+        try:
+            capturer = self._connected()
+            return capturer.capture(
                 directory,
                 index,
-                data,
+                self._encode(row, put),
                 objects,
                 iteration=row.get("training_iteration", 0),
                 owned=owned,
                 announce=False,
             )
+        finally:
+            self._say_busy(False)
 
     def announce(self) -> None:
         """Have what was captured committed; call it once the report has been answered.
@@ -97,8 +99,11 @@ class Captures:
         Raises:
             CheckpointFailedError: it failed.
         """
-        with self._busy():
+        self._say_busy(True)
+        try:
             return self._connected().settled(index)
+        finally:
+            self._say_busy(False)
 
     def raise_failed(self) -> None:
         """Raise if an earlier checkpoint could not be committed; each is raised once.
@@ -108,7 +113,7 @@ class Captures:
         """
         if self._capturer is None:
             return
-        failures = [error for _, error in self._capturer.failures()]
+        failures = self._capturer.failures()
         if len(failures) == 1:
             raise failures[0]
         if failures:
@@ -120,22 +125,17 @@ class Captures:
             self._capturer.close()
             self._capturer = None
 
-    @contextlib.contextmanager
-    def _busy(self) -> Iterator[None]:
-        """Have this time not counted as the trial's silence."""
-        if not self._run.watched:
-            yield
-            return
-        self._dialog.tell(Busy(True))
-        try:
-            yield
-        finally:
-            self._dialog.tell(Busy(False))
+    def _say_busy(self, busy: bool) -> None:
+        """Have the time until it is taken back not counted as the trial's silence."""
+        if self._run.watched:
+            self._dialog.tell(Busy(busy))
 
     def _connected(self) -> Capturer:
         if self._capturer is None:
             from milepost.keeper.capture import Capturer
+            from milepost.storage.codec import encode
 
+            self._encode = encode
             run, storage = self._run, self._run.storage
             self._capturer = Capturer(
                 experiment_path=storage.experiment_path,

@@ -139,10 +139,11 @@ class ClassRunner:
     def _saved(self, trainable: Trainable, captures: Captures, row: dict[str, Any]) -> Saved:
         """Have the object save itself into a directory of ours, and capture that."""
         directory = captures.new_directory()
+        index = captures.take_index()
         try:
             trainable.save_into(directory)
-            capture = captures.capture(directory, captures.take_index(), row, owned=True)
+            capture = captures.capture(directory, index, row, owned=True)
         finally:
             if os.path.isdir(directory):  # it failed, or the files had to be copied
                 shutil.rmtree(directory, ignore_errors=True)
-        return Saved(capture.index, capture.nbytes)
+        return Saved(index, capture.nbytes)

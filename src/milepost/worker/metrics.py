@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -24,12 +25,11 @@ def check(metrics: Any, what: str = "tune.report(metrics)") -> None:
     if "done" in metrics:
         _check_done(metrics["done"], what)
     torch = sys.modules.get("torch")
-    tensor, module = (
-        getattr(torch, "Tensor", None),
-        getattr(getattr(torch, "nn", None), "Module", None),
-    )
-    if tensor is not None and module is not None:
-        _refuse(metrics, (tensor, module), "", what)
+    if torch is not None:
+        tensor = getattr(torch, "Tensor", None)
+        module = getattr(getattr(torch, "nn", None), "Module", None)
+        if tensor is not None and module is not None:  # else it is being imported
+            _refuse(metrics, (tensor, module), "", what)
 
 
 def _check_done(value: Any, what: str) -> None:
@@ -78,11 +78,16 @@ def check_checkpoint(checkpoint: Any) -> None:
     Raises:
         TypeError: naming the type, and what to pass.
     """
-    from milepost.checkpoint.handle import Checkpoint
-
-    if not isinstance(checkpoint, Checkpoint):
+    if not isinstance(checkpoint, _checkpoint_type()):
         raise TypeError(
             f"tune.report(checkpoint={checkpoint!r}): it must be a Checkpoint, not "
             f"{type(checkpoint).__name__}. Make one from the directory that you wrote: "
             "Checkpoint.from_directory(path)."
         )
+
+
+@functools.cache  # where the processor's caches are cold, an import statement takes long
+def _checkpoint_type() -> type:
+    from milepost.checkpoint.handle import Checkpoint
+
+    return Checkpoint

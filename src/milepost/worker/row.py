@@ -91,7 +91,7 @@ class RowBuilder:
         now = now or datetime.now()
         fields = {
             "trial_id": self.trial_id,
-            "date": now.strftime("%Y-%m-%d_%H-%M-%S"),
+            "date": now.isoformat("_", "seconds").replace(":", "-"),
             "timestamp": timestamp or int(now.timestamp()),
             "time_this_iter_s": time_this_iter_s,
             "time_total_s": self.time_total_s,

@@ -50,8 +50,8 @@ class TrialSession:
         self._lock = threading.RLock()
         self._reporting = False
         # Those that an earlier trial of this process has left running.
-        self._strangers = weakref.WeakSet(threading.enumerate())
-        self._strangers.discard(threading.current_thread())
+        own = threading.current_thread()
+        self._strangers = {weakref.ref(each) for each in threading.enumerate() if each is not own}
         self._over = False
         self._pid = os.getpid()
         self._since = time.monotonic()
@@ -112,18 +112,18 @@ class TrialSession:
 
     def _check_turn(self) -> None:
         """Refuse a report of a thread that has nothing to say in this trial at this time."""
-        thread = threading.current_thread()
         if self._reporting:
             raise RuntimeError(
                 "tune.report() was called inside another tune.report() of the same thread, by a "
                 "signal handler or a finalizer. Set a flag there, and report in the training loop."
             )
+        thread = threading.current_thread()
         if self._over:
             raise RuntimeError(
                 f"tune.report() was called in thread {thread.name!r} after the trial's function "
                 "had returned. Wait for the thread before returning."
             )
-        if thread in self._strangers:
+        if self._strangers and weakref.ref(thread) in self._strangers:
             raise RuntimeError(
                 f"tune.report() was called in thread {thread.name!r} of an earlier trial that ran "
                 "in this process. End a trial's threads before its function returns."
@@ -178,14 +178,9 @@ class TrialSession:
         if checkpoint is None or index is None:
             awaited = self._awaits_answer(metrics)
             return Reported(data, asks=self._dialog.asks, awaited=awaited)
-        from milepost.checkpoint.read import holding
-
-        # Nothing is verified: a copy of a committed checkpoint is the user's to change, manifest
-        # and all; what is captured gets a manifest of its own.
-        with holding(checkpoint.path):
-            capture = self._captures.capture(
-                os.path.abspath(checkpoint.path), index, row, owned=checkpoint._move
-            )
+        capture = self._captures.capture(
+            os.path.abspath(checkpoint.path), index, row, owned=checkpoint._move
+        )
         self._unsettled = index, type(checkpoint)
         awaited = self._awaits_answer(metrics)  # it may have been told so during the capture
         return Reported(data, index, capture.nbytes, capture.waited_s, self._dialog.asks, awaited)
