@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from milepost.checkpoint.handle import Checkpoint
 from milepost.control import commands, late_reports
 from milepost.control.metrics import flatten
+from milepost.control.repetition import Repetition
 from milepost.errors import CheckpointFailedError, TuneError
 from milepost.journal import records
 from milepost.storage import posix
@@ -59,6 +60,7 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
             "config": trial.config,
             "experiment_tag": trial.tag,
         }
+    trial.repetition.begin()
     run.prints(command.worker_id, trial)
     run.workers.send(
         command.worker_id,
@@ -160,6 +162,7 @@ def _trial_exploited(run: Run, command: commands.TrialExploited) -> None:
     trial = run.ledger.live[command.trial_id]
     trial.config, trial.raw_config = run.decoded(command.config), command.config
     trial.tag = command.tag
+    trial.repetition = Repetition()  # with other weights every result is new
     target, donor = run.ledger.facade(command.trial_id), run.ledger.facade(command.donor_id)
     run.plan.scheduler.on_trial_exploit(run.control, target, donor)
 
@@ -180,6 +183,7 @@ def _trial_failed(run: Run, command: commands.TrialFailed) -> None:
         if run.plan.failure.fail_fast:
             run.plan.search.set_finished()
         return
+    trial.repetition = Repetition()  # the scheduler takes it for a new one
     facade = run.ledger.facade(command.trial_id)
     run.plan.scheduler.on_trial_error(run.control, facade)
     run.plan.scheduler.on_trial_add(run.control, facade)

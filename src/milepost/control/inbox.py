@@ -93,20 +93,22 @@ def _reported(
         run.dispatch(events.WorkerFailed(at=run.now(), worker_id=worker_id, problem=problem))
         return
     row["config"] = trial.config
+    counted = row.get(TRAINING_ITERATION)
+    iteration = int(counted) if isinstance(counted, Integral) else state.iteration + 1
+    is_known = trial.repetition.has(iteration)
     facade = run.ledger.facade(trial.trial_id)
     verdict = Verdict("continue")
     if state.halt is not Halt.END:
-        verdict = run.judge.judge(facade, row)
-        if state.halt is Halt.STOP:
+        verdict = run.judge.judge(facade, row, is_known=is_known)
+        if state.halt is Halt.STOP or state.is_to_stop(iteration):
             row[DONE] = True
     run.hooks.fire("on_trial_result", trial=facade, result=row)
     trial.last_row, trial.last_time = row, run.now()
-    iteration = row.get(TRAINING_ITERATION)
     run.dispatch(
         events.Reported(
             at=trial.last_time,
             worker_id=worker_id,
-            iteration=int(iteration) if isinstance(iteration, Integral) else state.iteration + 1,
+            iteration=iteration,
             row=run.encoded({key: value for key, value in row.items() if key != "config"}),
             score=run.score(row),
             action=verdict.action,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -74,36 +75,42 @@ class Judge:
         plan: of the run.
         control: what the scheduler sees of the run.
         informant: tells the searcher.
+
+    Attributes:
+        remembers: who knows the results of earlier runs: "search", "scheduler", "stopper".
     """
 
     def __init__(self, plan: RunPlan, control: RunControl, informant: Informant) -> None:
         self._plan = plan
         self._control = control
         self._informant = informant
+        self.remembers: Collection[str] = ()
         self._unknown: set[str] = set()
         self._scheduler_looks = _scheduler_looks(plan)
         self._searcher_looks = _searcher_looks(plan)
 
-    def judge(self, trial: Trial, row: dict[str, Any]) -> Verdict:
+    def judge(self, trial: Trial, row: dict[str, Any], *, is_known: bool = False) -> Verdict:
         """Decide about a result; sets its ``done`` when the trial stops.
 
         Args:
             trial: the one that reported.
             row: nested, with ``config``.
+            is_known: whether those who remember earlier runs know it; they are not asked again.
 
         Raises:
             ValueError: a metric that somebody needs is missing.
         """
         self.check_metrics(row)
+        not_asked = self.remembers if is_known else ()
         is_done = bool(row.get(DONE))
-        if self.ends(trial.trial_id, row) or is_done:
+        if self._ends(trial.trial_id, row, not_asked) or is_done:
             row[DONE] = True
             return Verdict("stop", by_condition=not is_done)
         if not (self._scheduler_looks or self._searcher_looks):
             return Verdict("continue")
         flat = flatten(row)
         action: Action = "continue"
-        if self._scheduler_looks:
+        if self._scheduler_looks and "scheduler" not in not_asked:
             decision = self._plan.scheduler.on_trial_result(self._control, trial, flat)
             if decision not in _ACTIONS:
                 raise ValueError(
@@ -113,14 +120,17 @@ class Judge:
             action = _ACTIONS[decision]
         if action == "stop":
             row[DONE] = True
-        elif self._searcher_looks:
+        elif self._searcher_looks and "search" not in not_asked:
             self._informant.result(trial.trial_id, flat)
         return Verdict(action)
 
     def ends(self, trial_id: str, row: dict[str, Any]) -> bool:
         """Whether a stopper or criterion ends the trial."""
+        return self._ends(trial_id, row)
+
+    def _ends(self, trial_id: str, row: dict[str, Any], not_asked: Collection[str] = ()) -> bool:
         stopper = self._plan.stopper
-        if stopper is not None and stopper(trial_id, row):
+        if stopper is not None and "stopper" not in not_asked and stopper(trial_id, row):
             return True
         return self.reaches(trial_id, row)
 

@@ -14,6 +14,7 @@ from milepost.checkpoint.manifest import checkpoint_name
 from milepost.control.checkpoints import Checkpoint
 from milepost.control.metrics import Analysis, RunningMetrics
 from milepost.control.outcome import Ended, Kept, RunFacts, TrialRecord, pack
+from milepost.control.repetition import Repetition
 from milepost.control.state import PENDING, Status, TrialState
 from milepost.errors import text_of
 from milepost.storage import codec
@@ -40,6 +41,7 @@ class LiveTrial:
         where: ``pid``, ``hostname`` and ``node_ip`` of its worker.
         state: the machine's side of it; also after the machine has let go of it.
         recorded_status: its status while it is restored and the machine does not know it.
+        repetition: which of its next results are known already.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class LiveTrial:
         self.where: dict[str, Any] = {}
         self.state: TrialState | None = None
         self.recorded_status: Status = PENDING
+        self.repetition = Repetition()
         self._ledger = ledger
 
     @property

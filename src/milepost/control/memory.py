@@ -24,6 +24,7 @@ from milepost.journal.records import Searched
 from milepost.storage import names
 
 if TYPE_CHECKING:
+    from milepost.control.ledger import LiveTrial
     from milepost.control.plan import RunPlan
     from milepost.control.run import Run
     from milepost.control.state import RunState, TrialState
@@ -47,7 +48,8 @@ class Memory:
          "names": {trial id: id or None}, # see Informant
          "asked": {trial id: "stop" or "pause"}, # what the scheduler has asked for, not yet done
          "offers": {trial id: Offered},   # what others may go on from
-         "exploits": {trial id: Exploit}} # who is to do so, and has not yet
+         "exploits": {trial id: Exploit}, # who is to do so, and has not yet
+         "known": {trial id: iteration}}  # results up to there may be reported once more
 
     What cannot be saved is left out, with one warning; the run goes on.
 
@@ -90,6 +92,7 @@ class Memory:
             "asked": asked(run.machine.trials.values()),
             "offers": offered(run.machine.state),
             "exploits": exploits(run.machine.trials.values()),
+            "known": known(run.ledger.live.values()),
         }
         digest = run.objects.put(pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
         if self._is_news(run, digest):
@@ -165,6 +168,11 @@ def asked(trials: Iterable[TrialState]) -> dict[str, str]:
     return {
         trial.trial_id: str(trial.halt) for trial in trials if trial.halt in (Halt.STOP, Halt.PAUSE)
     }
+
+
+def known(trials: Iterable[LiveTrial]) -> dict[str, int]:
+    """Up to which iteration results of trials are known from an earlier run."""
+    return {trial.trial_id: trial.repetition.until for trial in trials if trial.repetition.until}
 
 
 @dataclass(frozen=True, slots=True)

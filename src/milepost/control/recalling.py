@@ -35,6 +35,7 @@ class Recalled:
         asked: see :func:`~milepost.control.memory.asked`.
         offers: see :func:`~milepost.control.memory.offered`.
         exploits: see :func:`~milepost.control.memory.exploits`.
+        known: see :func:`~milepost.control.memory.known`.
     """
 
     parts: set[str] = field(default_factory=set)
@@ -43,6 +44,7 @@ class Recalled:
     asked: dict[str, str] = field(default_factory=dict)
     offers: dict[str, Offered] = field(default_factory=dict)
     exploits: dict[str, Exploit] = field(default_factory=dict)
+    known: dict[str, int] = field(default_factory=dict)
 
 
 def recall(run: Run, image: RunImage) -> Recalled:
@@ -67,6 +69,7 @@ def recall(run: Run, image: RunImage) -> Recalled:
     recalled.asked = dict(saved.get("asked") or {})
     recalled.offers = dict(saved.get("offers") or {})
     recalled.exploits = dict(saved.get("exploits") or {})
+    recalled.known = dict(saved.get("known") or {})
     loads: dict[str, Callable[[Any], None]] = {
         "search": lambda files: _with_files(home, files, plan.search.restore_from_dir),
         "scheduler": lambda data: _with_files(home, {SCHEDULER: data}, _restore_scheduler(plan)),

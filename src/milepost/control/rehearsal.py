@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from milepost.api.fields import DONE
 from milepost.api.scheduler import TrialScheduler
 from milepost.control.metrics import flatten
+from milepost.control.repetition import Repetition
 from milepost.control.sameness import differs
 from milepost.control.state import (
     ERROR,
@@ -142,8 +143,9 @@ class Rehearsal:
         row = self._run.decoded(record.row)
         row["config"] = live.config
         ends = False
+        is_known = live.repetition.has(record.iteration)
         # A trial that was told to stop without being done was cut short with the whole run.
-        if record.action != "stop" or row.get(DONE):
+        if not is_known and (record.action != "stop" or row.get(DONE)):
             ends = self._judge(facade, self._as_it_came(row, record.action), record.action)
         row["experiment_tag"] = live.tag
         live.last_row, live.last_time = row, record.at
@@ -188,6 +190,7 @@ class Rehearsal:
         live, facade = self._of(record.trial)
         if record.retried:
             live.recorded_status = PENDING
+            live.repetition = Repetition()
             if self._tells("scheduler"):
                 self._scheduler.on_trial_error(self._witness, facade)
                 self._scheduler.on_trial_add(self._witness, facade)
@@ -198,6 +201,7 @@ class Rehearsal:
         live.tag = record.tag
 
     def _launched(self, record: records.Launched) -> None:
+        self._run.ledger.live[record.trial].repetition.begin()
         if self._tells("scheduler"):
             self._witness.gone_on(record.trial)
 
@@ -213,6 +217,7 @@ class Rehearsal:
         self._reconfigured(record)
         live, facade = self._of(record.trial)
         live.recorded_status = PENDING
+        live.repetition = Repetition()
         if self._tells("scheduler"):
             self._witness.exploited(record.trial)
             donor = self._run.ledger.find(record.donor)

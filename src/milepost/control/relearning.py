@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from milepost.control.memory import Exploit, Offered
 from milepost.control.recalling import LEARNERS, Recalled, recall
 from milepost.control.rehearsal import Rehearsal, status_before
+from milepost.control.repetition import Repetition
 from milepost.control.witness import Witness
 from milepost.journal import replay
 from milepost.journal.records import AnyRecord, Created, Exploited, Reconfigured
@@ -87,6 +88,9 @@ class Relearning:
             for live in run.ledger.live.values()
         }
         reopened = self._reopen(records, witness)
+        for trial_id, iteration in recalled.known.items():
+            if trial_id in run.ledger.live:
+                run.ledger.live[trial_id].repetition = Repetition(iteration)
         if "search" not in since:
             self._count_trials()
         if since and records:
@@ -103,6 +107,7 @@ class Relearning:
         run.ledger.serve(run.control)
         self.asked, self.offers, self.exploits = witness.asked, witness.offers, witness.exploits
         self.scheduler_knows = "scheduler" in since
+        run.judge.remembers = frozenset(since)
 
     def _since(self, recalled: Recalled) -> dict[str, int]:
         """For each part the number of the last record that it knows; 0 for nothing."""

@@ -30,6 +30,7 @@ from milepost.control.fates import Fate, Goal
 from milepost.control.reconciling import Holdings, Reconciled
 from milepost.control.recorded import Recorded
 from milepost.control.relearning import Relearning
+from milepost.control.repetition import Repetition
 from milepost.control.resources import request_of
 from milepost.control.state import ERROR
 from milepost.journal import lease
@@ -123,8 +124,12 @@ class Restoring:
         """
         self._relearning.learn([trial.trial for trial in self._of(Fate.STAYS) if trial.cut_by])
         for trial in self._of(Fate.GOES_ON):
+            live = self._run.ledger.live[trial.trial]
             if self._end_is_known(trial):
                 self._run.informant.forget(trial.trial)
+                live.repetition = Repetition()
+            else:
+                live.repetition = Repetition(max(live.repetition.until, trial.iteration))
 
     def _end_is_known(self, trial: TrialImage) -> bool:
         """Whether searcher and scheduler were told that a trial has ended.

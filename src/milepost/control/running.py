@@ -61,6 +61,8 @@ def _action(step: Step, trial: TrialState, event: events.Reported) -> Action:
         return "continue"  # the worker has gone on; if it is to stop, its next report will wait
     if trial.lost is not None or trial.halt in (Halt.STOP, Halt.END):
         return "stop"
+    if trial.is_to_stop(event.iteration):
+        return "stop"
     if trial.halt is Halt.INTERRUPT:
         return "continue" if _is_spared(step, trial, event) else "stop"
     if trial.halt is Halt.PAUSE and event.action == "continue":

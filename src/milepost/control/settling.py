@@ -172,7 +172,7 @@ def settle(step: Step, trial: TrialState) -> None:
     assert trial.goal is not None
     if trial.needs_last_save and trial.goal == TERMINATED and not _has_last_save(trial):
         step.info(f"Trial {trial.name} was to stop, but its last checkpoint is not there: again.")
-        trial.goal = PENDING
+        trial.goal, trial.stops_at = PENDING, trial.iteration
     trial.needs_last_save = False
     if trial.goal == PENDING and _was_stopped(trial):
         step.info(f"Trial {trial.name} was to stop, and its last checkpoint is there: it ends.")

@@ -92,6 +92,7 @@ class TrialState(msgspec.Struct):
         unclean: the last attempt failed, so contents are compared before one is used.
         unverified: it was restored, and nothing of it is deleted until its start is chosen.
         needs_last_save: it was restored to end, if its last row has its checkpoint.
+        stops_at: it was to stop at this iteration, and has to get there again.
         absolved: its failure has ended an earlier run, and does not end this one too.
         ticket: number of the last question which checkpoint is good; other answers are too late.
         recovering: it is tried again, and nobody has been told yet.
@@ -145,6 +146,7 @@ class TrialState(msgspec.Struct):
     unclean: bool = False
     unverified: bool = False
     needs_last_save: bool = False
+    stops_at: int | None = None
     absolved: bool = False
     ticket: int = 0
     recovering: bool = False
@@ -162,6 +164,10 @@ class TrialState(msgspec.Struct):
     lost: str | None = None
     storage_full: bool = False
     starved: bool = False
+
+    def is_to_stop(self, iteration: int) -> bool:
+        """Whether it stops at this iteration, as has been decided before."""
+        return self.stops_at is not None and iteration >= self.stops_at
 
     @property
     def source(self) -> Checkpoint | None:

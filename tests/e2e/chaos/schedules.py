@@ -42,7 +42,7 @@ def _advance(state: dict[str, Any], rate: float) -> dict[str, Any]:
 
 
 def train(config: dict[str, Any]) -> None:
-    """Report what the weights alone decide, and save each time."""
+    """Report what the weights alone decide, and save as often as told."""
     trial = str(tune.get_context().get_trial_id())
     state: dict[str, Any] = {"weights": []}
     checkpoint = tune.get_checkpoint()
@@ -54,7 +54,8 @@ def train(config: dict[str, Any]) -> None:
         state = _advance(state, config["rate"])
         with tempfile.TemporaryDirectory(prefix="subject-") as directory:
             Path(directory, "state").write_text(json.dumps(state))
-            tune.report(dict(state), checkpoint=Checkpoint.from_directory(directory))
+            saved = Checkpoint.from_directory(directory) if epoch % config["every"] == 0 else None
+            tune.report(dict(state), checkpoint=saved)
 
 
 class Learner(tune.Trainable):
@@ -88,20 +89,25 @@ def _population(kind: Any = PopulationBasedTraining, **options: Any) -> Any:
     )
 
 
-#: Scenario -> trainable, rates of the first trials, epochs and the scheduler.
-SCHEDULES: dict[str, Callable[[], tuple[Any, list[float], int, Any]]] = {
-    "asha": lambda: (train, RATES, 4, ASHAScheduler(max_t=4, reduction_factor=2)),
-    "hyperband": lambda: (train, RATES, 4, HyperBandScheduler(max_t=4, reduction_factor=2)),
-    "hyperband-class": lambda: (Learner, RATES, 4, HyperBandScheduler(max_t=4, reduction_factor=2)),
-    "bohb": lambda: (train, RATES, 4, HyperBandForBOHB(max_t=4, reduction_factor=2)),
+#: Scenario -> trainable, rates of the first trials, epochs, how often functions save, scheduler.
+SCHEDULES: dict[str, Callable[[], tuple[Any, list[float], int, int, Any]]] = {
+    "asha": lambda: (train, RATES, 5, 2, ASHAScheduler(max_t=5, reduction_factor=2)),
+    "hyperband": lambda: (train, RATES, 4, 1, HyperBandScheduler(max_t=4, reduction_factor=2)),
+    "hyperband-class": lambda: (
+        Learner, RATES, 4, 0, HyperBandScheduler(max_t=4, reduction_factor=2)
+    ),
+    "bohb": lambda: (train, RATES, 4, 1, HyperBandForBOHB(max_t=4, reduction_factor=2)),
     "median": lambda: (
         train,
         RATES,
+        5,
         3,
         MedianStoppingRule("training_iteration", grace_period=1, min_samples_required=2),
     ),
-    "pbt": lambda: (train, RATES[:4], 6, _population()),
-    "pb2": lambda: (train, RATES[:4], 6, _population(PB2, hyperparam_bounds={"rate": [0.1, 0.7]})),
+    "pbt": lambda: (train, RATES[:4], 6, 2, _population()),
+    "pb2": lambda: (
+        train, RATES[:4], 6, 2, _population(PB2, hyperparam_bounds={"rate": [0.1, 0.7]})
+    ),
 }  # fmt: skip
 
 
@@ -113,11 +119,11 @@ def _search(scenario: str, rates: list[float]) -> dict[str, Any]:
 
 def tuner(scenario: str) -> tune.Tuner:
     """A new experiment, in the default storage path."""
-    trainable, rates, epochs, scheduler = SCHEDULES[scenario]()
+    trainable, rates, epochs, every, scheduler = SCHEDULES[scenario]()
     rate = tune.uniform(0.1, 0.7) if scenario == "bohb" else tune.grid_search(rates)
     return tune.Tuner(
         trainable,
-        param_space={"rate": rate, "epochs": epochs},
+        param_space={"rate": rate, "epochs": epochs, "every": every},
         tune_config=TuneConfig(
             metric="score", mode="max", scheduler=scheduler, **_search(scenario, rates)
         ),
@@ -125,6 +131,15 @@ def tuner(scenario: str) -> tune.Tuner:
             name=NAME, verbose=0, checkpoint_config=CheckpointConfig(num_to_keep=1)
         ),
     )
+
+
+def _rounded(value: Any) -> Any:
+    """Without the last digits, in which two optimizations of one model may differ."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list) else value
 
 
 def main(request: dict[str, Any]) -> None:
@@ -144,7 +159,7 @@ def main(request: dict[str, Any]) -> None:
         [trial.status, trial.config, trial.experiment_tag, trial.last_result.get("weights")]
         for trial in trials
     ]
-    print("TOLD", json.dumps(told))
+    print("TOLD", json.dumps(_rounded(told)))
 
 
 if __name__ == "__main__":
