@@ -16,6 +16,7 @@ from milepost.control.repetition import Repetition
         (700, [600, 700, 800], [600, 700]),  # users count as they like
         (1, [1, 1, 1], [1]),  # what does not grow is new
         (9, [3, 2, 4], [3, 4]),
+        (5, [5, 6, 1, 2], [5]),  # paused without a checkpoint, it starts over
     ],
 )
 def test_what_is_known(until: int, iterations: list[int], known: list[int]) -> None:

@@ -13,7 +13,8 @@ class Repetition:
         until: iteration of the trial's last result of which they know; 0 if they know of none.
 
     Attributes:
-        until: as given.
+        until: as given; 0 once a new result has come, since whatever is reported again after that
+            would have been in a run without a cut, too.
     """
 
     __slots__ = ("_last", "until")
@@ -31,6 +32,8 @@ class Repetition:
 
         An iteration that does not grow, because user code counts in its own way, is a new result.
         """
+        if iteration > self.until:
+            self.until = 0
         known = self._last < iteration <= self.until
         self._last = max(self._last, iteration)
         return known

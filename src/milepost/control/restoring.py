@@ -32,7 +32,7 @@ from milepost.control.recorded import Recorded
 from milepost.control.relearning import Relearning
 from milepost.control.repetition import Repetition
 from milepost.control.resources import request_of
-from milepost.control.state import ERROR
+from milepost.control.state import ERROR, PAUSED
 from milepost.journal import lease
 from milepost.journal.experiment import JOURNAL, OBJECTS
 from milepost.journal.log import Journal
@@ -128,8 +128,9 @@ class Restoring:
             if self._end_is_known(trial):
                 self._run.informant.forget(trial.trial)
                 live.repetition = Repetition()
-            else:
+            elif PAUSED not in (trial.status, trial.cut_from) and trial.action != "pause":
                 live.repetition = Repetition(max(live.repetition.until, trial.iteration))
+            # One that was paused without a checkpoint starts over, in a run without a cut too.
 
     def _end_is_known(self, trial: TrialImage) -> bool:
         """Whether searcher and scheduler were told that a trial has ended.
