@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from machines import Driven
 
+from milepost.control.run_control import RunControl
 from milepost.control.state import Phase
 
 # --- pausing -----------------------------------------------------------------------------------
@@ -219,3 +222,20 @@ def test_a_deletion_that_is_under_way_is_awaited() -> None:
     assert not m.machine.is_over
     m.deleted("t", 0)
     assert m.machine.is_over
+
+
+def test_a_trial_that_is_being_paused_waits_for_room_already() -> None:
+    """Its slot is another's, while its last checkpoint is still on its way to the disk."""
+    m = Driven(cpus=1)
+    nobody: Any = None
+    control = RunControl(nobody, m.machine, nobody, m)
+    m.running("t")
+    m.add("u")
+    m.reported(0, "pause", checkpoint=0)
+    m.finished(0, "pause")
+    assert m.trial("t").phase is Phase.SETTLING
+    trial: Any = m.trial("t")
+    assert not control.waits_for_room(trial), "the slot is free"
+    m.place()
+    assert m.trial("u").phase is Phase.STARTING
+    assert control.waits_for_room(trial)

@@ -11,7 +11,7 @@ from milepost.api.spelling import did_you_mean
 from milepost.control import events
 from milepost.control.events import AnyEvent
 from milepost.control.resources import request_of
-from milepost.control.state import WAITING
+from milepost.control.state import PAUSED, WAITING, Phase
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
@@ -87,12 +87,17 @@ class RunControl:
         )
 
     def waits_for_room(self, trial: Trial) -> bool:
-        """Whether a trial waits or is paused because others have what it needs."""
+        """Whether a trial waits or is paused because others have what it needs.
+
+        One that is being paused does so as soon as its slot is free, even if its last checkpoint
+        is still on its way to the disk.
+        """
         state = self._machine.trials.get(trial.trial_id)
-        return (
-            state is not None
-            and state.phase in WAITING
-            and (self._machine.is_full or not self._machine.has_room_for(state.request))
+        if state is None:
+            return False
+        is_pausing = state.phase is Phase.SETTLING and state.goal == PAUSED
+        return (state.phase in WAITING or is_pausing) and (
+            self._machine.is_full or not self._machine.has_room_for(state.request)
         )
 
     @property
