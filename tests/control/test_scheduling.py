@@ -195,3 +195,40 @@ def test_a_scheduler_written_for_ray(tmp_path: Path) -> None:
     assert scheduler.log[:3] == ["add PENDING"] * 3
     assert sorted(scheduler.log[3:]) == ["complete TERMINATED", "remove", "remove"]
     assert len(scheduler.scores) == 3
+
+
+class Rival(TrialScheduler):
+    """Lets whoever comes first to its third result win, and stops all others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped: list[str] = []
+        self.told: list[tuple[str, str]] = []
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        self.told.append(("result", trial.trial_id))
+        if result["training_iteration"] == 3:
+            for other in tune_controller.get_trials():
+                if other is not trial and not other.is_finished():
+                    self.stopped.append(other.trial_id)
+                    tune_controller.stop_trial(other)
+        return self.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self.told.append(("complete", trial.trial_id))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        return tune_controller.first_waiting_trial()
+
+
+def test_a_trial_that_a_scheduler_has_stopped_has_ended_for_it(tmp_path: Path) -> None:
+    """It is not asked about the result that the trial stops with, but told of its end."""
+    scheduler = Rival()
+    outcome = run(plan(tmp_path, learn, [{"x": 1}, {"x": 2}], cpus=2, scheduler=scheduler))
+    (loser,) = scheduler.stopped
+    told = [what for what, trial_id in scheduler.told if trial_id == loser]
+    assert told[-1] == "complete"
+    assert told.count("result") <= 3
+    stopped = next(trial for trial in outcome.trials if trial.trial_id == loser)
+    assert stopped.last_row["training_iteration"] == told.count("result") + 1
+    assert stopped.last_row["done"] is True

@@ -98,9 +98,11 @@ def _reported(
     is_known = trial.repetition.has(iteration)
     facade = run.ledger.facade(trial.trial_id)
     verdict = Verdict("continue")
-    if state.halt is not Halt.END:
+    if state.halt is Halt.STOP:  # for the scheduler, which did that, it has ended already
+        row[DONE] = True
+    elif state.halt is not Halt.END:
         verdict = run.judge.judge(facade, row, is_known=is_known)
-        if state.halt is Halt.STOP or state.is_to_stop(iteration):
+        if state.is_to_stop(iteration):
             row[DONE] = True
     run.hooks.fire("on_trial_result", trial=facade, result=row)
     trial.last_row, trial.last_time = row, run.now()

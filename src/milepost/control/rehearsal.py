@@ -145,7 +145,8 @@ class Rehearsal:
         ends = False
         is_known = live.repetition.has(record.iteration)
         # A trial that was told to stop without being done was cut short with the whole run.
-        if not is_known and (record.action != "stop" or row.get(DONE)):
+        has_ended = self._witness.asked.get(record.trial) == "stop"  # for the scheduler
+        if not (is_known or has_ended) and (record.action != "stop" or row.get(DONE)):
             ends = self._judge(facade, self._as_it_came(row, record.action), record.action)
         row["experiment_tag"] = live.tag
         live.last_row, live.last_time = row, record.at
