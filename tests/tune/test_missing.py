@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 import milepost
 from milepost import tune
 from milepost.api.available import SCHEDULERS, SEARCH_ALGORITHMS
+from milepost.tune import schedulers
+from milepost.tune.search import BasicVariantGenerator, Repeater, Searcher
+from milepost.tune.search.hyperopt import HyperOptSearch
+from milepost.tune.stopper import CombinedStopper, MaximumIterationStopper, Stopper
 
 MISSING = [
     ("milepost.tune.schedulers", "PB2", "Available are: .*FIFOScheduler"),
@@ -73,6 +79,40 @@ def test_everything_that_may_be_chosen_by_name_can_be_made(tmp_path: Path) -> No
         assert isinstance(found, tune.search.SearchAlgorithm | tune.search.Searcher)
 
 
+class Own(Stopper):
+    """A stopper of a user."""
+
+    def __init__(self, epochs: int = 3) -> None:
+        self.epochs = epochs
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return False
+
+
+class Loose(Own):
+    """One that takes whatever is given."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options = options
+
+
+def test_constructors_of_users_stay_as_they_are() -> None:
+    """They can be seen, called by name or in order, and pickled; one may take any keyword."""
+    assert str(inspect.signature(Own)) == "(epochs: 'int' = 3) -> 'None'"
+    assert (Own(epochs=4).epochs, Own(5).epochs) == (4, 5)
+    assert Loose(anything=1).options == {"anything": 1}
+    namespace: dict[str, Any] = {"Own": Own, "__name__": "__main__"}
+    exec("class Local(Own):\n    def __init__(self, n):\n        super().__init__(n)", namespace)
+    local = cloudpickle.loads(cloudpickle.dumps(namespace["Local"](7)))
+    assert local.epochs == 7
+    with pytest.raises(TypeError, match="Local"):
+        type(local)(m=7)
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -80,6 +120,16 @@ def test_everything_that_may_be_chosen_by_name_can_be_made(tmp_path: Path) -> No
         (lambda: tune.run(print, num_sample=3), "run.. got .* Did you mean 'num_samples'"),
         (lambda: tune.run_experiments({}, schedular=1), "Did you mean 'scheduler'"),
         (lambda: tune.Experiment("x", print, num_sample=2), "Did you mean 'num_samples'"),
+        (lambda: schedulers.ASHAScheduler(max_T=3), "AsyncHyperBandScheduler.. got .* 'max_t'"),
+        (lambda: schedulers.HyperBandForBOHB(max_T=3), "Did you mean 'max_t'"),
+        (lambda: schedulers.PopulationBasedTraining(perturbation_intervall=3), "_interval'"),
+        (lambda: schedulers.pb2.PB2(hyperparam_bound={}), "PB2.. got .* 'hyperparam_bounds'"),
+        (lambda: HyperOptSearch(gama=3), "HyperOptSearch.. got .* Did you mean 'gamma'"),
+        (lambda: BasicVariantGenerator(point_to_evaluate=[]), "'points_to_evaluate'"),
+        (lambda: Repeater(Searcher(), repeats=3), "Did you mean 'repeat'"),
+        (lambda: MaximumIterationStopper(maxiter=3), "Did you mean 'max_iter'"),
+        (lambda: CombinedStopper(stoppers=[]), "CombinedStopper.. got .* 'stoppers'.$"),
+        (lambda: Own(epoch=3), "Own.. got .* Did you mean 'epochs'"),
     ],
 )
 def test_misspelt_arguments_are_answered_with_the_closest(call: Any, says: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from milepost.api.spelling import Spelled
+
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
 
 
-class TrialScheduler:
+class TrialScheduler(Spelled):
     """Decides after each result whether a trial goes on. Mirrors Ray's ``TrialScheduler``.
 
     ``tune_controller`` is a view of the run with ``get_trials()``, ``pause_trial(trial)`` and

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from milepost.api.spelling import Spelled
+
 
 @dataclass(frozen=True, slots=True)
 class TrialSpec:
@@ -24,7 +26,7 @@ class TrialSpec:
     experiment_tag: str = ""
 
 
-class SearchAlgorithm:
+class SearchAlgorithm(Spelled):
     """Proposes the trials of a run. Mirrors ``ray.tune.search.SearchAlgorithm``.
 
     The run calls :meth:`add_configurations` once, then :meth:`next_trial` whenever it can take

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.checks import ArgumentError
+from milepost.api.spelling import Spelled
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
@@ -43,7 +44,7 @@ def check_metric_and_mode(metric: Any, mode: Any) -> None:
         )
 
 
-class Searcher:
+class Searcher(Spelled):
     """Proposes configurations one at a time. Mirrors ``ray.tune.search.Searcher``.
 
     Subclasses implement :meth:`suggest` and :meth:`on_trial_complete`, and :meth:`save` and

@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,10 +33,16 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 def spelled(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function name the close match of an argument that it does not have.
 
+    One that takes any keyword stays as it is.
+
     Raises:
         TypeError: by the returned function, for an unknown keyword.
     """
-    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return function
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [p.name for p in parameters if p.kind in named and p.name != "self"]
     shown = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
@@ -50,3 +56,13 @@ def spelled(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return call
+
+
+class Spelled:
+    """A class whose subclasses are made by :func:`spelled` functions."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        made_by = vars(cls).get("__init__")
+        if inspect.isfunction(made_by):
+            cls.__init__ = spelled(made_by)  # type: ignore[method-assign]

@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+from milepost.api.spelling import Spelled
 
-class Stopper(ABC):
+
+class Stopper(Spelled, ABC):
     """Decides when trials, or the whole run, stop. Mirrors ``ray.tune.Stopper``.
 
     Stoppers are kept in the experiment's state, so they must pickle.
