@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,12 @@ from acting import Stage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milepost.tune.schedulers import ASHAScheduler, AsyncHyperBandScheduler, FIFOScheduler
+from milepost.tune.schedulers import (
+    ASHAScheduler,
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+)
 from milepost.tune.schedulers.rungs import Bracket, quantile
 
 NAN, INF = math.nan, math.inf
@@ -139,6 +147,34 @@ def test_without_the_time() -> None:
     assert stage.result("a", acc=1) == "CONTINUE"
     assert stage.result("a", acc=1, epoch=NAN) == "CONTINUE"
     assert not any(len(rung) for rung in scheduler._brackets[0])
+
+
+@pytest.mark.parametrize("kind", [ASHAScheduler, MedianStoppingRule])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"metric": "akc"}, r"'akc' .*trial a reported.*Did you mean 'acc'"),
+        ({"metric": "acc", "time_attr": "training_iter"}, "'training_iter'.*'training_iteration'"),
+        ({}, r"'_metric'.*No metric was given to TuneConfig or"),
+    ],
+)
+def test_what_is_missing_is_told_once(
+    kind: Any, options: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """A misspelt name would compare nothing in silence; copies and restored ones know of it."""
+    scheduler = kind(**{"time_attr": "training_iteration", **options})
+    scheduler.set_search_properties(None, "max")
+    restored = kind("training_iteration")
+    with caplog.at_level(logging.WARNING, "milepost.tune"):
+        stage = Stage(scheduler, "a", "b")
+        for trial_id in "abab":
+            assert stage.result(trial_id, acc=1) == "CONTINUE"
+        scheduler.save(str(tmp_path / "state"))
+        restored.restore(str(tmp_path / "state"))
+        for copied in (restored, pickle.loads(pickle.dumps(scheduler))):
+            assert Stage(copied, "c").result("c", acc=1) == "CONTINUE"
+    assert re.search(f"^{scheduler.__class__.__name__} needs {says}", caplog.messages[0])
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize("value", [None, "0.3", [1]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from pathlib import Path
@@ -170,6 +171,20 @@ def test_less_is_better() -> None:
         stage.result(trial_id, 3, loss=loss)
     assert stage.result("e", 3, loss=0) == "CONTINUE"
     assert {t for t in "abcd" if not stage.trials[t].is_finished()} == {"a"}
+
+
+def test_pauses_without_a_checkpoint(caplog: pytest.LogCaptureFixture) -> None:
+    """The first one of a function is told, since it may start over; classes save by themselves."""
+    stage = bracket_of_five()
+    with caplog.at_level(logging.WARNING, "milepost.tune"):
+        assert stage.result("a", 2, acc=1, checkpoint_dir_name=None) == "CONTINUE"
+        assert stage.result("a", 3, acc=1, checkpoint_dir_name="checkpoint_000003") == "PAUSE"
+        assert stage.result("b", 3, acc=1) == "PAUSE"
+        assert not caplog.messages
+        for trial_id in "cd":
+            stage.result(trial_id, 3, acc=1, checkpoint_dir_name=None)
+    (told,) = caplog.messages
+    assert "pauses trial c at training_iteration=3, and it reported no checkpoint" in told
 
 
 @pytest.mark.parametrize("leaves", ["ends", "fails", "is stopped while it waits"])

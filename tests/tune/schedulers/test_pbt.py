@@ -97,14 +97,19 @@ def test_hyper_parameters_that_are_missing() -> None:
             "opt": {"beta": tune.uniform(0.5, 0.6), "kind": ("sgd", "adam")},
         }
     )
-    stage = Stage(scheduler, "a", "b", searches=False, configs={"b": {"lr": 5, "opt": {}}})
+    inner = {"kind": "lion", "decay": 3}
+    stage = Stage(scheduler, "a", "b", searches=False, configs={"b": {"lr": 5, "opt": inner}})
     drawn = stage.trials["a"].config
     assert 0 <= drawn["lr"] <= 1
     assert drawn["layers"] in (1, 2)
     assert drawn["seed"] == 7
     assert 0.5 <= drawn["opt"]["beta"] <= 0.6
     assert stage.trials["b"].config["lr"] == 5
-    assert stage.trials["b"].config["opt"] == {}, "only missing keys at the top are drawn"
+    nested = stage.trials["b"].config["opt"]
+    assert 0.5 <= nested.pop("beta") <= 0.6
+    assert nested == inner == {"kind": "lion", "decay": 3}
+    assert "opt/beta" in stage.trials["b"].evaluated_params
+    assert "opt/kind" not in stage.trials["b"].evaluated_params
     assert stage.trials["a"].evaluated_params["opt/kind"] in ("sgd", "adam")
 
 
@@ -140,6 +145,15 @@ def test_missing_values(missing: str, caplog: Any) -> None:
         for _ in range(2):
             assert scheduler.on_trial_result(stage, stage.trials["a"], row) == "CONTINUE"
     assert len(caplog.records) == 1
+
+
+def test_no_metric_at_all() -> None:
+    """The error says that none was given, rather than that the default is missing."""
+    scheduler = pbt(metric=None, mode=None)
+    scheduler.set_search_properties(None, "max")
+    stage = Stage(scheduler, "a", searches=False)
+    with pytest.raises(RuntimeError, match="No metric was given to TuneConfig or Population"):
+        stage.result("a", acc=1)
 
 
 # --- who -------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ class AsyncHyperBandScheduler(ComparingScheduler):
         Raises:
             TypeError: the metric or time is no number.
         """
-        measured = self._measured(trial, result)
+        measured = self._measured_or_warn(trial, result)
         if measured is None:
             return self.CONTINUE
         if (self._stop_last_trials and measured[0] >= self._max_t) or not self._passes(

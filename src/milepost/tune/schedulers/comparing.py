@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from milepost.api.checks import ArgumentError
@@ -12,6 +14,8 @@ from milepost.tune.schedulers.fifo import FIFOScheduler
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+
+log = logging.getLogger("milepost.tune")
 
 
 class MissingValueError(KeyError):
@@ -34,6 +38,9 @@ class ComparingScheduler(FIFOScheduler):
     Raises:
         ValueError: the mode is another one; it is an ``AssertionError`` as well.
     """
+
+    #: What was warned of.
+    _said: AbstractSet[str] = frozenset()
 
     def __init__(self, time_attr: str, metric: str | None, mode: str | None) -> None:
         if mode is not None and mode not in ("min", "max"):
@@ -79,6 +86,44 @@ class ComparingScheduler(FIFOScheduler):
         value = self._number(trial, self._metric, result[self._metric])
         return time, value if self._mode == "max" else -value
 
+    def _measured_or_warn(
+        self, trial: Trial, result: dict[str, Any]
+    ) -> tuple[float, float] | None:
+        """The same; the first result that lacks either is named in the log.
+
+        Raises:
+            TypeError: one of them is no number.
+        """
+        measured = self._measured(trial, result)
+        if measured is None:
+            lacking = self._lacking(result)
+            self._warn_once(
+                "lacking",
+                f"{type(self).__name__} needs {lacking!r} to compare trials, and trial "
+                f"{trial.trial_id} reported a result without.{self._advice(lacking, result)} Such "
+                "results go on and are not compared.",
+            )
+        return measured
+
+    def _lacking(self, result: dict[str, Any]) -> str:
+        """Which of the two a result lacks."""
+        return str(self._metric if self._time_attr in result else self._time_attr)
+
+    def _advice(self, lacking: str, result: dict[str, Any]) -> str:
+        """What to do about a result that lacks something, with a space before it."""
+        if lacking == DEFAULT_METRIC:
+            return (
+                f" No metric was given to TuneConfig or {type(self).__name__}: set metric=... in "
+                "one of them."
+            )
+        return did_you_mean(lacking, map(str, result))
+
+    def _warn_once(self, about: str, text: str) -> None:
+        """Log a warning, unless there was one about the same; a restored scheduler knows."""
+        if about not in self._said:
+            self._said = self._said | {about}
+            log.warning("%s", text)
+
     def _required(self, trial: Trial, result: dict[str, Any]) -> tuple[float, float]:
         """The same.
 
@@ -88,11 +133,11 @@ class ComparingScheduler(FIFOScheduler):
         """
         measured = self._measured(trial, result)
         if measured is None:
-            lacking = self._metric if self._time_attr in result else self._time_attr
+            lacking = self._lacking(result)
             raise MissingValueError(
                 f"{type(self).__name__} needs {lacking!r} in every result, and trial "
                 f"{trial.trial_id} reported one without."
-                + did_you_mean(str(lacking), map(str, result))
+                + self._advice(lacking, result)
                 + " What was reported and committed is kept."
             )
         return measured

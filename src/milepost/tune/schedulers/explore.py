@@ -91,7 +91,7 @@ def check(owner: str, mutations: Any) -> None:
 
 
 def fill(config: dict[str, Any], mutations: Mutations, draws: Draws) -> dict[str, Any]:
-    """Draw hyper-parameters that a config lacks; it is changed.
+    """Draw hyper-parameters that a config lacks; it is changed, but no dict in it.
 
     Returns:
         What was drawn, by key.
@@ -100,6 +100,10 @@ def fill(config: dict[str, Any], mutations: Mutations, draws: Draws) -> dict[str
     for key, mutation in mutations.items():
         if key not in config:
             drawn[key] = config[key] = _drawn(mutation, draws)
+        elif isinstance(mutation, Mapping) and isinstance(config[key], dict):
+            nested = dict(config[key])
+            if inner := fill(nested, mutation, draws):
+                drawn[key], config[key] = inner, nested
     return drawn
 
 

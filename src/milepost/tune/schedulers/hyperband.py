@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.checks import ArgumentError
+from milepost.api.fields import CHECKPOINT_DIR_NAME
 from milepost.tune.schedulers.comparing import ComparingScheduler
 from milepost.tune.schedulers.halving import HalvingBracket
 
@@ -134,9 +135,18 @@ class HyperBandScheduler(ComparingScheduler):
             )
         if not bracket.has_arrived(trial.trial_id):
             return self.CONTINUE
-        if not self._is_due(bracket):
-            return self.PAUSE
-        return self._compare(tune_controller, bracket, trial)
+        decision = self.PAUSE
+        if self._is_due(bracket):
+            decision = self._compare(tune_controller, bracket, trial)
+        if decision == self.PAUSE and _is_unsaved(result):
+            self._warn_once(
+                "unsaved",
+                f"{type(self).__name__} pauses trial {trial.trial_id} at {self._time_attr}="
+                f"{result[self._time_attr]}, and it reported no checkpoint with that result: it "
+                "will go on from an earlier one, or from its start if there is none. Report a "
+                "checkpoint with each result.",
+            )
+        return decision
 
     def _is_due(self, bracket: HalvingBracket) -> bool:
         """Whether the trials of a bracket are to be compared now."""
@@ -238,3 +248,8 @@ class HyperBandScheduler(ComparingScheduler):
         brackets = [bracket for band in self._bands for bracket in band]
         lines = [f"Using HyperBand: num_stopped={self._num_stopped} total_brackets={len(brackets)}"]
         return "\n".join(lines + [f"  {bracket}" for bracket in brackets])
+
+
+def _is_unsaved(result: dict[str, Any]) -> bool:
+    """Whether a function reported a result without a checkpoint; classes save when they pause."""
+    return CHECKPOINT_DIR_NAME in result and result[CHECKPOINT_DIR_NAME] is None

@@ -98,7 +98,7 @@ class MedianStoppingRule(ComparingScheduler):
         Raises:
             TypeError: the metric or time is no number.
         """
-        measured = self._measured(trial, result)
+        measured = self._measured_or_warn(trial, result)
         if measured is None or trial.trial_id in self._judged_bad:
             return self.CONTINUE
         time = measured[0]

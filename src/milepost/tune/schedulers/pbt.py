@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from milepost.api.fields import TRAINING_ITERATION
-from milepost.api.spelling import did_you_mean
 from milepost.errors import TuneError
 from milepost.tune.schedulers import explore
 from milepost.tune.schedulers.comparing import ComparingScheduler
@@ -132,7 +131,6 @@ class PopulationBasedTraining(ComparingScheduler):
         self._next_sync = max(perturbation_interval, burn_in_period)
         self._num_checkpoints = 0
         self._num_perturbations = 0
-        self._said: set[str] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Take over the run's metric and mode; False if there is one here and there."""
@@ -239,19 +237,17 @@ class PopulationBasedTraining(ComparingScheduler):
         self._copied_times.pop(trial.trial_id, None)
 
     def _miss(self, result: dict[str, Any]) -> None:
-        lacking = self._metric if self._time_attr in result else self._time_attr
+        lacking = self._lacking(result)
         text = (
             f"{type(self).__name__} needs {lacking!r} in every result, and one came without."
-            + did_you_mean(str(lacking), map(str, result))
+            + self._advice(lacking, result)
         )
         if self._require_attrs:
             raise RuntimeError(
                 f"{text} Results without it are passed over with require_attrs=False. What was "
                 "reported and committed is kept."
             )
-        if str(lacking) not in self._said:
-            self._said.add(str(lacking))
-            log.warning("%s Such results are passed over.", text)
+        self._warn_once(lacking, f"{text} Such results are passed over.")
 
     def _quantiles(self, tune_controller: Any) -> tuple[list[Trial], list[Trial]]:
         return quantiles(tune_controller.get_trials(), self._members, self._quantile_fraction)
