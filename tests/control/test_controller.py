@@ -371,6 +371,19 @@ def test_errors_of_driver_code(tmp_path: Path) -> None:
         run_plan(tmp_path, count, scheduler=Breaks(), failure=FailureConfig(fail_fast="raise"))
 
 
+class Strange(TrialScheduler):
+    """Chooses something that is no trial."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        return "t0"
+
+
+def test_a_choice_that_is_no_trial(tmp_path: Path) -> None:
+    """The error names the scheduler and what it returned."""
+    with pytest.raises(TuneError, match=r"Strange\.choose_trial_to_run\(\) returned 't0' \(str\)"):
+        run_plan(tmp_path, count, scheduler=Strange())
+
+
 class Vague(TrialScheduler):
     """Decides something that nobody knows."""
 

@@ -456,6 +456,9 @@ def test_repeater_details(caplog: pytest.LogCaptureFixture) -> None:
     for wrong in (0, 1.5, True):
         with pytest.raises(ValueError, match="above 0"):
             Repeater(Counting(), repeat=wrong)  # type: ignore[arg-type]
+    for searcher in (3, "optuna", BasicVariantGenerator()):
+        with pytest.raises(RuntimeError, match="repeats the suggestions of a Searcher, got"):
+            Repeater(searcher, 3)  # type: ignore[arg-type]
 
 
 # --- by name ------------------------------------------------------------------------------------

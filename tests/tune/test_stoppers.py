@@ -98,13 +98,19 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ExperimentPlateauStopper("a", mode="up"), "got 'up'"),
     (lambda: TimeoutStopper("60"), "got '60'"),  # type: ignore[arg-type]
     (lambda: TimeoutStopper(NAN), "got nan"),
+    (lambda: TimeoutStopper(-1), "got -1"),
+    (lambda: TimeoutStopper(timedelta(seconds=-1)), "got datetime"),
+    (lambda: MaximumIterationStopper(0), "max_iter must be at least 1, got 0"),
+    (lambda: MaximumIterationStopper("3"), "max_iter must be a whole number, got '3'"),  # type: ignore[arg-type]
+    (lambda: FunctionStopper(3), "got 3"),  # type: ignore[arg-type]
+    (lambda: CombinedStopper(NoopStopper(), 3), r"stoppers\[1\] must be a Stopper, got 3"),  # type: ignore[arg-type]
 ]
 
 
 @pytest.mark.parametrize(("make", "message"), WRONG)
 def test_arguments_that_make_no_sense(make: Callable[[], Any], message: str) -> None:
     """Each is refused with its value."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         make()
 
 

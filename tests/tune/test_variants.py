@@ -391,6 +391,13 @@ def test_points_outside_of_the_space(
         search.add_configurations([Described(space)])
 
 
+@pytest.mark.parametrize("points", [{"x": 3}, "ab", 3, [3], [{"x": 3}, "y"]])
+def test_points_that_are_no_list_of_dicts(points: Any) -> None:
+    """They are refused where they are given."""
+    with pytest.raises(TypeError, match=r"(Each point|points)_?( to )?.*must be a .*dict.*, got"):
+        BasicVariantGenerator(points_to_evaluate=points)
+
+
 def test_values_outside_of_their_domain(caplog: pytest.LogCaptureFixture) -> None:
     """A point may leave the domain; the log says so, once."""
     with caplog.at_level(logging.WARNING, logger="milepost.tune"):

@@ -169,6 +169,17 @@ def path_text(owner: str, name: str, value: Any) -> str:
     return path
 
 
+def require_numbers(owner: str, **arguments: Any) -> None:
+    """Refuse arguments of a constructor that are no numbers; NaN and bounds are not looked at.
+
+    Raises:
+        TypeError: one is something else, such as the string ``"10"``.
+    """
+    for name, value in arguments.items():
+        if isinstance(value, bool) or not hasattr(value, "__float__"):
+            raise TypeError(f"{owner}({name}=...) must be a number, got {_shown(value)}.")
+
+
 def _whole(owner: str, name: str, value: Any) -> int:
     """An int from an int, a numpy integer or a float without fraction (as from a config file)."""
     if isinstance(value, float) and value.is_integer():

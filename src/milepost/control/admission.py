@@ -110,6 +110,9 @@ def place(run: Run) -> None:
 
     A scheduler chooses among all trials. So it is not asked while restored ones are on their way:
     of those that are there it might take one that should have come after them.
+
+    Raises:
+        ValueError: the scheduler chose something that is no trial.
     """
     scheduler = run.plan.scheduler
     chooses = (
@@ -119,6 +122,11 @@ def place(run: Run) -> None:
     while run.machine.has_room:
         before = run.machine.state.launched
         choice = scheduler.choose_trial_to_run(run.control) if chooses else None
+        if choice is not None and not isinstance(choice, Trial):
+            raise ValueError(
+                f"{type(scheduler).__name__}.choose_trial_to_run() returned {choice!r} "
+                f"({type(choice).__name__}). It must return a trial of the run or None."
+            )
         run.dispatch(
             events.Place(at=run.now(), first=choice.trial_id if choice is not None else None)
         )

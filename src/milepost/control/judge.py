@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from milepost.api.fields import DEBUG_METRICS, DEFAULT_METRIC, DONE
 from milepost.api.scheduler import TrialScheduler
 from milepost.api.search_algorithm import SearchAlgorithm
+from milepost.api.searcher import Searcher
 from milepost.api.spelling import did_you_mean
 from milepost.control.hooks import is_overridden
 from milepost.control.metrics import flatten
@@ -64,6 +65,12 @@ def _scheduler_looks(plan: RunPlan) -> bool:
 
 def _searcher_looks(plan: RunPlan) -> bool:
     return type(plan.search).on_trial_result is not SearchAlgorithm.on_trial_result
+
+
+def _name_of(search: object) -> str:
+    """The class that the user knows: the searcher inside of what is wrapped around it."""
+    inner = getattr(search, "searcher", None)
+    return _name_of(inner) if isinstance(inner, Searcher) else type(search).__name__
 
 
 class Judge:
@@ -191,7 +198,7 @@ class Judge:
         plan = self._plan
         searched = plan.search.metric
         needed = {
-            metric: f"the search algorithm {type(plan.search).__name__}"
+            metric: f"the search algorithm {_name_of(plan.search)}"
             for metric in (searched if isinstance(searched, list | tuple) else (searched,))
         }
         needed[plan.scheduler.metric] = f"the scheduler {type(plan.scheduler).__name__}"

@@ -19,6 +19,8 @@ from milepost.tune.schedulers import (
     ASHAScheduler,
     AsyncHyperBandScheduler,
     FIFOScheduler,
+    HyperBandForBOHB,
+    HyperBandScheduler,
     MedianStoppingRule,
 )
 from milepost.tune.schedulers.rungs import Bracket, quantile
@@ -202,6 +204,7 @@ def test_numbers_of_all_kinds(value: Any) -> None:
         {"brackets": 0},
         {"mode": "best"},
         {"max_t": NAN},
+        {"max_t": INF},
     ],
 )
 def test_arguments_out_of_range(options: dict[str, Any]) -> None:
@@ -211,6 +214,27 @@ def test_arguments_out_of_range(options: dict[str, Any]) -> None:
         ASHAScheduler(**options)
     with pytest.raises(ValueError, match="must be"):
         ASHAScheduler(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((ASHAScheduler, {name: "10"}) for name in ("max_t", "grace_period", "reduction_factor")),
+        *((ASHAScheduler, {"brackets": value}) for value in (1.5, "1", None)),
+        (ASHAScheduler, {"max_t": None}),
+        *((HyperBandScheduler, {name: "10"}) for name in ("max_t", "reduction_factor")),
+        (HyperBandForBOHB, {"max_t": True}),
+        (MedianStoppingRule, {"grace_period": "1"}),
+        (MedianStoppingRule, {"min_samples_required": [3]}),
+    ],
+)
+def test_arguments_that_are_no_numbers(kind: Any, options: dict[str, Any]) -> None:
+    """Each is refused by name and value, whatever else is right."""
+    ((name, value),) = options.items()
+    with pytest.raises(
+        TypeError, match=rf"{name}.* must be a .*number, got {re.escape(repr(value))}"
+    ):
+        kind(**options)
 
 
 @pytest.mark.parametrize("options", [{}, {"metric": "acc"}, {"mode": "max"}])

@@ -276,7 +276,17 @@ def test_missing_values(row: dict[str, Any], lacks: str) -> None:
     assert not str(raised.value).startswith("'")
 
 
-@pytest.mark.parametrize("options", [{"max_t": 0}, {"max_t": 0.5}, {"reduction_factor": 1}])
+def test_no_metric_at_all() -> None:
+    """The error says that none was given, rather than that the default is missing."""
+    scheduler = HyperBandScheduler()
+    scheduler.set_search_properties(None, "max")
+    with pytest.raises(KeyError, match=r"'_metric'.*No metric was given to TuneConfig"):
+        Stage(scheduler, "a").result("a", acc=1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_t": 0}, {"max_t": 0.5}, {"max_t": math.inf}, {"reduction_factor": 1}]
+)
 def test_arguments_out_of_range(options: dict[str, Any]) -> None:
     """Each is refused by name."""
     with pytest.raises(AssertionError, match=f"HyperBandScheduler.{next(iter(options))}"):

@@ -44,6 +44,16 @@ def test_the_best_result_of_the_trial_counts() -> None:
     assert feed(stage, "b", 6, 0, 0) == ["CONTINUE"] * 3
 
 
+@pytest.mark.parametrize(
+    "options", [{"grace_period": -1}, {"min_samples_required": 0}, {"min_time_slice": -2}]
+)
+def test_arguments_out_of_range(options: dict[str, Any]) -> None:
+    """Each is refused by name."""
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=rf"MedianStoppingRule\({name}=.*got {value}"):
+        rule(**options)
+
+
 def test_less_is_better() -> None:
     """With mode "min" the sign is turned."""
     scheduler = MedianStoppingRule(

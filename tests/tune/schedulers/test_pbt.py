@@ -63,7 +63,13 @@ def compare(stage: Stage, time: float = 2, **scores: float) -> dict[str, str]:
         ({"quantile_fraction": -0.1}, ValueError, "-0.1"),
         ({"perturbation_interval": 0}, ValueError, "perturbation_interval"),
         ({"resample_probability": 2}, ValueError, "resample_probability"),
-        ({"perturbation_factors": ()}, ValueError, "perturbation_factors"),
+        *(
+            ({"perturbation_factors": factors}, ValueError, "perturbation_factors.*two numbers")
+            for factors in ((), (1,), "ab", 3, (1.2, "a"))
+        ),
+        ({"burn_in_period": -1}, ValueError, "burn_in_period.*-1"),
+        ({"burn_in_period": "3"}, TypeError, "burn_in_period.*'3'"),
+        ({"custom_explore_fn": 3}, TypeError, "custom_explore_fn.*3"),
         ({"mode": "best"}, AssertionError, "best"),
     ],
 )

@@ -190,6 +190,10 @@ def test_bad_bounds() -> None:
         PB2(hyperparam_bounds={"a": {"b": [1]}})
     with pytest.raises(ValueError, match="above"):
         PB2(hyperparam_bounds={"a": [2, 1]})
+    with pytest.raises(TypeError, match="bounds of 'a/b' must be a number, got 'x'"):
+        PB2(hyperparam_bounds={"a": {"b": [0, "x"]}})
+    with pytest.raises(TypeError, match=r"hyperparam_bounds.*got 3"):
+        PB2(hyperparam_bounds=3)  # type: ignore[arg-type]
 
 
 # --- replay ------------------------------------------------------------------------------------
@@ -224,6 +228,10 @@ def test_files_that_are_no_policies(text: str, tmp_path: Path) -> None:
         PopulationBasedTrainingReplay(str(path))
     with pytest.raises(ValueError, match="no policy file"):
         PopulationBasedTrainingReplay(str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="cannot be read"):
+        PopulationBasedTrainingReplay(tmp_path)
+    with pytest.raises(TypeError, match="policy_file must be a path"):
+        PopulationBasedTrainingReplay(3)  # type: ignore[arg-type]
 
 
 def test_replay_of_several_trials(tmp_path: Path) -> None:
@@ -244,12 +252,15 @@ def test_replay_waits_for_a_checkpoint(tmp_path: Path, caplog: Any) -> None:
     from acting import Stage
 
     path = policy_file(tmp_path, ["b", "a", 2, 2, {"lr": 2}, {"lr": 3}])
-    stage = Stage(PopulationBasedTrainingReplay(path), "a")
+    scheduler = PopulationBasedTrainingReplay(path)
+    assert scheduler.config == scheduler.current_config == {"lr": 2}
+    stage = Stage(scheduler, "a")
     assert stage.result("a", 1) == "CONTINUE"
     assert stage.result("a", 2, checkpoint_dir_name=None) == "CONTINUE"
     assert "waits for the next one" in caplog.text
     assert stage.result("a", 3, checkpoint_dir_name="checkpoint_000003") == "NOOP"
     stage.adopt()
-    assert stage.trials["a"].config == {"lr": 3}
+    assert stage.trials["a"].config == scheduler.current_config == {"lr": 3}
+    assert scheduler.config == {"lr": 2}
     stage.choose()
     assert stage.result("a", 4) == "CONTINUE"

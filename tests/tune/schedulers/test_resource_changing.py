@@ -57,6 +57,21 @@ class Hall(Stage):
             self.trials[trial_id].status = "RUNNING"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((3,), "base_scheduler must be a TrialScheduler, got 3"),
+        (("fifo",), "base_scheduler must be a TrialScheduler, got 'fifo'"),
+        ((ASHAScheduler,), r"write AsyncHyperBandScheduler\("),
+        ((ASHAScheduler(), 3), "resources_allocation_function must be a function, got 3"),
+    ],
+)
+def test_bad_arguments(arguments: Any, says: str) -> None:
+    """What is no scheduler and no function is refused by name."""
+    with pytest.raises(TypeError, match=says):
+        ResourceChangingScheduler(*arguments)
+
+
 def test_a_change() -> None:
     """The trial pauses, gets what it is to have once it has paused, and goes on at once."""
     asked = []

@@ -6,7 +6,7 @@ import math
 import random
 from typing import TYPE_CHECKING, Any
 
-from milepost.api.checks import ArgumentError
+from milepost.api.checks import ArgumentError, integer, require_numbers
 from milepost.tune.schedulers.comparing import ComparingScheduler
 from milepost.tune.schedulers.rungs import Bracket
 
@@ -38,7 +38,8 @@ class AsyncHyperBandScheduler(ComparingScheduler):
         stop_last_trials: whether trials are stopped at ``max_t``.
 
     Raises:
-        ValueError: an argument is out of range; it is an ``AssertionError`` as well.
+        TypeError: an argument is no number.
+        ValueError: one is out of range; it is an ``AssertionError`` as well.
     """
 
     def __init__(
@@ -52,8 +53,13 @@ class AsyncHyperBandScheduler(ComparingScheduler):
         brackets: int = 1,
         stop_last_trials: bool = True,
     ) -> None:
+        owner = type(self).__name__
+        require_numbers(
+            owner, max_t=max_t, grace_period=grace_period, reduction_factor=reduction_factor
+        )
+        brackets = integer()(owner, "brackets", brackets)
         checks = (
-            (max_t > 0, "max_t", max_t, "positive"),
+            (0 < max_t < math.inf, "max_t", max_t, "positive and finite"),
             (grace_period > 0, "grace_period", grace_period, "positive"),
             (grace_period <= max_t, "grace_period", grace_period, f"at most max_t={max_t!r}"),
             (reduction_factor > 1, "reduction_factor", reduction_factor, "above 1"),
@@ -61,9 +67,7 @@ class AsyncHyperBandScheduler(ComparingScheduler):
         )
         for holds, name, value, must_be in checks:
             if not holds:
-                raise ArgumentError(
-                    f"{type(self).__name__}({name}=...) must be {must_be}, got {value!r}."
-                )
+                raise ArgumentError(f"{owner}({name}=...) must be {must_be}, got {value!r}.")
         super().__init__(time_attr, metric, mode)
         self._max_t = max_t
         self._stop_last_trials = stop_last_trials

@@ -86,9 +86,7 @@ class ComparingScheduler(FIFOScheduler):
         value = self._number(trial, self._metric, result[self._metric])
         return time, value if self._mode == "max" else -value
 
-    def _measured_or_warn(
-        self, trial: Trial, result: dict[str, Any]
-    ) -> tuple[float, float] | None:
+    def _measured_or_warn(self, trial: Trial, result: dict[str, Any]) -> tuple[float, float] | None:
         """The same; the first result that lacks either is named in the log.
 
         Raises:

@@ -6,7 +6,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
-from milepost.api.checks import ArgumentError
+from milepost.api.checks import ArgumentError, require_numbers
 from milepost.api.fields import CHECKPOINT_DIR_NAME
 from milepost.tune.schedulers.comparing import ComparingScheduler
 from milepost.tune.schedulers.halving import HalvingBracket
@@ -37,7 +37,8 @@ class HyperBandScheduler(ComparingScheduler):
         stop_last_trials: whether trials are stopped at ``max_t``.
 
     Raises:
-        ValueError: an argument is out of range; it is an ``AssertionError`` as well.
+        TypeError: an argument is no number.
+        ValueError: one is out of range; it is an ``AssertionError`` as well.
     """
 
     _supports_buffered_results = False
@@ -51,15 +52,15 @@ class HyperBandScheduler(ComparingScheduler):
         reduction_factor: float = 3,
         stop_last_trials: bool = True,
     ) -> None:
+        owner = type(self).__name__
+        require_numbers(owner, max_t=max_t, reduction_factor=reduction_factor)
         checks = (
-            (max_t >= 1, "max_t", max_t, "at least 1"),
+            (1 <= max_t < math.inf, "max_t", max_t, "at least 1 and finite"),
             (reduction_factor > 1, "reduction_factor", reduction_factor, "above 1"),
         )
         for holds, name, value, must_be in checks:
             if not holds:
-                raise ArgumentError(
-                    f"{type(self).__name__}({name}=...) must be {must_be}, got {value!r}."
-                )
+                raise ArgumentError(f"{owner}({name}=...) must be {must_be}, got {value!r}.")
         super().__init__(time_attr, metric, mode)
         self._max_t = max_t
         self._eta = reduction_factor

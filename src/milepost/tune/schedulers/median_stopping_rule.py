@@ -7,6 +7,7 @@ import statistics
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
+from milepost.api.checks import ArgumentError, require_numbers
 from milepost.tune.schedulers.comparing import ComparingScheduler
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class MedianStoppingRule(ComparingScheduler):
         min_time_slice: it runs at least so long before it does so again.
         hard_stop: whether bad trials are stopped; False pauses each once and lets it go on when
             there is room, without being judged again.
+
+    Raises:
+        TypeError: an argument is no number.
+        ValueError: one is out of range; it is an ``AssertionError`` as well.
     """
 
     def __init__(
@@ -83,6 +88,21 @@ class MedianStoppingRule(ComparingScheduler):
         min_time_slice: int = 0,
         hard_stop: bool = True,
     ) -> None:
+        owner = type(self).__name__
+        require_numbers(
+            owner,
+            grace_period=grace_period,
+            min_samples_required=min_samples_required,
+            min_time_slice=min_time_slice,
+        )
+        checks = (
+            (grace_period >= 0, "grace_period", grace_period, "0 or more"),
+            (min_samples_required >= 1, "min_samples_required", min_samples_required, "at least 1"),
+            (min_time_slice >= 0, "min_time_slice", min_time_slice, "0 or more"),
+        )
+        for holds, name, value, must_be in checks:
+            if not holds:
+                raise ArgumentError(f"{owner}({name}=...) must be {must_be}, got {value!r}.")
         super().__init__(time_attr, metric, mode)
         self._grace_period = grace_period
         self._min_samples_required = min_samples_required

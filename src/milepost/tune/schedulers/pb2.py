@@ -13,6 +13,7 @@ from milepost.errors import TuneError
 from milepost.tune.schedulers import bandit, explore
 from milepost.tune.schedulers.bandit import Observation
 from milepost.tune.schedulers.pbt import PopulationBasedTraining
+from milepost.tune.search.bounds import number
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
@@ -39,6 +40,7 @@ class PB2(PopulationBasedTraining):
     Raises:
         RuntimeError: SciPy is not installed.
         TuneError: there are no bounds.
+        TypeError: a bound is no number.
         ValueError: bounds are no pair, or the first is above the second.
     """
 
@@ -59,6 +61,11 @@ class PB2(PopulationBasedTraining):
             raise RuntimeError("PB2 needs SciPy: pip install milepost[pb2]")
         if not hyperparam_bounds:
             raise TuneError("PB2 needs hyperparam_bounds={name: [low, high]}.")
+        if not isinstance(hyperparam_bounds, Mapping):
+            raise TypeError(
+                "PB2(hyperparam_bounds=...) must be a dict from hyper-parameter to [low, high], "
+                f"got {hyperparam_bounds!r}."
+            )
         self._bounds = _flat_bounds(hyperparam_bounds)
         super().__init__(
             time_attr=time_attr,
@@ -145,7 +152,7 @@ def _flat_bounds(bounds: Mapping[Any, Any], prefix: tuple[Any, ...] = ()) -> Bou
         name = "/".join(map(str, path))
         if not isinstance(value, list | tuple) or len(value) != 2:
             raise ValueError(f"PB2: the bounds of {name!r} must be [low, high], got {value!r}.")
-        low, high = value
+        low, high = (number(f"PB2: each of the bounds of {name!r}", bound) for bound in value)
         if not low <= high:
             raise ValueError(f"PB2: the lower bound of {name!r} is above the upper one: {value!r}.")
         found[path] = low, high

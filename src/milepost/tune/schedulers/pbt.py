@@ -6,8 +6,10 @@ import json
 import logging
 import pickle
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 
+from milepost.api.checks import require_numbers
 from milepost.api.fields import TRAINING_ITERATION
 from milepost.errors import TuneError
 from milepost.tune.schedulers import explore
@@ -65,7 +67,7 @@ class PopulationBasedTraining(ComparingScheduler):
 
     Raises:
         ValueError: an argument is out of range.
-        TypeError: a mutation is none of the above.
+        TypeError: a mutation is none of the above, or an argument is no number or function.
         TuneError: there is neither a mutation nor a ``custom_explore_fn``.
     """
 
@@ -96,9 +98,22 @@ class PopulationBasedTraining(ComparingScheduler):
                 f"{owner} needs to know what to change: give hyperparam_mutations or "
                 "custom_explore_fn."
             )
+        if custom_explore_fn is not None and not callable(custom_explore_fn):
+            raise TypeError(
+                f"{owner}(custom_explore_fn=...) must be a function from config to config, got "
+                f"{custom_explore_fn!r}."
+            )
+        require_numbers(
+            owner,
+            perturbation_interval=perturbation_interval,
+            burn_in_period=burn_in_period,
+            quantile_fraction=quantile_fraction,
+            resample_probability=resample_probability,
+        )
         checks: tuple[tuple[bool, str, Any, str], ...] = (
             (0 <= quantile_fraction <= 0.5, "quantile_fraction", quantile_fraction, "0 to 0.5"),
             (perturbation_interval > 0, "perturbation_interval", perturbation_interval, "above 0"),
+            (burn_in_period >= 0, "burn_in_period", burn_in_period, "0 or more"),
             (
                 0 <= resample_probability <= 1,
                 "resample_probability",
@@ -106,10 +121,10 @@ class PopulationBasedTraining(ComparingScheduler):
                 "0 to 1",
             ),
             (
-                len(perturbation_factors) > 0,
+                _are_factors(perturbation_factors),
                 "perturbation_factors",
                 perturbation_factors,
-                "numbers",
+                "two numbers or more",
             ),
         )
         for holds, name, value, must_be in checks:
@@ -393,6 +408,15 @@ class PopulationBasedTraining(ComparingScheduler):
 def _tag_before(trial: Trial) -> str:
     """A trial's experiment tag before any change of its config; one that is restored has more."""
     return trial.experiment_tag.partition(_CHANGED)[0]
+
+
+def _are_factors(factors: Any) -> bool:
+    """Whether numbers can be multiplied by one or another of these."""
+    return (
+        isinstance(factors, Sequence)
+        and len(factors) > 1
+        and all(isinstance(factor, Real) for factor in factors)
+    )
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import pickle
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from milepost.api.checks import path_text
 from milepost.api.fields import TRAINING_ITERATION
 from milepost.errors import TuneError
 from milepost.tune.schedulers.fifo import FIFOScheduler
@@ -76,17 +77,30 @@ class PopulationBasedTrainingReplay(FIFOScheduler):
         policy_file: a ``pbt_policy_<trial id>.txt`` of an experiment.
 
     Raises:
+        TypeError: it is no path.
         ValueError: the file does not exist or is none.
     """
 
     def __init__(self, policy_file: str | os.PathLike[str]) -> None:
-        self._policy_file = os.path.expanduser(os.fspath(policy_file))
+        self._policy_file = os.path.expanduser(
+            path_text(type(self).__name__, "policy_file", policy_file)
+        )
         self._first, self._changes = read_policy(self._policy_file)
         self._trial_id: str | None = None
         self._tag = ""
         self._done = 0
         self._asked = False
         self._told = False
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """The first config of the line of descent; None if the file has no change."""
+        return self._first
+
+    @property
+    def current_config(self) -> dict[str, Any] | None:
+        """The config that is in force now; None if the file has no change."""
+        return self._changes[self._done - 1].config if self._done else self._first
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Give the trial its first config.

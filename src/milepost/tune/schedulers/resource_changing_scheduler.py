@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from milepost.api.checks import function, instance_of, optional
 from milepost.api.resources import PlacementGroupFactory, placement_group_of
 from milepost.api.scheduler import TrialScheduler
 from milepost.tune.schedulers.allocation import (
@@ -47,6 +48,9 @@ class ResourceChangingScheduler(TrialScheduler):
         resources_allocation_function: ``(tune_controller, trial, result, scheduler)`` -> a
             ``PlacementGroupFactory``, a dict such as ``{"cpu": 2}``, or None for no change. None
             instead of a function changes nothing at all.
+
+    Raises:
+        TypeError: they are no scheduler and no function.
     """
 
     def __init__(
@@ -54,6 +58,9 @@ class ResourceChangingScheduler(TrialScheduler):
         base_scheduler: TrialScheduler | None = None,
         resources_allocation_function: Allocation | None = _DISTRIBUTE,
     ) -> None:
+        owner = type(self).__name__
+        optional(instance_of(TrialScheduler))(owner, "base_scheduler", base_scheduler)
+        optional(function)(owner, "resources_allocation_function", resources_allocation_function)
         if resources_allocation_function is None:
             log.warning(
                 "ResourceChangingScheduler(resources_allocation_function=None) changes no "

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.search_algorithm import SearchAlgorithm, TrialSpec
+from milepost.tune.search.library import checked_points
 from milepost.tune.search.samplers import RandomSource
 from milepost.tune.search.tags import flat_params, tag_of
 from milepost.tune.search.variants import (
@@ -46,6 +47,7 @@ class BasicVariantGenerator(SearchAlgorithm):
             generator, so that ``np.random.seed`` counts.
 
     Raises:
+        TypeError: the points are no list of dicts.
         ValueError: ``max_concurrent`` is negative.
     """
 
@@ -61,7 +63,7 @@ class BasicVariantGenerator(SearchAlgorithm):
         if max_concurrent < 0:
             raise ValueError(f"max_concurrent must be zero or more, got {max_concurrent!r}.")
         self.max_concurrent = max_concurrent
-        self._points = deepcopy(list(points_to_evaluate or []))
+        self._points = deepcopy(checked_points(points_to_evaluate))
         self._constant_grid_search = constant_grid_search
         self._prefix = os.environ.get("_TEST_TUNE_TRIAL_UUID") or os.urandom(3).hex()[:5]
         self._experiments: list[tuple[Any, int]] = []

@@ -44,11 +44,17 @@ class Repeater(Searcher):
 
     Raises:
         ValueError: ``repeat`` is no whole number above 0.
+        RuntimeError: ``searcher`` is none.
     """
 
     def __init__(self, searcher: Searcher, repeat: int = 1, set_index: bool = True) -> None:
         if isinstance(repeat, bool) or not isinstance(repeat, int) or repeat < 1:
             raise ArgumentError(f"repeat must be a whole number above 0, got {repeat!r}.")
+        if not isinstance(searcher, Searcher):
+            raise RuntimeError(
+                f"Repeater repeats the suggestions of a Searcher, got {searcher!r}. Repeat those "
+                "of a BasicVariantGenerator with a larger num_samples."
+            )
         self.searcher = searcher
         self.repeat = repeat
         self._set_index = set_index

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from milepost.api.stopper import Stopper
+from milepost.api.checks import integer
+from milepost.api.stopper import Stopper, check_stop
 
 
 class CombinedStopper(Stopper):
@@ -15,9 +16,13 @@ class CombinedStopper(Stopper):
 
     Args:
         *stoppers: the stoppers.
+
+    Raises:
+        ValueError: one is no stopper.
     """
 
     def __init__(self, *stoppers: Stopper) -> None:
+        check_stop(type(self).__name__, "stoppers", stoppers)
         self._stoppers = stoppers
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -34,9 +39,17 @@ class FunctionStopper(Stopper):
 
     Args:
         function: takes the trial's id and its result; returns True to stop the trial.
+
+    Raises:
+        ValueError: it is no function.
     """
 
     def __init__(self, function: Callable[[str, dict[str, Any]], bool]) -> None:
+        if not callable(function):
+            raise ValueError(
+                f"{type(self).__name__} needs a function (trial_id, result) -> bool, got "
+                f"{function!r}."
+            )
         self._fn = function
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -63,10 +76,14 @@ class MaximumIterationStopper(Stopper):
 
     Args:
         max_iter: how many.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is not above 0.
     """
 
     def __init__(self, max_iter: int) -> None:
-        self._max_iter = max_iter
+        self._max_iter: int = integer(at_least=1)(type(self).__name__, "max_iter", max_iter)
         self._iter: dict[str, int] = {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

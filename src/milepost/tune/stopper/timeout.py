@@ -23,7 +23,7 @@ class TimeoutStopper(Stopper):
         timeout: seconds, or a ``timedelta``.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or negative.
     """
 
     def __init__(self, timeout: float | timedelta) -> None:
@@ -36,6 +36,8 @@ class TimeoutStopper(Stopper):
                 "A timeout must be a number of seconds or a datetime.timedelta, got "
                 f"{timeout!r} ({type(timeout).__name__})."
             )
+        if seconds < 0:
+            raise ValueError(f"A timeout must not be negative, got {timeout!r}.")
         self._timeout_s = seconds
         self._budget_s: float = seconds
         self._last_check: float | None = None
