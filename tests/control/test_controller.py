@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ from milepost import tune
 from milepost.api.callback import Callback
 from milepost.api.failure_config import FailureConfig
 from milepost.api.scheduler import TrialScheduler
+from milepost.api.searcher import Searcher
 from milepost.api.stopper import Stopper
 from milepost.control.controller import run
+from milepost.control.judge import Judge
 from milepost.control.view import TrialView
 from milepost.errors import ActorDiedError, RayTaskError, TuneError
 from milepost.journal import replay
+from milepost.tune.search import ConcurrencyLimiter, SearchGenerator
 
 # --- a trial's life --------------------------------------------------------------------------
 
@@ -369,6 +374,23 @@ def test_errors_of_driver_code(tmp_path: Path) -> None:
     assert replay.image(made.experiment.path).closed == "failed"
     with pytest.raises(CustomError):
         run_plan(tmp_path, count, scheduler=Breaks(), failure=FailureConfig(fail_fast="raise"))
+
+
+class Wanting(Searcher):
+    """Needs a metric that is not reported."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        return {"x": 1}
+
+
+@pytest.mark.parametrize("wrap", [lambda each: each, lambda each: ConcurrencyLimiter(each, 2)])
+def test_whose_metric_is_missing(wrap: Callable[[Searcher], Searcher], tmp_path: Path) -> None:
+    """The error names the user's searcher, not what is wrapped around it."""
+    search = SearchGenerator(wrap(Wanting("mean_loss", "min")))
+    made = dataclasses.replace(plan(tmp_path, count), search=search)
+    judge = Judge(made, None, None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'mean_loss' of the search algorithm Wanting is not in"):
+        judge.check_metrics({"loss": 1, "accuracy": 2})
 
 
 class Strange(TrialScheduler):

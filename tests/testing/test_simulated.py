@@ -139,6 +139,43 @@ def test_errors_and_descriptors(tmp_path: Path) -> None:
     assert set(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (3, r"returned 3 \(int\)"),
+        (None, r"returned None"),
+        ([3], "has 3 as an iteration"),
+        (["ab"], "has 'ab' as"),
+        ([(1.0,)], r"has \(1\.0,\) as"),
+        ([(1.0, 2.0)], r"has \(1\.0, 2\.0\) as"),
+        ([({"acc": 1}, 1.0)], r"has \(\{'acc': 1\}, 1\.0\) as"),
+        ([(-1, {"acc": 1})], r"has \(-1, \{'acc': 1\}\) as"),
+        ([(1, {"acc": 1}, 2, 3)], r"has \(1, .*, 2, 3\) as"),
+    ],
+)
+def test_curves_that_are_none(told: Any, says: str, tmp_path: Path) -> None:
+    """The error names the curve and what it told."""
+
+    def strange(config: dict[str, Any]) -> Any:
+        return told
+
+    tuner = tune.Tuner(never, run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0))
+    with pytest.raises(TuneError, match=f"curve .*strange {says}"):
+        simulate(tuner, strange)
+
+
+@pytest.mark.parametrize(
+    ("curve", "slots", "says"),
+    [(curve, 0, "slots must be at least 1, got 0"), (curve, "2", "whole number"), (3, 1, "curve")],
+)
+def test_arguments_that_make_no_sense(curve: Any, slots: Any, says: str, tmp_path: Path) -> None:
+    """Each is refused before anything is written."""
+    tuner = tune.Tuner(never, run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0))
+    with pytest.raises((ValueError, TypeError), match=says):
+        simulate(tuner, curve, slots=slots)
+    assert not list(tmp_path.iterdir())
+
+
 # --- checkpoints ----------------------------------------------------------------------------------
 
 

@@ -20,7 +20,8 @@ from milepost.tune.search.hyperopt import HyperOptSearch
 from milepost.tune.stopper import CombinedStopper, MaximumIterationStopper, Stopper
 
 MISSING = [
-    ("milepost.tune.schedulers", "PB2", "Available are: .*FIFOScheduler"),
+    ("milepost.tune.schedulers", "PB2", "from milepost.tune.schedulers.pb2 import PB2"),
+    ("milepost.tune.schedulers", "pb3", "Available are: .*FIFOScheduler"),
     ("milepost.tune.schedulers", "ASHASheduler", "Did you mean 'ASHAScheduler'"),
     ("milepost.tune.schedulers", "FIFOSheduler", "Did you mean 'FIFOScheduler'"),
     ("milepost.tune.search", "OptunaSearch", "Available are: .*Searcher"),

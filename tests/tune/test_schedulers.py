@@ -106,6 +106,9 @@ def test_schedulers_that_are_not_here(name: str) -> None:
     """The error says what this version has, and what else can be passed."""
     with pytest.raises(ValueError, match=r"Available are: .*fifo.*TrialScheduler"):
         create_scheduler(name)
+    if name == "asha":
+        with pytest.raises(ValueError, match=r"Did you mean 'async_hyperband'\? Available are"):
+            create_scheduler(name)
 
 
 _COMPARED = "time_attr='training_iteration', metric=None, mode=None, max_t="

@@ -42,6 +42,9 @@ DISCONTINUED: Final = {
     "without derivatives, or OptunaSearch.",
 }
 
+#: Other names that schedulers go by.
+ALSO_CALLED: Final = {"asha": "async_hyperband", "ashascheduler": "async_hyperband"}
+
 # Only a slip of the pen: ASHAScheduler is not a misspelt FIFOScheduler.
 _CLOSE = 0.85
 # More names than these are no help in an error.
@@ -71,10 +74,12 @@ def require_searcher_name(name: str) -> str:
 def _required(name: str, kind: str, known: tuple[str, ...], base: str) -> str:
     lowered = str(name).lower()
     if lowered not in known:
+        called = ALSO_CALLED.get(lowered)
+        meant = f" Did you mean {called!r}?" if called in known else ""
         raise ValueError(
             f"There is no {kind} {name!r} in this version ({__version__}) of Milepost."
-            f"{_hint(lowered, known)} An object whose class derives from {base} can be used as "
-            "well."
+            f"{meant}{_hint(lowered, known)} An object whose class derives from {base} can be used "
+            "as well."
         )
     return lowered
 

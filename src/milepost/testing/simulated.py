@@ -12,10 +12,12 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from milepost.api.checks import function, integer
 from milepost.api.fields import TRAINING_ITERATION
 from milepost.engine.protocol import EngineEvent, Exited, Payload, WorkerSpec
 from milepost.testing.simulated_checkpoints import SimulatedKeeper, SimulatedVerifier
@@ -127,10 +129,10 @@ class SimulatedEngine:
         course = self._courses.get(message.trial_id)
         if message.start_from in self.keeper.states:
             state = self.keeper.states[message.start_from]
-            steps = iter(self._curve(load(message.config), state))
+            steps = _steps(self._curve, load(message.config), state)
             course = _Course(steps, RowBuilder(message.trial_id, message.counters))
         elif course is None:
-            steps = iter(self._curve(load(message.config)))
+            steps = _steps(self._curve, load(message.config))
             course = _Course(steps, RowBuilder(message.trial_id, Counters()))
         self._courses[message.trial_id] = course
         return course
@@ -161,6 +163,40 @@ class SimulatedEngine:
         elif self._is_set and not wanted:
             os.eventfd_read(self._fd)
         self._is_set = wanted
+
+
+def _steps(curve: Curve, *arguments: Any) -> Iterator[tuple[Any, ...]]:
+    """The iterations of a curve, each looked at before it is taken.
+
+    Raises:
+        TypeError: the curve returned no iterable, or has something else in it.
+    """
+    told = curve(*arguments)
+    if not isinstance(told, Iterable):
+        raise TypeError(_no_curve(curve, f"returned {told!r} ({type(told).__name__})"))
+    return _checked(curve, told)
+
+
+def _checked(curve: Curve, steps: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    for step in steps:
+        if (
+            not isinstance(step, tuple | list)
+            or len(step) not in (2, 3)
+            or not isinstance(step[0], Real)
+            or not float(step[0]) >= 0
+            or not isinstance(step[1], Mapping)
+        ):
+            raise TypeError(_no_curve(curve, f"has {step!r} as an iteration"))
+        yield tuple(step)
+
+
+def _no_curve(curve: Curve, problem: str) -> str:
+    name = getattr(curve, "__qualname__", repr(curve))
+    return (
+        f"The curve {name} {problem}. It must yield (seconds, metrics) for each iteration, or "
+        "(seconds, metrics, state): a number that is not negative, a dict, and what a checkpoint "
+        "holds."
+    )
 
 
 @dataclass(slots=True)
@@ -342,6 +378,11 @@ def simulate(tuner: Tuner, curve: Curve, *, slots: int = 8) -> Simulation:
     Returns:
         The results, and what it took.
 
+    Raises:
+        TypeError: the curve is no function, or ``slots`` no whole number.
+        ValueError: there is not a single slot.
+        TuneError: the curve tells something else than iterations.
+
     Example:
         >>> def curve(config):
         ...     for epoch in range(27):
@@ -362,6 +403,8 @@ def simulate(tuner: Tuner, curve: Curve, *, slots: int = 8) -> Simulation:
     from milepost.tune.plan import plan_for
     from milepost.tune.result_grid import ResultGrid
 
+    function("simulate", "curve", curve)
+    slots = integer(at_least=1)("simulate", "slots", slots)
     experiment = tuner._experiment
     create = functools.partial(
         create_experiment,

@@ -34,6 +34,7 @@ _ORIGIN = {
     "TrialScheduler": "milepost.api.scheduler",
     "create_scheduler": "milepost.tune.schedulers.create",
 }
+_ADVICE = {"PB2": "Write `from milepost.tune.schedulers.pb2 import PB2`."}
 _PARTS = (
     "async_hyperband",
     "hb_bohb",
@@ -61,4 +62,4 @@ __all__ = [
 ]
 
 
-__getattr__, __dir__ = attributes(__name__, _ORIGIN, _PARTS)
+__getattr__, __dir__ = attributes(__name__, _ORIGIN, _PARTS, _ADVICE)

@@ -403,7 +403,9 @@ class Function(Domain):
             return self.func()
         try:
             return self.func(config)
-        except (AttributeError, KeyError):
+        except (AttributeError, KeyError) as error:
+            if "config" not in (getattr(error, "name", None), *error.args):
+                raise
             from milepost.tune.search.expressions import AttributeView
 
             value = self.func(AttributeView({"config": config}))

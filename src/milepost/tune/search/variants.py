@@ -103,12 +103,40 @@ def shape(space: Any) -> list[Any]:
 def finished(config: Any) -> Any:
     """Call the functions of ``sample_from``, in their order, and put their values in place.
 
-    Each sees the configuration with every other variable and all earlier functions resolved.
+    Each sees the configuration with every other variable and all earlier functions resolved. What
+    one raises gets a note that names the variable.
+
+    Raises:
+        ValueError: a function returned one that comes later, as if it were its value.
     """
-    for path, variable in list(variables(config)):
-        if isinstance(variable, Domain):
-            config = filled(config, {path: variable.sample(config)})
+    found = [(path, v) for path, v in variables(config) if isinstance(v, Domain)]
+    for place, (path, variable) in enumerate(found, 1):
+        later = found[place:]
+        try:
+            value = variable.sample(config)
+        except Exception as error:
+            error.add_note(_whose(path, later))
+            raise
+        if any(value is other for _, other in later):
+            raise ValueError(f"The value of another function was returned. {_whose(path, later)}")
+        config = filled(config, {path: value})
     return config
+
+
+def _whose(path: Path, later: list[tuple[Path, Domain]]) -> str:
+    """What to know about a function of ``sample_from`` that failed."""
+    text = f"This is the tune.sample_from() function of {_shown(path)!r} in the search space."
+    if later:
+        names = ", ".join(repr(_shown(other)) for other, _ in later)
+        text += (
+            f" Such functions are called in the order of the space, so that {names} had no value "
+            "yet: to use one, put it first."
+        )
+    return text
+
+
+def _shown(path: Path) -> str:
+    return "/".join(map(str, path))
 
 
 def with_preset(space: Any, preset: Mapping[str, Any]) -> Any:
@@ -176,7 +204,7 @@ def _resolve(
                 break
             path, variable = later[0]
             raise RecursiveDependencyError(
-                f"{'/'.join(map(str, path))!r} cannot be resolved: its expression "
+                f"{_shown(path)!r} cannot be resolved: its expression "
                 f"{variable.source!r} depends, in the end, on itself or on a sample_from value."
             )
         waiting = later
@@ -198,7 +226,7 @@ def _preset_values(space: Any, preset: Any, path: Path) -> Iterator[tuple[Path, 
     elif isinstance(preset, list | tuple) and isinstance(space, list | tuple):
         if len(preset) > len(space):
             raise ValueError(
-                f"A point to evaluate has {len(preset)} values for {'/'.join(map(str, path))!r}, "
+                f"A point to evaluate has {len(preset)} values for {_shown(path)!r}, "
                 f"a list of {len(space)}: {preset!r}."
             )
         for i, value in enumerate(preset):
