@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 
@@ -413,7 +413,7 @@ def _tag_before(trial: Trial) -> str:
 def _are_factors(factors: Any) -> bool:
     """Whether numbers can be multiplied by one or another of these."""
     return (
-        isinstance(factors, Sequence)
+        isinstance(factors, Collection)
         and len(factors) > 1
         and all(isinstance(factor, Real) for factor in factors)
     )
