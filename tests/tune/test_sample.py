@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from milepost import tune
 from milepost.tune.search import sample
 from milepost.tune.search.samplers import RandomSource
+from milepost.tune.search.variants import finished
 
 Rng = Any
 
@@ -239,6 +241,29 @@ def test_functions_in_the_older_style(caplog: pytest.LogCaptureFixture) -> None:
 
     with pytest.raises(ZeroDivisionError):
         tune.sample_from(fails).sample(config={})
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "says"),
+    [
+        (lambda c: c["nope"], KeyError, "'nope'"),
+        (lambda c: c["m"]["nope"], KeyError, "'nope'"),
+        (lambda c: c["b"] * 2, TypeError, "unsupported operand"),
+        (lambda c: c["b"], ValueError, "another function was returned"),
+        (lambda spec: spec.config.b + 1, Exception, "b"),
+        (lambda spec: spec.config.nope, AttributeError, "nope"),
+    ],
+)
+def test_functions_that_read_what_is_not_there(
+    function: Any, error: type[Exception], says: str
+) -> None:
+    """The error names the variable, and the functions that are called only after it."""
+    space = {"a": tune.sample_from(function), "m": {}, "b": tune.sample_from(lambda: 1)}
+    with pytest.raises(error, match=says) as caught:
+        finished(space)
+    told = "".join(traceback.format_exception_only(caught.value))
+    assert "function of 'a' in the search space" in told
+    assert "so that 'b' had no value yet" in told
 
 
 def test_domains_pickle() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import random
-import traceback
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -177,29 +176,6 @@ def test_errors_in_sample_from_are_the_users() -> None:
     assert caught.value.__notes__ == [
         "This is the tune.sample_from() function of 'm/a' in the search space."
     ]
-
-
-@pytest.mark.parametrize(
-    ("function", "error", "says"),
-    [
-        (lambda c: c["nope"], KeyError, "'nope'"),
-        (lambda c: c["m"]["nope"], KeyError, "'nope'"),
-        (lambda c: c["b"] * 2, TypeError, "unsupported operand"),
-        (lambda c: c["b"], ValueError, "another function was returned"),
-        (lambda spec: spec.config.b + 1, Exception, "b"),
-        (lambda spec: spec.config.nope, AttributeError, "nope"),
-    ],
-)
-def test_functions_that_read_what_is_not_there(
-    function: Any, error: type[Exception], says: str
-) -> None:
-    """The error names the variable, and the functions that are called only after it."""
-    space = {"a": tune.sample_from(function), "m": {}, "b": tune.sample_from(lambda: 1)}
-    with pytest.raises(error, match=says) as caught:
-        configs_of(space)
-    told = "".join(traceback.format_exception_only(caught.value))
-    assert "function of 'a' in the search space" in told
-    assert "so that 'b' had no value yet" in told
 
 
 def test_expressions() -> None:
