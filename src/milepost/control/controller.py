@@ -233,11 +233,14 @@ class _Controller:
 
     def _wait(self, timeout_s: float | None) -> None:
         """Take in what happens next, if it does so in time."""
+        others = []
         for key, _ in self._selector.select(timeout_s):
             if isinstance(key.data, str):
                 self._worker_ready(key.data)
             else:
-                key.data()
+                others.append(key.data)
+        for ready in others:  # results come before what became of their checkpoints
+            ready()
         # Last, because what a worker said before it exited comes before its exit.
         while self._run.engine_events:
             inbox.from_engine(self._run, self._run.engine_events.popleft())

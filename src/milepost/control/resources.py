@@ -163,6 +163,8 @@ class Pool:
         for name, amount in request.total.items():
             if name != _GPU and amount > self._free.get(name, 0):
                 return None
+        if not request.has_gpus:
+            return ((),) * len(request.bundles)
         free = dict(self._gpus)
         chosen = []
         for bundle in request.bundles:
