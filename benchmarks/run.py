@@ -35,6 +35,8 @@ CASES = (
     "open_experiment",
     "restore",
     "simulated_asha",
+    "pbt_exploits",
+    "optuna_search",
 )
 #: Cases of what Ray does not have in this form.
 MILEPOST_ONLY = {"journal_append", "open_experiment", "restore", "simulated_asha"}
@@ -57,6 +59,10 @@ AIMS = {
     ("sustained_checkpoints", "checkpoints_per_s"): (200, False),
     ("copy_only", "report_over_cp"): (1.3, True),
     ("simulated_asha", "cpu_per_result_s"): (0.0001, True),
+    ("pbt_exploits", "pbt_over_alone"): (1.5, True),
+    ("pbt_exploits", "pbt_written_over_saved"): (1.05, True),
+    ("optuna_search", "searcher_over_optimize"): (1.1, True),
+    ("optuna_search", "on_top_per_trial_s"): (0.01, True),
     ("journal_append", "append_p50_s"): (50e-6, True),
     ("journal_append", "end_over_start"): (1.5, True),
     ("open_experiment", "open_grid_with_import_s"): (1.0, True),
