@@ -1,9 +1,9 @@
 """What searching with Optuna costs: 200 trivial trials beside ``study.optimize`` alone.
 
 ``searcher_over_optimize`` compares CPU times: of all calls of the searcher, made one after the
-other, and of ``optimize`` with the same sampler, space and values. ``in_a_run_over_optimize`` is the
-same where a run makes the calls, between which other work empties the processor's caches. What a
-trial costs on top is the wall time of ``fit``, less that of ``optimize``.
+other, and of ``optimize`` with the same sampler, space and values. ``in_a_run_over_optimize`` is
+the same where a run makes the calls, and other work empties the processor's caches in between. What
+a trial costs on top is the wall time of ``fit``, less that of ``optimize``.
 """
 
 from __future__ import annotations
