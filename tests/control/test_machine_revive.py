@@ -10,6 +10,7 @@ from machines import RAW, Driven
 from milepost.control import events
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.resources import request_of
+from milepost.control.state import Phase
 
 
 def stored(*indices: int, iteration: int = 1) -> tuple[Checkpoint, ...]:
@@ -206,6 +207,16 @@ def test_a_trial_that_asks_for_too_much_ends_the_restore() -> None:
     assert m.restored("t", request=request_of([{"CPU": 8}])) == ["abort"]
     assert not m.machine.trials
     assert m.restored("u", request=request_of([{"CPU": 8}]), goal="TERMINATED") == ["drain u.None"]
+
+
+def test_new_trials_come_after_those_that_never_started() -> None:
+    """A scheduler gets the results in the order in which it would have had them."""
+    m = Driven(cpus=1)
+    begin(m)
+    m.restored("never")
+    m.add("new")
+    m.place()
+    assert (m.trial("never").phase, m.trial("new").phase) == (Phase.STARTING, Phase.QUEUED)
 
 
 def test_an_interrupted_restore() -> None:

@@ -76,6 +76,9 @@ def revive(step: Step, event: events.TrialRestored) -> None:
         step.set_status(trial, PENDING)  # others stay RUNNING until all that they did is known
     if event.attempt >= 0:
         state.returning.add(trial.trial_id)
+    elif event.goal == PENDING:  # it has captured nothing, and new trials must not get in before it
+        settling.settle(step, trial)
+        return
     settling.drain(step, trial, all_attempts=True)
 
 
