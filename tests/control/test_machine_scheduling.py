@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from machines import Driven
 
+from milepost.control.memory import asked
 from milepost.control.run_control import RunControl
 from milepost.control.state import Phase
 
@@ -239,3 +240,34 @@ def test_a_trial_that_is_being_paused_waits_for_room_already() -> None:
     m.place()
     assert m.trial("u").phase is Phase.STARTING
     assert control.waits_for_room(trial)
+
+
+def test_what_is_asked_of_a_trial_that_settles_is_remembered() -> None:
+    """A driver may die before it is done; no record tells of it."""
+    m = Driven()
+    m.add("t")
+    m.place()
+    m.started(0)
+    m.reported(0, "pause", checkpoint=0)
+    m.finished(0, "pause")
+    assert m.trial("t").phase is Phase.SETTLING
+    assert asked(m.machine.trials.values()) == {}, "that it is to pause is in its last result"
+    m.stop("t")
+    assert asked(m.machine.trials.values()) == {"t": "stop"}
+    m.committed("t", 0)
+    assert "t" not in m.machine.trials
+
+
+def test_a_pause_of_a_trial_that_is_tried_again_is_remembered() -> None:
+    """Until it is paused, which is on record then."""
+    m = Driven(max_failures=1)
+    m.add("t")
+    m.place()
+    m.started(0)
+    m.failed(0)
+    assert m.trial("t").phase is Phase.SETTLING
+    m.pause("t")
+    assert asked(m.machine.trials.values()) == {"t": "pause"}
+    m.drained("t", 0)
+    assert m.trial("t").phase is Phase.PAUSED
+    assert asked(m.machine.trials.values()) == {}

@@ -24,7 +24,7 @@ def pause(step: Step, event: events.PauseAsked) -> None:
         step.set_status(trial, PAUSED)
     elif trial.phase is Phase.SETTLING:
         if trial.goal == PENDING:
-            trial.goal = PAUSED
+            trial.goal, trial.halt = PAUSED, Halt.PAUSE
     elif trial.halt is None:
         trial.halt, trial.saves_on_pause = Halt.PAUSE, event.save
 
@@ -48,7 +48,7 @@ def stop(step: Step, event: events.StopAsked) -> None:
         settling.end(step, trial, ran=False)
     elif trial.phase is Phase.SETTLING:
         if trial.goal in (PENDING, PAUSED):
-            trial.goal = TERMINATED
+            trial.goal, trial.halt = TERMINATED, Halt.STOP
     elif trial.halt in (None, Halt.PAUSE):
         trial.halt = Halt.STOP
 

@@ -164,7 +164,7 @@ class Memory:
 
 
 def asked(trials: Iterable[TrialState]) -> dict[str, str]:
-    """What the scheduler has asked running trials to do at their next report."""
+    """What the scheduler has asked trials to do at their next report, or when they have settled."""
     return {
         trial.trial_id: str(trial.halt) for trial in trials if trial.halt in (Halt.STOP, Halt.PAUSE)
     }

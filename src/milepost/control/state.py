@@ -100,7 +100,8 @@ class TrialState(msgspec.Struct):
         goal: the status that ``SETTLING`` leads to.
         quiet: it ends without hooks, because the whole run stops.
         own_end: it would have ended all the same.
-        halt: why it will be told to stop at its next report.
+        halt: why it will be told to stop at its next report, or what it was asked to do while it
+            settled.
         saves_on_pause: a class saves before it pauses.
         in_front: it will be put before all others in the queue.
         has_saved: this attempt has reported a checkpoint (function API).
