@@ -120,9 +120,10 @@ def test_a_run_goes_on(store: Path) -> None:
     """Finished trials stay, the cut one goes on from its checkpoint, the rest starts."""
     space = {"x": tune.grid_search([1, 2, 3])}
     cut = fit(store, space=space, cut=5)
-    assert iterations(cut) == [4, 2]
+    before = iterations(cut)
+    assert before in ([4, 2], [4, 3]), "it may have said more before the signal was heard"
     tuner = restore(store / "exp")
-    assert iterations(tuner.get_results()) == [4, 2]
+    assert iterations(tuner.get_results()) == before
     grid = tuner.fit()
     assert iterations(grid) == [4, 4, 4]
     assert [result.config["x"] for result in grid] == [1, 2, 3]  # type: ignore[index]
