@@ -275,12 +275,12 @@ class Capturer:
             return outcome
 
     def failures(self) -> list[CheckpointFailedError]:
-        """Of captured checkpoints that could not be committed, each told once; never waits."""
+        """Why captured checkpoints could not be committed, each told once; never waits."""
         with self._lock:
             if self._unsettled:
                 self._note_settled()
             found, self._untold = self._untold, {}
-            return [found[index] for index in sorted(found)] if found else []
+            return [found[index] for index in sorted(found)]
 
     def close(self) -> None:
         """Close the connection to the keeper, which commits what was captured all the same."""
