@@ -15,6 +15,20 @@
     ├── JournalError                   the experiment's log cannot be used
     │   ├── JournalCorruptError        a record in the middle of the log is damaged
     │   └── LeaseLostError             another driver owns the experiment (held, or taken over)
+    ├── RayTrainError                  training with several workers cannot start or go on
+    │   ├── TrainingFailedError        what ``fit()`` of a trainer raises (also a RuntimeError)
+    │   │   ├── WorkerGroupError       workers failed
+    │   │   │   └── NCCLHangError      they waited for each other without end
+    │   │   ├── ControllerError        what is around the workers failed
+    │   │   └── PreemptionError        their machines went away too often
+    │   ├── WorkerHealthCheckTimeoutError   a worker was silent (also a TimeoutError)
+    │   ├── WorkerHealthCheckFailedError    a worker could not say how it is
+    │   ├── WorkerGroupStartupTimeoutError  workers were not there in time (also a TimeoutError)
+    │   ├── WorkerGroupStartupFailedError   a worker died while the group started
+    │   ├── InsufficientClusterResourcesError  there will never be enough for the workers
+    │   └── CollectiveTimeoutError     not all workers made a call together (also a TimeoutError)
+    │       └── BroadcastCollectiveTimeoutError
+    ├── SessionMisuseError             a training worker's call elsewhere (also a RuntimeError)
     ├── WorkerStartError               a worker process could not be started
     ├── ChannelClosedError             the other end of a channel is gone (also a ConnectionError)
     └── RayError                       errors of workers, under the names scripts know
@@ -30,7 +44,11 @@ and ``except ValueError`` in scripts keep working.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from milepost.train.preemption import PreemptionInfo
 
 # Exceptions of users may override how their attributes are read and set; these are Python's own.
 _ARGS = BaseException.__dict__["args"]
@@ -201,6 +219,213 @@ def _native(kind: type) -> Any:
         assert kind.__base__ is not None
         kind = kind.__base__
     return kind
+
+
+class RayTrainError(MilepostError):
+    """Base of the errors of training with several workers. Mirrors Ray's internal class."""
+
+
+class TrainingFailedError(RayTrainError, RuntimeError):
+    """Base of what ``fit()`` of a trainer raises. Mirrors ``ray.train.TrainingFailedError``.
+
+    The run's directory keeps every checkpoint that was committed; a run of the same name goes on
+    from the latest one.
+    """
+
+
+class WorkerGroupError(TrainingFailedError):
+    """Workers failed, more often than is allowed. Mirrors ``ray.train.WorkerGroupError``.
+
+    Args:
+        error_message: which workers failed, and how.
+        worker_failures: their exceptions, by world rank.
+
+    Attributes:
+        worker_failures: as above.
+    """
+
+    def __init__(self, error_message: str, worker_failures: Mapping[int, Exception]) -> None:
+        super().__init__(f"Training failed, because workers did:\n{error_message}")
+        self._error_message = error_message
+        self.worker_failures = dict(worker_failures)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        failures = {rank: _Carried(error) for rank, error in self.worker_failures.items()}
+        return _again(self, (self._error_message, failures), "_error_message", "worker_failures")
+
+
+class NCCLHangError(WorkerGroupError):
+    """Workers hang in a collective operation. Mirrors ``ray.train.NCCLHangError``."""
+
+
+class ControllerError(TrainingFailedError):
+    """What is around the workers failed: their start, a callback, storage. Mirrors Ray's class.
+
+    Args:
+        controller_failure: what happened; this error takes its traceback over.
+
+    Attributes:
+        controller_failure: as above.
+    """
+
+    def __init__(self, controller_failure: Exception) -> None:
+        super().__init__(f"Training failed outside its workers:\n{summary(controller_failure)}")
+        self.controller_failure = controller_failure
+        self.with_traceback(controller_failure.__traceback__)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again(self, (_Carried(self.controller_failure),), "controller_failure")
+
+
+class PreemptionError(TrainingFailedError):
+    """Machines under a run went away, more often than is allowed. Mirrors Ray's class.
+
+    Args:
+        preemption_info: a ``milepost.train.PreemptionInfo``: which machines, and until when.
+        drain_timed_out: whether workers still ran when the time was over.
+
+    Attributes:
+        preemption_info: as above.
+        drain_timed_out: as above.
+    """
+
+    def __init__(self, preemption_info: PreemptionInfo, drain_timed_out: bool = False) -> None:
+        ranks = ", ".join(map(str, preemption_info.preempted_ranks)) or "none"
+        ended = "were still running when the time was over" if drain_timed_out else "have ended"
+        super().__init__(
+            f"Training was interrupted: machines under it went away (ranks: {ranks}). Its workers "
+            f"{ended}."
+        )
+        self.preemption_info = preemption_info
+        self.drain_timed_out = drain_timed_out
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = (self.preemption_info, self.drain_timed_out)
+        return _again(self, given, "preemption_info", "drain_timed_out")
+
+
+class WorkerHealthCheckTimeoutError(RayTrainError, TimeoutError):
+    """A worker did not say in time how it is."""
+
+
+class WorkerHealthCheckFailedError(RayTrainError):
+    """A worker could not say how it is.
+
+    Args:
+        message: which worker, and what was asked.
+        failure: what came instead of an answer.
+
+    Attributes:
+        health_check_failure: ``failure``.
+    """
+
+    def __init__(self, message: str, failure: Exception) -> None:
+        super().__init__(f"{message}\n{summary(failure)}")
+        self._message = message
+        self.health_check_failure = failure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = (self._message, _Carried(self.health_check_failure))
+        return _again(self, given, "_message", "health_check_failure")
+
+
+class WorkerGroupStartupTimeoutError(RayTrainError, TimeoutError):
+    """Workers were not there in time.
+
+    Args:
+        num_workers: how many were asked for.
+
+    Attributes:
+        num_workers: as above.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        super().__init__(
+            f"A group of {num_workers} workers did not start in time. Either what it needs is in "
+            "use, or there is not as much: ask for fewer workers or smaller ones with "
+            "ScalingConfig, or wait longer with RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S."
+        )
+        self.num_workers = num_workers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again(self, (self.num_workers,), "num_workers")
+
+
+class WorkerGroupStartupFailedError(RayTrainError):
+    """A worker died while its group started."""
+
+
+class InsufficientClusterResourcesError(RayTrainError):
+    """Workers ask for more than there will ever be."""
+
+
+class CollectiveTimeoutError(RayTrainError, TimeoutError):
+    """Not all workers made a call that they have to make together."""
+
+
+class BroadcastCollectiveTimeoutError(CollectiveTimeoutError):
+    """Not all workers came to a barrier or broadcast; ``report`` has one.
+
+    Args:
+        time_elapsed: seconds that the first one has waited, or None.
+        missing_ranks: world ranks of those that did not come.
+        timeout_s: seconds that it may wait.
+
+    Attributes:
+        time_elapsed: as above.
+        missing_ranks: as above, in a list.
+        timeout_s: as above.
+    """
+
+    def __init__(
+        self, time_elapsed: float | None, missing_ranks: Collection[int], timeout_s: float
+    ) -> None:
+        waited = f" in {time_elapsed:.1f} s" if time_elapsed is not None else ""
+        ranks = ", ".join(map(str, missing_ranks))
+        super().__init__(
+            f"Workers wait for others that did not make the same call{waited} (ranks missing: "
+            f"{ranks}; limit: {timeout_s} s). Every worker has to call report() equally often; "
+            "RAY_TRAIN_COLLECTIVE_TIMEOUT_S is the limit."
+        )
+        self.time_elapsed = time_elapsed
+        self.missing_ranks = list(missing_ranks)
+        self.timeout_s = timeout_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = ("time_elapsed", "missing_ranks", "timeout_s")
+        return _again(self, tuple(getattr(self, name) for name in names), *names)
+
+
+class SessionMisuseError(MilepostError, RuntimeError):
+    """A function of training workers was called elsewhere."""
+
+
+class _Carried:
+    """An exception on its way through a pickle, which may be of a class that users wrote.
+
+    What comes out at the other end is the exception: its constructor, which may take other
+    arguments than those in ``args``, is not called.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kind = type(self._error)
+        plain = kind.__reduce__ is _native(kind).__reduce__
+        if plain and kind.__reduce_ex__ is object.__reduce_ex__:
+            return rebuilt, (kind, *parts_of(self._error))
+        return _itself, (self._error,)
+
+
+def _itself(error: BaseException) -> BaseException:
+    return error
+
+
+def _again(error: BaseException, given: tuple[Any, ...], *kept: str) -> tuple[Any, ...]:
+    """What pickle needs to call an exception's constructor again, and to add what was set later."""
+    state = {name: value for name, value in vars(error).items() if name not in kept}
+    return (type(error), given, state) if state else (type(error), given)
 
 
 class RayActorError(RayError):

@@ -97,6 +97,25 @@ def seconds(owner: str, name: str, value: Any) -> float | timedelta:
     return value  # type: ignore[no-any-return]
 
 
+def delay(owner: str, name: str, value: Any) -> float:
+    """Accept a duration that may be zero, in seconds or as a ``timedelta``; return its seconds.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: it is negative or NaN.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    elif isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise TypeError(
+            f"{owner}.{name} must be a number of seconds or a datetime.timedelta, "
+            f"got {_shown(value)}."
+        )
+    if not float(value) >= 0:
+        raise ValueError(f"{owner}.{name} must be a number of seconds, 0 or more, got {value!r}.")
+    return float(value)
+
+
 def one_of(*choices: str) -> FieldCheck:
     """Accept one of the given strings."""
 

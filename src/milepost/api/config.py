@@ -13,6 +13,7 @@ from milepost.api.spelling import did_you_mean
 FieldCheck = Callable[[str, str, Any], Any]
 
 C = TypeVar("C", bound="type[Config]")
+K = TypeVar("K", bound="Config")
 
 # Where a config remembers which fields were set by whoever made it.
 _GIVEN = "_given"
@@ -57,6 +58,18 @@ def given_fields(config: Config) -> frozenset[str]:
     return frozenset(name for name in names if getattr(config, name) != getattr(blank, name))
 
 
+def converted(config: Config, kind: type[K]) -> K:
+    """Return a config as one of another class, with those of its fields that the class has.
+
+    Fields that were not set have the defaults of the class. One that is of this class already is
+    returned as it is.
+    """
+    if isinstance(config, kind):
+        return config
+    known = {f.name for f in fields(kind) if f.init}  # type: ignore[arg-type]
+    return kind(**{name: getattr(config, name) for name in given_fields(config) & known})
+
+
 def checked(cls: C) -> C:
     """Make the constructor of a config dataclass name the close match of an unknown argument.
 
@@ -67,7 +80,7 @@ def checked(cls: C) -> C:
         The same class; its constructor raises ``TypeError`` with a suggestion for a misspelt field.
     """
     construct = cls.__init__
-    order = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
+    order = [f.name for f in fields(cls) if f.init and not f.kw_only]  # type: ignore[arg-type]
 
     @functools.wraps(construct)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class PreemptionInfo:
     """Why a trial is asked to save and stop, and until when.
 
-    What ``get_context().get_preemption_info()`` returns. Mirrors ``ray.train.PreemptionInfo``.
+    What ``get_context().get_preemption_info()`` returns in a trial; ``milepost.train`` has one for
+    training workers, which also knows of their machines.
 
     Attributes:
         reason: what ends the run: ``"SIGINT"`` (Ctrl-C), ``"SIGTERM"`` or ``"SIGUSR1"``.

@@ -1,8 +1,9 @@
-"""The part of Ray Train's names that tuning scripts use.
+"""Training with several workers, with the API of Ray Train.
 
-Configs and checkpoints are those of :mod:`milepost.tune`. Inside a function that ``Tuner.fit()``
-runs, results are reported with ``milepost.tune.report``; the functions of the same name here say
-so.
+Write ``from milepost import train`` where a script says ``from ray import train``. Every name is
+loaded when it is first used, so importing this package costs next to nothing. Inside a function
+that ``Tuner.fit()`` runs, results are reported with ``milepost.tune.report``; the functions of the
+same name here say so.
 """
 
 from __future__ import annotations
@@ -11,26 +12,104 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from milepost.api.configs import CheckpointConfig, FailureConfig, RunConfig, SyncConfig
+    from milepost.api.configs import CheckpointConfig, SyncConfig
     from milepost.checkpoint.handle import Checkpoint
+    from milepost.errors import (
+        ControllerError,
+        NCCLHangError,
+        PreemptionError,
+        TrainingFailedError,
+        WorkerGroupError,
+    )
+    from milepost.train.backend import BackendConfig
+    from milepost.train.callback import TrainRunContext, UserCallback
+    from milepost.train.constants import TRAIN_DATASET_KEY
+    from milepost.train.data_config import DataConfig
+    from milepost.train.failure_config import FailureConfig
+    from milepost.train.logging_config import LoggingConfig
+    from milepost.train.preemption import PreemptionInfo
+    from milepost.train.reported import (
+        CheckpointConsistencyMode,
+        CheckpointUploadMode,
+        ReportedCheckpoint,
+        ReportedCheckpointStatus,
+    )
+    from milepost.train.run_config import RunConfig
+    from milepost.train.scaling_config import ScalingConfig
+    from milepost.train.validation_config import (
+        ValidationConfig,
+        ValidationFn,
+        ValidationTaskConfig,
+    )
 
-_ORIGIN = {
-    "Checkpoint": "milepost.checkpoint.handle",
-    "CheckpointConfig": "milepost.api.configs",
-    "FailureConfig": "milepost.api.configs",
-    "RunConfig": "milepost.api.configs",
-    "SyncConfig": "milepost.api.configs",
+_WHERE = {
+    "milepost.api.configs": ("CheckpointConfig", "SyncConfig"),
+    "milepost.checkpoint.handle": ("Checkpoint",),
+    "milepost.errors": (
+        "ControllerError",
+        "NCCLHangError",
+        "PreemptionError",
+        "TrainingFailedError",
+        "WorkerGroupError",
+    ),
+    "milepost.train.backend": ("BackendConfig",),
+    "milepost.train.callback": ("TrainRunContext", "UserCallback"),
+    "milepost.train.constants": ("TRAIN_DATASET_KEY",),
+    "milepost.train.data_config": ("DataConfig",),
+    "milepost.train.failure_config": ("FailureConfig",),
+    "milepost.train.logging_config": ("LoggingConfig",),
+    "milepost.train.preemption": ("PreemptionInfo",),
+    "milepost.train.reported": (
+        "CheckpointConsistencyMode",
+        "CheckpointUploadMode",
+        "ReportedCheckpoint",
+        "ReportedCheckpointStatus",
+    ),
+    "milepost.train.run_config": ("RunConfig",),
+    "milepost.train.scaling_config": ("ScalingConfig",),
+    "milepost.train.validation_config": (
+        "ValidationConfig",
+        "ValidationFn",
+        "ValidationTaskConfig",
+    ),
 }
 
-_DISTRIBUTED = ("DataConfig", "ScalingConfig", "TorchTrainer", "torch", "lightning", "v2")
+#: Parts of this package that scripts reach as attributes, such as ``train.error``.
+_PARTS = ("backend", "constants", "error", "torch")
+
+_ORIGIN = {name: module for module, names in _WHERE.items() for name in names}
+
 _NOT_YET = "Training with several workers comes in a later version."
+_DISTRIBUTED = dict.fromkeys(
+    ("Result", "TrainContext", "get_dataset_shard", "lightning", "trainer", "v2"), _NOT_YET
+)
 
 __all__ = [
+    "BackendConfig",
     "Checkpoint",
     "CheckpointConfig",
+    "CheckpointConsistencyMode",
+    "CheckpointUploadMode",
+    "ControllerError",
+    "DataConfig",
     "FailureConfig",
+    "LoggingConfig",
+    "NCCLHangError",
+    "PreemptionError",
+    "PreemptionInfo",
+    "ReportedCheckpoint",
+    "ReportedCheckpointStatus",
     "RunConfig",
+    "ScalingConfig",
     "SyncConfig",
+    "TRAIN_DATASET_KEY",
+    "TrainRunContext",
+    "TrainingFailedError",
+    "UserCallback",
+    "ValidationConfig",
+    "ValidationFn",
+    "ValidationTaskConfig",
+    "WorkerGroupError",
     "get_checkpoint",
     "get_context",
     "report",
@@ -42,7 +121,7 @@ def report(*args: Any, **kwargs: Any) -> NoReturn:
 
     Raises:
         DeprecationWarning: inside a trial, as Ray does.
-        RuntimeError: elsewhere; there is no training worker.
+        SessionMisuseError: elsewhere (also a ``RuntimeError``); there is no training worker.
     """
     _refuse("report")
 
@@ -52,7 +131,7 @@ def get_checkpoint() -> NoReturn:
 
     Raises:
         DeprecationWarning: inside a trial, as Ray does.
-        RuntimeError: elsewhere; there is no training worker.
+        SessionMisuseError: elsewhere (also a ``RuntimeError``); there is no training worker.
     """
     _refuse("get_checkpoint")
 
@@ -62,18 +141,21 @@ def get_context() -> NoReturn:
 
     Raises:
         DeprecationWarning: inside a trial, as Ray does.
-        RuntimeError: elsewhere; there is no training worker.
+        SessionMisuseError: elsewhere (also a ``RuntimeError``); there is no training worker.
     """
     _refuse("get_context")
 
 
 def _refuse(name: str) -> NoReturn:
+    from milepost.errors import SessionMisuseError
     from milepost.worker.session import in_session
 
     advice = f"Use milepost.tune.{name} inside a function that Tuner.fit() runs."
     if in_session():
         raise DeprecationWarning(f"milepost.train.{name} does not work in a tuning trial. {advice}")
-    raise RuntimeError(f"milepost.train.{name} was called outside a training worker. {advice}")
+    raise SessionMisuseError(
+        f"milepost.train.{name} was called outside a training worker. {advice}"
+    )
 
 
 def __getattr__(name: str) -> Any:
@@ -81,10 +163,12 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_ORIGIN[name]), name)
         globals()[name] = value
         return value
+    if name in _PARTS:
+        return import_module(f"{__name__}.{name}")
     from milepost.api.available import missing
 
-    raise missing(__name__, name, __all__, dict.fromkeys(_DISTRIBUTED, _NOT_YET))
+    raise missing(__name__, name, __dir__(), _DISTRIBUTED)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_PARTS})

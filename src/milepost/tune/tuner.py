@@ -14,6 +14,7 @@ from milepost.api.spelling import spelled
 from milepost.api.tune_config import TuneConfig
 from milepost.errors import JournalError, StorageError
 from milepost.tune.analysis import ExperimentAnalysis
+from milepost.train.conversion import for_tuning
 from milepost.tune.experiment.experiment import Experiment
 from milepost.tune.naming import automatic_name
 from milepost.tune.result_grid import ResultGrid
@@ -84,7 +85,7 @@ class Tuner:
         run_config: RunConfig | None = None,
     ) -> None:
         tune_config = _config("tune_config", tune_config, TuneConfig)
-        run_config = _config("run_config", run_config, RunConfig)
+        run_config = for_tuning(_config("run_config", run_config, RunConfig))
         self._experiment = Experiment.of(trainable, param_space, tune_config, copy.copy(run_config))
         self._restoration: Restoration | None = None
         self._fits = 0
@@ -155,7 +156,7 @@ class Tuner:
             else resume_config(resume_unfinished, resume_errored, restart_errored),
             param_space=param_space,
             tune_config=_config("tune_config", tune_config, TuneConfig),
-            run_config=_config("run_config", run_config, RunConfig),
+            run_config=for_tuning(_config("run_config", run_config, RunConfig)),
         )
         restoration.warn_if_in_use()
         tuner = cls.__new__(cls)

@@ -1,0 +1,123 @@
+"""How reported checkpoints are validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from milepost.api import checks
+from milepost.api.config import Config, FieldCheck, checked
+
+if TYPE_CHECKING:
+    from milepost.checkpoint.handle import Checkpoint
+
+
+class ValidationFn(Protocol):
+    """A function that validates a checkpoint. Mirrors ``ray.train.ValidationFn``."""
+
+    def __call__(self, checkpoint: Checkpoint, **kwargs: Any) -> dict[str, Any]:
+        """Return metrics, which are added to those of the checkpoint.
+
+        Args:
+            checkpoint: a committed one.
+            **kwargs: from ``ValidationTaskConfig(fn_kwargs=...)``.
+        """
+        ...
+
+
+def _named(owner: str, name: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{owner}.{name} must be a dict of arguments by name, got {value!r}.")
+    return dict(value)
+
+
+def _timeout(owner: str, name: str, value: Any) -> Any:
+    try:
+        return checks.seconds(owner, name, value)
+    except ValueError as error:
+        raise checks.ArgumentError(f"{error} None sets no limit.") from None
+
+
+@checked
+@dataclass
+class ValidationTaskConfig(Config):
+    """How one checkpoint is validated. Mirrors ``ray.train.ValidationTaskConfig``.
+
+    Args:
+        fn_kwargs: what the function is given besides the checkpoint; default nothing.
+        timeout_s: seconds (or a ``timedelta``) that it may take; None (the default) is no limit.
+
+    Raises:
+        TypeError: a value has the wrong type, or a field is misspelt.
+        ValueError: the timeout is not positive; an ``AssertionError`` too, as in Ray.
+    """
+
+    fn_kwargs: dict[str, Any] | None = None
+    timeout_s: float | None = None
+
+    _checks: ClassVar[Mapping[str, FieldCheck]] = {
+        "fn_kwargs": _named,
+        "timeout_s": checks.optional(_timeout),
+    }
+
+    def _repr_html_(self) -> str:
+        from milepost.api.html import config_table
+
+        return config_table(self)
+
+
+@checked
+@dataclass
+class ValidationConfig(Config):
+    """How a trainer validates checkpoints, outside of its workers. Mirrors Ray's class.
+
+    Args:
+        fn: ``fn(checkpoint, **kwargs) -> dict`` of metrics.
+        task_config: what holds where ``report`` is called with ``validation=True``; the default is
+            no arguments and no limit of time.
+        ray_remote_kwargs: what the function needs, such as ``{"num_gpus": 1}``; default nothing.
+
+    Raises:
+        TypeError: a value has the wrong type, or a field is misspelt.
+    """
+
+    fn: ValidationFn
+    task_config: ValidationTaskConfig | None = None
+    ray_remote_kwargs: dict[str, Any] | None = None
+
+    _checks: ClassVar[Mapping[str, FieldCheck]] = {
+        "fn": checks.function,
+        "task_config": checks.instance_of(ValidationTaskConfig, ValidationTaskConfig),
+        "ray_remote_kwargs": _named,
+    }
+
+    def task(self, validation: bool | ValidationTaskConfig) -> ValidationTaskConfig | None:
+        """Return how a checkpoint is validated that was reported with ``validation``.
+
+        Args:
+            validation: the argument of ``report``. A config adds its arguments to those of
+                ``task_config``, and its own limit of time counts, be it none.
+
+        Returns:
+            The config for this checkpoint; None for False.
+
+        Raises:
+            TypeError: it is neither a bool nor a config.
+        """
+        defaults = self.task_config
+        assert defaults is not None
+        if isinstance(validation, ValidationTaskConfig):
+            return ValidationTaskConfig(
+                {**(defaults.fn_kwargs or {}), **(validation.fn_kwargs or {})}, validation.timeout_s
+            )
+        if not checks.boolean("report()", "validation", validation):
+            return None
+        return ValidationTaskConfig(dict(defaults.fn_kwargs or {}), defaults.timeout_s)
+
+    def _repr_html_(self) -> str:
+        from milepost.api.html import config_table
+
+        return config_table(self)
