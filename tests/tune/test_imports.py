@@ -243,6 +243,6 @@ def test_training_functions_inside_a_trial(name: str, monkeypatch: pytest.Monkey
 
 
 def test_configs_of_train_are_those_of_tune() -> None:
-    """A config imported from either package is the same class."""
+    """A config imported from either package is one that tuning takes."""
     for name in ("Checkpoint", "RunConfig", "CheckpointConfig", "FailureConfig", "SyncConfig"):
-        assert getattr(train, name) is getattr(tune, name)
+        assert issubclass(getattr(train, name), getattr(tune, name))

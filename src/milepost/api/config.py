@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, ClassVar, TypeVar
 
 from milepost.api.spelling import did_you_mean
@@ -47,14 +47,16 @@ class Config:
 def given_fields(config: Config) -> frozenset[str]:
     """Return the fields that were set by whoever made a config, be it to their defaults.
 
-    A config from ``dataclasses.replace`` was made with every field; then those count that differ
-    from their defaults.
+    A config from ``dataclasses.replace`` was made with every field, and of one of a user's own
+    class that is not known; then those count that differ from their defaults.
     """
-    given: frozenset[str] = vars(config)[_GIVEN]
-    names = [f.name for f in fields(config) if f.init]  # type: ignore[arg-type]
-    if not given.issuperset(names):
+    entries = [f for f in fields(config) if f.init]  # type: ignore[arg-type]
+    names = [f.name for f in entries]
+    given: frozenset[str] | None = vars(config).get(_GIVEN)
+    if given is not None and not given.issuperset(names):
         return given
-    blank = type(config)()
+    needed = [f.name for f in entries if f.default is MISSING and f.default_factory is MISSING]
+    blank = type(config)(**{name: getattr(config, name) for name in needed})
     return frozenset(name for name in names if getattr(config, name) != getattr(blank, name))
 
 

@@ -13,8 +13,8 @@ from milepost.api.run_config import RunConfig
 from milepost.api.spelling import spelled
 from milepost.api.tune_config import TuneConfig
 from milepost.errors import JournalError, StorageError
-from milepost.tune.analysis import ExperimentAnalysis
 from milepost.train.conversion import for_tuning
+from milepost.tune.analysis import ExperimentAnalysis
 from milepost.tune.experiment.experiment import Experiment
 from milepost.tune.naming import automatic_name
 from milepost.tune.result_grid import ResultGrid
