@@ -152,9 +152,13 @@ def test_what_catches_an_error(error: Exception, kinds: tuple[type, ...]) -> Non
     """Each is what scripts expect of it, and the built-in that fits."""
     for kind in (*kinds, errors.MilepostError):
         assert isinstance(error, kind)
-    assert not isinstance(error, WorkerGroupStartupFailedError) or not isinstance(
-        error, TrainingFailedError
-    )
+
+
+@pytest.mark.parametrize("kind", [WorkerGroupStartupFailedError, CollectiveTimeoutError])
+def test_what_fit_does_not_raise_by_itself(kind: type[Exception]) -> None:
+    """Errors that a run may get over are no failure of training until they are inside of one."""
+    assert not isinstance(kind("m"), TrainingFailedError)
+    assert isinstance(ControllerError(kind("m")), TrainingFailedError)
 
 
 def test_a_controller_error_shows_where_it_happened() -> None:

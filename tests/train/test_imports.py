@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 from importlib import import_module
@@ -74,6 +75,27 @@ def test_configs_load_nothing_heavy() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=50
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "callback",
+        "data_config",
+        "failure_config",
+        "logging_config",
+        "preemption",
+        "run_config",
+        "scaling_config",
+        "torch.config",
+        "validation_config",
+    ],
+)
+def test_examples_in_the_documentation_of_classes(module: str) -> None:
+    """Each runs and shows what it says."""
+    ran = doctest.testmod(import_module(f"milepost.train.{module}"))
+    assert ran.attempted > 0
+    assert ran.failed == 0
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ WRONG = [
     ({"datasets_to_split": "train"}, TypeError, r"got 'train' \(str\)"),
     ({"datasets_to_split": [1]}, TypeError, r"got \[1\]"),
     ({"datasets_to_split": None}, TypeError, "got None"),
+    ({"datasets_to_splt": []}, TypeError, "Did you mean 'datasets_to_split'"),
     ({"execution_options": {"cpu": 1}}, ValueError, "cannot take effect.*got {'cpu': 1}"),
     ({"enable_shard_locality": "no"}, TypeError, "got 'no'"),
 ]

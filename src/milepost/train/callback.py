@@ -44,6 +44,14 @@ class UserCallback:
 
     Override any hook; they are called in the driver process. An exception in one ends the run with
     a ``ControllerError``; it is not tried again.
+
+    Example:
+        >>> class Losses(UserCallback):
+        ...     def after_report(self, run_context, metrics, checkpoint):
+        ...         print(run_context.run_id, [worker["loss"] for worker in metrics])
+        >>> from milepost.train import RunConfig
+        >>> len(RunConfig(callbacks=[Losses()]).callbacks)
+        1
     """
 
     def after_report(

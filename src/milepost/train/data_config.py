@@ -24,6 +24,10 @@ class DataConfig(Spelled):
     Raises:
         TypeError: a value has the wrong type, or an argument is misspelt.
         ValueError: ``execution_options`` is set.
+
+    Example:
+        >>> DataConfig(datasets_to_split=["train"])
+        DataConfig(datasets_to_split=['train'], enable_shard_locality=True)
     """
 
     def __init__(

@@ -36,6 +36,10 @@ class FailureConfig(failure_config.FailureConfig):
     Raises:
         ValueError: a value is out of range, or ``max_failures`` and ``fail_fast`` are both set.
         TypeError: a value has the wrong type, or a field is misspelt.
+
+    Example:
+        >>> FailureConfig(max_failures=3, max_preemption_failures=20).controller_failure_limit
+        -1
     """
 
     controller_failure_limit: int = -1

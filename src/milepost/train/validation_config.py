@@ -82,6 +82,14 @@ class ValidationConfig(Config):
 
     Raises:
         TypeError: a value has the wrong type, or a field is misspelt.
+
+    Example:
+        >>> def accuracy(checkpoint, split):
+        ...     with checkpoint.as_directory() as path:
+        ...         return {"accuracy": ...}
+        >>> config = ValidationConfig(accuracy, ValidationTaskConfig({"split": "valid"}))
+        >>> config.task(ValidationTaskConfig(timeout_s=60))
+        ValidationTaskConfig(fn_kwargs={'split': 'valid'}, timeout_s=60)
     """
 
     fn: ValidationFn
