@@ -294,3 +294,34 @@ def test_lightning_itself(data: Any, reports: list[tuple[Any, Any]], tmp_path: A
         module.TuneReportCheckpointCallback(on="validation_ends")
     with pytest.raises(NotImplementedError):
         module.TuneCallback()._handle(None, None)
+
+
+# --- trainers inside trials ---------------------------------------------------------------------
+
+
+def test_reports_of_a_trainer(
+    reports: list[tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metrics of rank 0 are reported, with the place of the checkpoint if there is one."""
+    from milepost.checkpoint.handle import Checkpoint
+    from milepost.tune.integration.ray_train import TuneReportCallback
+
+    monkeypatch.setattr("milepost.worker.session.in_session", lambda: True)
+    callback = TuneReportCallback()
+    run: Any = None
+    metrics = [{"loss": 0.5}, {"loss": 0.7}]
+    callback.after_report(run, metrics, None)
+    callback.after_report(run, metrics, Checkpoint("/runs/run/checkpoint_000000"))
+    assert reports == [
+        ({"loss": 0.5}, None),
+        ({"loss": 0.5, "checkpoint_path": "/runs/run/checkpoint_000000"}, None),
+    ]
+    assert metrics == [{"loss": 0.5}, {"loss": 0.7}]
+
+
+def test_reports_of_a_trainer_outside_a_trial() -> None:
+    """There would be nobody to report to."""
+    from milepost.tune.integration.ray_train import TuneReportCallback
+
+    with pytest.raises(RuntimeError, match="outside a tuning trial"):
+        TuneReportCallback()

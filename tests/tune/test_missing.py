@@ -28,7 +28,7 @@ MISSING = [
     ("milepost.tune.search", "sigopt", "Available are: .*Searcher"),
     ("milepost.tune.logger", "UnifiedLogger", "Available are: .*CSVLoggerCallback"),
     ("milepost.tune.stopper", "MaxIterationStopper", "Did you mean 'MaximumIterationStopper'"),
-    ("milepost.tune.integration", "ray_train", "Available are: keras"),
+    ("milepost.tune.integration", "jax", "Available are: keras"),
     ("milepost.tune", "Tunner", "Did you mean 'Tuner'"),
     ("milepost.tune", "automl", "of Milepost"),
     ("milepost.train", "TrainContext", "several workers comes in a later version"),

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from milepost.api.available import missing
 
-_PARTS = ("keras", "lightgbm", "pytorch_lightning", "xgboost")
+_PARTS = ("keras", "lightgbm", "pytorch_lightning", "ray_train", "xgboost")
 
 
 def __getattr__(name: str) -> NoReturn:
