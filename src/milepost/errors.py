@@ -48,7 +48,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from milepost.train.preemption import PreemptionInfo
+    from milepost.api.training.preemption import PreemptionInfo
 
 # Exceptions of users may override how their attributes are read and set; these are Python's own.
 _ARGS = BaseException.__dict__["args"]

@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from milepost import train, tune
+from milepost.api.training.backend import Backend, BackendConfig
 from milepost.train import (
     CheckpointConfig,
     FailureConfig,
@@ -21,7 +22,6 @@ from milepost.train import (
     ValidationConfig,
     ValidationTaskConfig,
 )
-from milepost.train.backend import Backend, BackendConfig
 from milepost.train.torch import TorchConfig
 
 REQUIRED = inspect.Parameter.empty

@@ -10,7 +10,7 @@ import pytest
 
 from milepost import train, tune
 from milepost.api.config import given_fields
-from milepost.train.conversion import for_training, for_tuning
+from milepost.api.training.conversion import for_training, for_tuning
 
 
 class Told(train.UserCallback):

@@ -13,6 +13,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from milepost.api.configs import CheckpointConfig, SyncConfig
+    from milepost.api.training.backend import BackendConfig
+    from milepost.api.training.callback import TrainRunContext, UserCallback
+    from milepost.api.training.data_config import DataConfig
+    from milepost.api.training.failure_config import FailureConfig
+    from milepost.api.training.logging_config import LoggingConfig
+    from milepost.api.training.preemption import PreemptionInfo
+    from milepost.api.training.reported import (
+        CheckpointConsistencyMode,
+        CheckpointUploadMode,
+        ReportedCheckpoint,
+        ReportedCheckpointStatus,
+    )
+    from milepost.api.training.run_config import RunConfig
+    from milepost.api.training.scaling_config import ScalingConfig
+    from milepost.api.training.validation_config import (
+        ValidationConfig,
+        ValidationFn,
+        ValidationTaskConfig,
+    )
     from milepost.checkpoint.handle import Checkpoint
     from milepost.errors import (
         ControllerError,
@@ -21,26 +40,7 @@ if TYPE_CHECKING:
         TrainingFailedError,
         WorkerGroupError,
     )
-    from milepost.train.backend import BackendConfig
-    from milepost.train.callback import TrainRunContext, UserCallback
     from milepost.train.constants import TRAIN_DATASET_KEY
-    from milepost.train.data_config import DataConfig
-    from milepost.train.failure_config import FailureConfig
-    from milepost.train.logging_config import LoggingConfig
-    from milepost.train.preemption import PreemptionInfo
-    from milepost.train.reported import (
-        CheckpointConsistencyMode,
-        CheckpointUploadMode,
-        ReportedCheckpoint,
-        ReportedCheckpointStatus,
-    )
-    from milepost.train.run_config import RunConfig
-    from milepost.train.scaling_config import ScalingConfig
-    from milepost.train.validation_config import (
-        ValidationConfig,
-        ValidationFn,
-        ValidationTaskConfig,
-    )
 
 _WHERE = {
     "milepost.api.configs": ("CheckpointConfig", "SyncConfig"),
@@ -52,22 +52,22 @@ _WHERE = {
         "TrainingFailedError",
         "WorkerGroupError",
     ),
-    "milepost.train.backend": ("BackendConfig",),
-    "milepost.train.callback": ("TrainRunContext", "UserCallback"),
+    "milepost.api.training.backend": ("BackendConfig",),
+    "milepost.api.training.callback": ("TrainRunContext", "UserCallback"),
     "milepost.train.constants": ("TRAIN_DATASET_KEY",),
-    "milepost.train.data_config": ("DataConfig",),
-    "milepost.train.failure_config": ("FailureConfig",),
-    "milepost.train.logging_config": ("LoggingConfig",),
-    "milepost.train.preemption": ("PreemptionInfo",),
-    "milepost.train.reported": (
+    "milepost.api.training.data_config": ("DataConfig",),
+    "milepost.api.training.failure_config": ("FailureConfig",),
+    "milepost.api.training.logging_config": ("LoggingConfig",),
+    "milepost.api.training.preemption": ("PreemptionInfo",),
+    "milepost.api.training.reported": (
         "CheckpointConsistencyMode",
         "CheckpointUploadMode",
         "ReportedCheckpoint",
         "ReportedCheckpointStatus",
     ),
-    "milepost.train.run_config": ("RunConfig",),
-    "milepost.train.scaling_config": ("ScalingConfig",),
-    "milepost.train.validation_config": (
+    "milepost.api.training.run_config": ("RunConfig",),
+    "milepost.api.training.scaling_config": ("ScalingConfig",),
+    "milepost.api.training.validation_config": (
         "ValidationConfig",
         "ValidationFn",
         "ValidationTaskConfig",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from milepost.api.resume_config import ResumeConfig
 from milepost.api.run_config import RunConfig
 from milepost.api.spelling import spelled
+from milepost.api.training.conversion import for_tuning
 from milepost.api.tune_config import TuneConfig
 from milepost.errors import JournalError, StorageError
-from milepost.train.conversion import for_tuning
 from milepost.tune.analysis import ExperimentAnalysis
 from milepost.tune.experiment.experiment import Experiment
 from milepost.tune.naming import automatic_name

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from milepost.api import checks
 from milepost.api.config import Config, FieldCheck, checked
-from milepost.train.backend import BackendConfig
+from milepost.api.training.backend import BackendConfig
 
 
 def _backend(owner: str, name: str, value: Any) -> str:

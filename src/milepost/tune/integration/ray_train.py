@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from milepost.train.callback import TrainRunContext, UserCallback
+from milepost.api.training.callback import TrainRunContext, UserCallback
 from milepost.tune.integration import reporting
 
 if TYPE_CHECKING:

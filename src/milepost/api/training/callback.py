@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from milepost.api.training.backend import BackendConfig
+    from milepost.api.training.data_config import DataConfig
+    from milepost.api.training.run_config import RunConfig
+    from milepost.api.training.scaling_config import ScalingConfig
     from milepost.checkpoint.handle import Checkpoint
-    from milepost.train.backend import BackendConfig
-    from milepost.train.data_config import DataConfig
-    from milepost.train.run_config import RunConfig
-    from milepost.train.scaling_config import ScalingConfig
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from milepost.api.progress import ProgressReporter
 from milepost.api.spelling import did_you_mean
 from milepost.api.stopper import Stopper
 from milepost.api.sync_config import SyncConfig
-from milepost.train.callback import UserCallback
-from milepost.train.failure_config import FailureConfig
-from milepost.train.logging_config import LoggingConfig
+from milepost.api.training.callback import UserCallback
+from milepost.api.training.failure_config import FailureConfig
+from milepost.api.training.logging_config import LoggingConfig
 
 # What Ray can do to the machines of a cluster before it starts workers there.
 _OF_CLUSTERS = (

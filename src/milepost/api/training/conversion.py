@@ -15,9 +15,9 @@ from milepost.api.checkpoint_config import CheckpointConfig
 from milepost.api.config import Config, converted, given_fields
 from milepost.api.failure_config import FailureConfig as OfTrials
 from milepost.api.run_config import RunConfig as OfTuning
-from milepost.train.callback import UserCallback
-from milepost.train.failure_config import FailureConfig
-from milepost.train.run_config import RunConfig
+from milepost.api.training.callback import UserCallback
+from milepost.api.training.failure_config import FailureConfig
+from milepost.api.training.run_config import RunConfig
 
 C = TypeVar("C", bound=Config)
 

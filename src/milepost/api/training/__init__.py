@@ -1,0 +1,1 @@
+"""What users configure and subclass for training with several workers."""
