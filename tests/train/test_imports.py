@@ -80,20 +80,20 @@ def test_configs_load_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "callback",
-        "data_config",
-        "failure_config",
-        "logging_config",
-        "preemption",
-        "run_config",
-        "scaling_config",
-        "torch.config",
-        "validation_config",
+        "api.training.callback",
+        "api.training.data_config",
+        "api.training.failure_config",
+        "api.training.logging_config",
+        "api.training.preemption",
+        "api.training.run_config",
+        "api.training.scaling_config",
+        "train.torch.config",
+        "api.training.validation_config",
     ],
 )
 def test_examples_in_the_documentation_of_classes(module: str) -> None:
     """Each runs and shows what it says."""
-    ran = doctest.testmod(import_module(f"milepost.train.{module}"))
+    ran = doctest.testmod(import_module(f"milepost.{module}"))
     assert ran.attempted > 0
     assert ran.failed == 0
 
