@@ -156,11 +156,23 @@ class Driven:
         return self(events.Drained(at=0, trial_id=trial_id, attempt=attempt, highest_index=highest))
 
     def judged(
-        self, trial_id: str, index: int, action: Any = "continue", *, iteration: int = 1
+        self,
+        trial_id: str,
+        index: int,
+        action: Any = "continue",
+        *,
+        iteration: int = 1,
+        on_record: bool = False,
     ) -> list[str]:
         return self(
             events.ReportJudged(
-                at=0, trial_id=trial_id, index=index, iteration=iteration, row=RAW, action=action
+                at=0,
+                trial_id=trial_id,
+                index=index,
+                iteration=iteration,
+                row=RAW,
+                action=action,
+                on_record=on_record,
             )
         )
 

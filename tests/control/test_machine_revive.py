@@ -77,6 +77,18 @@ def test_an_adopted_report_decides_as_any_other(action: str, end: str) -> None:
     assert "verify" not in " ".join(told)
 
 
+def test_a_report_on_record_is_not_recorded_again() -> None:
+    """Only its checkpoint is new, and the trial stays at its last iteration."""
+    m = Driven()
+    begin(m)
+    m.restored("t", status="RUNNING", attempt=0, next_index=0, iteration=5)
+    assert adopt(m, 0) == ["judge t/0"]
+    assert m.judged("t", 0, iteration=3, on_record=True) == ["record committed t/0", "kept t/0"]
+    assert m.trial("t").iteration == 5
+    assert m.trial("t").checkpoints[0].iteration == 3
+    assert m.drained("t", None) == ["record t PENDING", "verify t [0]"]
+
+
 def test_a_class_has_reported_before_it_saves() -> None:
     """A checkpoint of the last row on record is not a result once more."""
     m = Driven(kind="class")

@@ -301,10 +301,10 @@ def test_missing_files_are_told_by_the_others(
 def test_an_end_that_was_cut_off_is_told_by_the_files(
     copies: Callable[[], Experiment], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However many of the last records are gone, rows and ends are known again.
+    """However many of the last records are gone, rows are known again, with their checkpoints.
 
-    Checkpoints of known trials are left to the restore, which adopts those that the journal does
-    not know after every death.
+    Whether those are committed, and whether a trial that was done has ended, is left to the
+    restore, which finds that out after every death.
     """
     experiment = copies()
     intact = facts(replay.image(experiment.path))
@@ -318,12 +318,21 @@ def test_an_end_that_was_cut_off_is_told_by_the_files(
         known = facts(replay.image(experiment.path))
         caplog.clear()
         with caplog.at_level(logging.ERROR):
-            found = facts(repaired(experiment))
+            state = repaired(experiment)
+        found = facts(state)
         assert "The end of the journal" in caplog.text
         for trial, expected in intact.items():
             assert (found[trial].rows, found[trial].row) == (expected.rows, expected.row)
-        if "t1" not in known or known["t1"].rows < 3:
+            image = state.trials[trial]
+            assert sorted(image.captured | image.committed) == expected.committed
+            for index, checkpoint in image.captured.items():
+                row = checkpoint.row
+                assert row is not None
+                assert msgspec.json.decode(row)["training_iteration"] == index + 1
+        if "t1" not in known:
             assert found["t1"].status == "TERMINATED"
+        elif known["t1"].rows < 3:
+            assert state.trials["t1"].action == "stop"
         projector = Projector(experiment.path, frozenset({"json"}), print)
         projector.adopt(replay.image(experiment.path))
         for trial, expected in intact.items():
@@ -542,7 +551,7 @@ def test_a_repair_may_be_cut_off_at_any_step(
     experiment = copies()
     expected = facts(replay.image(experiment.path))
     if what is cut_end:
-        for trial in ("t2", "t3"):  # its checkpoints are adopted by the restore
+        for trial in ("t2", "t3"):  # whether checkpoints are committed is for the restore
             expected[trial] = expected[trial]._replace(committed=[])
     points = 0
     code = EXIT_CODE

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from milepost.journal.evidence import NO_KEY, key_of
 from milepost.journal.files.result_json import NAME
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class EarlierRows:
             yield row
         if found < self._count:
             yield from self._recorded()[found - self._count :]
+
+    def has(self, row: dict[str, Any]) -> bool:
+        """Whether a row is one of them; reads them."""
+        key = key_of(row)
+        return key != NO_KEY and any(key_of(each) == key for each in self)
 
     def _recorded(self) -> list[dict[str, Any]]:
         """The rows that are still in the journal: the last ones."""

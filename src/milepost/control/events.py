@@ -363,7 +363,8 @@ class Verified(Event, frozen=True, kw_only=True):
 class ReportJudged(Event, frozen=True, kw_only=True):
     """The row of a committed checkpoint was judged, whose report never came.
 
-    Fields as in :class:`Reported`; ``index`` is the checkpoint's.
+    Fields as in :class:`Reported`; ``index`` is the checkpoint's. With ``on_record`` the report
+    was recorded after all, without the checkpoint, so nobody was asked once more.
     """
 
     trial_id: str
@@ -373,6 +374,7 @@ class ReportJudged(Event, frozen=True, kw_only=True):
     score: object = None
     action: Literal["continue", "stop", "pause"] = "continue"
     by_condition: bool = False
+    on_record: bool = False
 
 
 # --- the run --------------------------------------------------------------------------------

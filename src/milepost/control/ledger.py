@@ -21,6 +21,7 @@ from milepost.storage import codec
 from milepost.worker.protocol import dump_error
 
 if TYPE_CHECKING:
+    from milepost.control.earlier_rows import EarlierRows
     from milepost.control.facade import Requests, Trial
     from milepost.journal.objects import Objects
 
@@ -42,6 +43,7 @@ class LiveTrial:
         state: the machine's side of it; also after the machine has let go of it.
         recorded_status: its status while it is restored and the machine does not know it.
         repetition: which of its next results are known already.
+        earlier: what it reported before a restore; None if it reported nothing.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class LiveTrial:
         self.state: TrialState | None = None
         self.recorded_status: Status = PENDING
         self.repetition = Repetition()
+        self.earlier: EarlierRows | None = None
         self._ledger = ledger
 
     @property

@@ -224,7 +224,8 @@ class Recorded:
             row = run.decoded(trial.row)
             live.last_row = {**row, "config": config, "experiment_tag": trial.tag}
             live.last_time = trial.changed
-            live.metrics = RunningMetrics(self._earlier(trial))
+            live.earlier = self._earlier(trial)
+            live.metrics = RunningMetrics(live.earlier)
         failure = trial.failure
         if failure is not None:
             live.error = recorded_error(

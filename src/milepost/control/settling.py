@@ -76,6 +76,26 @@ def judged(step: Step, event: events.ReportJudged) -> None:
     commit = None if trial is None else trial.unjudged.pop(event.index, None)
     if trial is None or commit is None:
         return
+    if event.on_record:
+        _add_to_row(step, trial, commit, event)
+    else:
+        _take_report(step, trial, commit, event)
+    if trial.phase is Phase.SETTLING:
+        settle(step, trial)
+
+
+def _add_to_row(
+    step: Step, trial: TrialState, commit: events.Committed, event: events.ReportJudged
+) -> None:
+    """Only the checkpoint is new; the trial may have reported more since."""
+    if event.iteration == trial.iteration:
+        exploiting.captured(trial, event.index)
+    _register(step, trial, commit, Capture(event.iteration, event.row, event.score))
+
+
+def _take_report(
+    step: Step, trial: TrialState, commit: events.Committed, event: events.ReportJudged
+) -> None:
     trial.iteration, trial.row, trial.score = event.iteration, event.row, event.score
     step.record(
         records.Reported(
@@ -93,8 +113,6 @@ def judged(step: Step, event: events.ReportJudged) -> None:
     _register(step, trial, commit, Capture(event.iteration, event.row, event.score))
     if event.action != "continue" and trial.goal in (PENDING, PAUSED):
         trial.goal = TERMINATED if event.action == "stop" else PAUSED
-    if trial.phase is Phase.SETTLING:
-        settle(step, trial)
 
 
 def _register(step: Step, trial: TrialState, event: events.Committed, capture: Capture) -> None:

@@ -23,6 +23,7 @@ log = logging.getLogger("milepost.journal")
 PutObject = Callable[[bytes], str]
 
 Key = tuple[Any, Any, Any]
+NO_KEY: Final[Key] = (None, None, None)
 _KEY_FIELDS: Final = ("training_iteration", "time_total_s", "timestamp")
 
 
@@ -54,6 +55,13 @@ def key_of(values: dict[str, Any]) -> Key:
     """What tells a row from the others of its trial, and is the same in file and journal."""
     first, second, third = (values.get(name) for name in _KEY_FIELDS)
     return first, second, third
+
+
+def key_in(row: msgspec.Raw) -> Key | None:
+    """The key of a row in codec JSON; None if nothing in it tells it from others."""
+    values = codec.preview(row)
+    key = key_of(values) if isinstance(values, dict) else NO_KEY
+    return None if key == NO_KEY else key
 
 
 class TrialDirectory:

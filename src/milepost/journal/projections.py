@@ -1,8 +1,9 @@
 """The driver's side of the process that writes result files.
 
 That process follows the journal (:mod:`.writer`), so the driver does nothing for it but wake it
-after each flush of the journal: result files lag a few hundredths of a second behind, cost the
-control loop nothing, and never show what a power loss could take back.
+after each flush of the journal: result files lag a few hundredths of a second behind, and cost the
+control loop nothing. They may show records that were appended since that flush; should a power loss
+take these and leave the files, a restore adds the rows to the journal again (:mod:`.rebuild`).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from milepost.api.fields import DONE
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint.manifest import Manifest
 from milepost.checkpoint.tree import new_hasher
@@ -23,7 +24,7 @@ from milepost.journal import evidence, replay, salvage
 from milepost.journal import experiment as experiments
 from milepost.journal import records as rec
 from milepost.journal.chain import START, Mark
-from milepost.journal.evidence import FileRow, Key, PutObject, TrialDirectory, key_of
+from milepost.journal.evidence import FileRow, Key, PutObject, TrialDirectory, key_in
 from milepost.journal.experiment import Experiment
 from milepost.journal.image import RunImage, TrialImage, apply
 from milepost.journal.salvage import Salvage
@@ -34,6 +35,7 @@ log = logging.getLogger("milepost.journal")
 _ID: Final = re.compile(r"([0-9a-f]{5}_\d{5}|[0-9a-f]{8})(?:_|$)")  # as searchers make them
 _NUMBER: Final = re.compile(r"_(\d+)$")
 _CONTINUE: Final = "continue"
+_STOP: Final = "stop"
 
 
 class Rebuilt(NamedTuple):
@@ -106,8 +108,9 @@ def rebuilt(experiment: Experiment, put_object: PutObject | None = None) -> Rebu
 def missing(experiment: Experiment, known: RunImage, put_object: PutObject) -> list[rec.AnyRecord]:
     """Return what a whole journal lacks that the trials' files have: its end was cut off.
 
-    That does not happen when a process dies. Checkpoints of trials that the journal knows are
-    not looked at, because after a death the keeper commits some that it does not know.
+    That does not happen when a process dies. Of trials that the journal knows only rows are
+    taken, each with the checkpoint that was saved with it: whether that is committed, and whether
+    a trial whose last row is done has ended, is for the restore to find out, as after any death.
 
     Args:
         experiment: the experiment.
@@ -121,8 +124,8 @@ def missing(experiment: Experiment, known: RunImage, put_object: PutObject) -> l
         work.complete(trial)
     for trial in before:
         if not trial.is_finished and work.directory(trial).row_count > trial.rows:
+            work.add_saves(trial)
             work.add_rows(trial)
-            work.end_if_done(trial)
     return work.records
 
 
@@ -145,6 +148,7 @@ class _Rebuilding:
         self._experiment = experiment
         self._put_object = put_object
         self._directories: dict[str, TrialDirectory] = {}
+        self._saved_with: dict[str, dict[Key | None, list[Manifest]]] = {}
         self._places: dict[str, int] = {}
         known = set(known_directories)
         self._unknown = {
@@ -191,11 +195,21 @@ class _Rebuilding:
     def complete(self, trial: TrialImage) -> None:
         """Add all that a trial's files have and the records have not."""
         self.add_rows(trial)
-        for index, manifest in self.directory(trial).manifests:
-            if (manifest.run, manifest.trial) == (self._experiment.uuid, trial.trial):
-                self._adopt(trial, index, manifest)
+        for manifest in self._manifests(trial):
+            self._adopt(trial, manifest)
         self._add_failures(trial)
         self.end_if_done(trial)
+
+    def add_saves(self, trial: TrialImage) -> None:
+        """Add the checkpoints that were saved with a trial's last known row.
+
+        To be done before rows are added: afterwards these numbers are below others, like those
+        that were given up.
+        """
+        known = trial.committed.keys() | trial.captured.keys() | trial.deleting.keys()
+        for manifest in self._saved(trial).get(key_in(trial.stored_row), []):
+            if manifest.index not in known | trial.lost.keys():
+                self._save(trial, manifest)
 
     def add_rows(self, trial: TrialImage) -> None:
         """Add the rows of a trial that come after all that are known."""
@@ -209,7 +223,7 @@ class _Rebuilding:
         if trial.is_finished or trial.row is None:
             return
         row = codec.preview(trial.row)
-        if isinstance(row, dict) and row.get("done") is True:
+        if isinstance(row, dict) and row.get(DONE) is True:
             self._add(rec.Changed(at=self.image.changed, trial=trial.trial, status="TERMINATED"))
 
     def forget_search(self, base: int) -> None:
@@ -244,7 +258,8 @@ class _Rebuilding:
         self._places[trial.trial] = place + 1
 
     def _report(self, trial: TrialImage, row: FileRow, at: float) -> None:
-        self._launch(trial, 0)
+        saved = self._saved(trial).get(row.key, [])
+        self._launch(trial, saved[0].attempt if saved else 0)
         self.rows_found += 1
         self._add(
             rec.Reported(
@@ -253,11 +268,45 @@ class _Rebuilding:
                 attempt=trial.attempts - 1,
                 iteration=row.iteration,
                 row=msgspec.Raw(codec.encode(row.values)),
-                action=_CONTINUE,
+                # Of the last row of a stopped trial a searcher was told at its end only.
+                action=_STOP if row.values.get(DONE) is True else _CONTINUE,
+                checkpoint=saved[0].index if saved else None,
+            )
+        )
+        for manifest in saved[1:]:
+            self._save(trial, manifest)
+
+    def _save(self, trial: TrialImage, manifest: Manifest) -> None:
+        self._launch(trial, manifest.attempt)
+        self._add(
+            rec.Saving(
+                at=self.image.changed,
+                trial=trial.trial,
+                attempt=manifest.attempt,
+                index=manifest.index,
             )
         )
 
-    def _adopt(self, trial: TrialImage, index: int, manifest: Manifest) -> None:
+    def _manifests(self, trial: TrialImage) -> list[Manifest]:
+        """Those of the trial's own checkpoints, oldest first."""
+        return [
+            manifest
+            for _, manifest in self.directory(trial).manifests
+            if (manifest.run, manifest.trial) == (self._experiment.uuid, trial.trial)
+        ]
+
+    def _saved(self, trial: TrialImage) -> dict[Key | None, list[Manifest]]:
+        """The checkpoints that were saved with each row, oldest first."""
+        found = self._saved_with.get(trial.trial)
+        if found is None:
+            found = self._saved_with[trial.trial] = {}
+            for manifest in self._manifests(trial):
+                if (key := key_in(manifest.metrics)) is not None:
+                    found.setdefault(key, []).append(manifest)
+        return found
+
+    def _adopt(self, trial: TrialImage, manifest: Manifest) -> None:
+        index = manifest.index
         if index in trial.committed:
             return
         self._launch(trial, manifest.attempt)
@@ -376,8 +425,7 @@ class _Rebuilding:
 
 def _place(rows: list[FileRow], begin: int, record: rec.Reported) -> int | None:
     """Where in a file a reported row is."""
-    values = codec.preview(record.row)
-    key: Key | None = key_of(values) if isinstance(values, dict) else None
+    key = key_in(record.row)
     for place in range(begin, len(rows)):
         if rows[place].key == key:
             return place
