@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from milepost.errors import ExperimentExistsError, JournalError, StorageError
 from milepost.journal import experiment as experiments
+from milepost.journal import records
+from milepost.journal.experiment import Experiment
+from milepost.journal.log import Journal
+from milepost.storage import names
 from milepost.testing.interposer import EXIT_CODE, Fault, Interposer, run_in_child
 
 
@@ -37,6 +43,69 @@ def test_an_existing_experiment_is_never_overwritten(tmp_path: Path) -> None:
     assert experiments.open(path) == made
     with pytest.raises(FileExistsError):
         experiments.create(path, name="second", trainable="other")
+
+
+def lose(experiment: Experiment, way: str) -> None:
+    """Take the identity of an experiment away."""
+    identity = Path(experiment.home, experiments.IDENTITY)
+    if way == "missing":
+        identity.unlink()
+    else:
+        identity.write_bytes(b"" if way == "empty" else identity.read_bytes()[:-20])
+
+
+@pytest.fixture
+def lived(tmp_path: Path) -> Experiment:
+    """An experiment that has run."""
+    made = experiments.create(str(tmp_path / "exp"), name="exp", trainable="train")
+    journal = Journal.open(made)
+    journal.append(records.Planned(at=1.0, setup=msgspec.Raw(b'{"trainable":"train"}')))
+    journal.close("finished")
+    return made
+
+
+@pytest.mark.parametrize("way", ["missing", "empty", "torn"])
+def test_a_lost_identity_is_told_by_the_journal(
+    way: str, lived: Experiment, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Readers are warned and change nothing; the next driver writes it down again."""
+    lose(lived, way)
+    before = sorted(os.listdir(lived.home))
+    with caplog.at_level(logging.WARNING):
+        found = experiments.open(lived.path)
+    assert "experiment.json" in caplog.text
+    assert lived.uuid in caplog.text
+    assert msgspec.structs.replace(found, created=lived.created) == lived
+    assert found.created >= lived.created
+    assert experiments.is_experiment(lived.path)
+    assert sorted(os.listdir(lived.home)) == before
+    Journal.open(found, repair=True).close("finished")
+    caplog.clear()
+    assert experiments.open(lived.path) == found
+    assert caplog.text == ""
+    kept = [name for name in os.listdir(lived.home) if name.startswith(names.QUARANTINE_PREFIX)]
+    assert len(kept) == (way != "missing")
+
+
+@pytest.mark.parametrize("way", ["missing", "empty"])
+def test_one_whose_identity_is_lost_is_not_overwritten(way: str, lived: Experiment) -> None:
+    """It is an experiment all the same, and nothing is written."""
+    lose(lived, way)
+    before = {file: file.read_bytes() for file in Path(lived.path).rglob("*") if file.is_file()}
+    with pytest.raises(ExperimentExistsError):
+        experiments.create(lived.path, name="exp", trainable="train")
+    after = {file: file.read_bytes() for file in Path(lived.path).rglob("*") if file.is_file()}
+    assert after == before
+
+
+def test_an_identity_that_nothing_tells(lived: Experiment) -> None:
+    """The error says what cannot be read, and that nothing was changed."""
+    lose(lived, "missing")
+    for file in Path(lived.home, experiments.JOURNAL).iterdir():
+        file.write_bytes(b"rubbish\n")
+    assert experiments.is_experiment(lived.path)
+    with pytest.raises(JournalError, match=r"json is missing, .*journal.*Nothing was changed"):
+        experiments.open(lived.path)
 
 
 def test_of_several_creators_exactly_one_succeeds(tmp_path: Path) -> None:

@@ -525,6 +525,20 @@ def test_a_checkpoint_of_another_experiment_is_not_adopted(
     assert sorted(repaired(experiment).trials["t3"].committed) == [0, 1]
 
 
+def test_a_trial_of_another_experiment_is_none_of_ours(copies: Callable[[], Experiment]) -> None:
+    """Somebody has put its directory there: it is not run, and its rows are no results here."""
+    experiment = copies()
+    intact = facts(replay.image(experiment.path))
+    root = Path(experiment.path)
+    foreign = Path(shutil.copytree(root / "train_t3_dir", root / "train_t9_dir"))
+    for index in (0, 1):
+        directory = foreign / checkpoint_name(index)
+        manifest = manifests.read(str(directory))
+        changed = msgspec.structs.replace(manifest, trial="t9", run="0" * 32)
+        (directory / manifests.MANIFEST_NAME).write_bytes(manifests.to_bytes(changed))
+    assert facts(repaired(experiment)) == intact
+
+
 # --- deaths and power losses during a repair ------------------------------------------------------
 
 

@@ -21,23 +21,29 @@ def begin(experiment: Experiment) -> Journal:
         JournalError: the journal cannot be written.
     """
     try:
+        if not lease.is_held(experiment.path):
+            _require_nothing(experiment)  # before the lock says that we hold what is another's
         holding = lease.acquire(experiment.path)
     except LeaseLostError as error:
         raise _taken(experiment.path, str(error)) from error
     try:
-        image = replay.image(experiment.path)
-        if image.setup is not None or image.trials:
-            raise _taken(experiment.path, "it has run already")
+        _require_nothing(experiment)
     except BaseException:
         holding.release()
         raise
     return Journal.open(experiment, lease=holding)
 
 
+def _require_nothing(experiment: Experiment) -> None:
+    image = replay.image(experiment.path)
+    if image.setup is not None or image.trials:
+        raise _taken(experiment.path, "it has run already")
+
+
 def _taken(path: str, why: str) -> ExperimentExistsError:
     return ExperimentExistsError(
         errno.EEXIST,
-        f"another run has just taken the name of this one: {why}. To go on with it: "
+        f"the name of this run is another one's: {why}. To go on with it: "
         f"Tuner.restore({path!r}, trainable). For a new one choose another RunConfig(name=...)",
         path,
     )

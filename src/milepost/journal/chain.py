@@ -141,6 +141,19 @@ def first_number(experiment_path: str, segment: Segment) -> int | None:
     return None if first is None else first[0]
 
 
+def head(experiment_path: str, segment: Segment) -> Head | None:
+    """The first record of one file; None if it is not there, or damaged.
+
+    Raises:
+        JournalError: a newer version wrote it.
+    """
+    try:
+        span = _span(experiment_path, segment)
+    except JournalCorruptError:
+        return None
+    return None if span is None else span.head
+
+
 def _span(experiment_path: str, segment: Segment, mark: Mark | None = None) -> Span | None:
     """The span of one file; None if nothing whole was ever written to it."""
     path = os.path.join(epochs.journal_directory(experiment_path), segment.name)

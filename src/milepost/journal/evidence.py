@@ -121,6 +121,11 @@ class TrialDirectory:
         """Whether it has the config of a trial that was started."""
         return os.path.isfile(os.path.join(self.path, params.JSON_NAME))
 
+    @property
+    def has_reported(self) -> bool:
+        """Whether it is a trial's, with at least a row or a checkpoint."""
+        return self.is_of_a_trial and bool(self.row_count or self.manifests)
+
     def config(self, put_object: PutObject | None) -> msgspec.Raw | None:
         """The trial's config, codec JSON; None if no file has it.
 

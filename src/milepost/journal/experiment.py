@@ -1,8 +1,12 @@
-"""The identity of an experiment: the file that makes a directory one."""
+"""The identity of an experiment: the file that makes a directory one.
+
+A directory whose file is lost and whose journal is not is an experiment all the same.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from typing import Final
@@ -11,6 +15,8 @@ import msgspec
 
 from milepost.errors import ExperimentExistsError, JournalError, StorageError
 from milepost.storage import names, posix
+
+log = logging.getLogger("milepost.journal")
 
 FORMAT: Final = 1
 HOME: Final = ".milepost"
@@ -85,7 +91,6 @@ def create(path: str, *, name: str, trainable: str) -> Experiment:
     """
     path = os.path.abspath(path)
     home = os.path.join(path, HOME)
-    identity_path = os.path.join(home, IDENTITY)
     identity = Identity(
         format=FORMAT,
         uuid=os.urandom(16).hex(),
@@ -95,21 +100,16 @@ def create(path: str, *, name: str, trainable: str) -> Experiment:
         writer=writer_version(),
     )
     try:
-        if os.path.lexists(identity_path):
+        if is_experiment(path):
             raise _exists(path)
         posix.durable_makedirs(home)
         for name_inside in (JOURNAL, OBJECTS):
             with contextlib.suppress(FileExistsError):  # from a creation that was cut off
                 posix.mkdir(os.path.join(home, name_inside))
-        draft = names.temporary(home, IDENTITY)
-        posix.write_new(draft, msgspec.json.encode(identity) + b"\n")
-        posix.fsync_file(draft)
         try:
-            posix.rename_noreplace(draft, identity_path)
+            _publish(home, identity)  # all three names
         except FileExistsError:
-            posix.unlink(draft)
             raise _exists(path) from None
-        posix.fsync_dir(home)  # all three names
     except ExperimentExistsError:
         raise
     except OSError as error:
@@ -121,37 +121,82 @@ def create(path: str, *, name: str, trainable: str) -> Experiment:
 
 
 def open(path: str) -> Experiment:
-    """Return the experiment whose directory is ``path``.
+    """Return the experiment whose directory is ``path``; nothing is changed.
+
+    An identity that is missing or damaged is told from the journal, with a warning.
 
     Raises:
         StorageError: there is no experiment.
-        JournalError: it was written by a newer version, or its identity is damaged.
+        JournalError: it was written by a newer version, or nothing tells its identity.
     """
     path = os.path.abspath(path)
-    identity_path = os.path.join(path, HOME, IDENTITY)
     try:
-        data = _read(identity_path)
+        return _experiment(path, _stored(path))
     except OSError as error:
-        raise StorageError(
-            f"there is no experiment in {path}: cannot read {identity_path} ({error})"
-        ) from error
-    try:
-        version = _DECODE_VERSION(data)
-        if version.format > FORMAT:
-            raise JournalError(
-                f"the experiment in {path} has format {version.format}, written by "
-                f"{version.writer}; this is {writer_version()}, which reads formats up to "
-                f"{FORMAT}. Use a newer milepost; nothing was changed."
-            )
-        identity = _DECODE(data)
+        if not (isinstance(error, FileNotFoundError) and is_experiment(path)):
+            raise StorageError(
+                f"there is no experiment in {path}: cannot read its {IDENTITY} ({error})"
+            ) from error
+        problem = "missing"
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise JournalError(f"{identity_path} is damaged: {error}") from error
+        problem = f"damaged ({error})"
+    from milepost.journal import lost_identity
+
+    identity_path = os.path.join(path, HOME, IDENTITY)
+    identity = lost_identity.identity(path) if lost_identity.has_journal(path) else None
+    if identity is None:
+        raise JournalError(
+            f"{identity_path} is {problem}, and no file of the journal can be read that has the "
+            "experiment's id. Nothing was changed; checkpoints and result files are as they were, "
+            "and a checkpoint can be used by its path."
+        )
+    log.warning(
+        "%s is %s. The journal says that this is experiment %s, so it is used as that; the next "
+        "run that goes on with it writes the file again.",
+        identity_path,
+        problem,
+        identity.uuid,
+    )
     return _experiment(path, identity)
 
 
+def secure(experiment: Experiment) -> None:
+    """Write the identity of an experiment again if its file is missing or damaged.
+
+    The caller holds the experiment. A damaged file is kept under another name.
+
+    *Durability*: when this returns.
+
+    Raises:
+        OSError: it cannot be written.
+        JournalError: a newer version has written it meanwhile.
+    """
+    try:
+        _stored(experiment.path)
+        return
+    except FileNotFoundError:
+        pass
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        damaged = os.path.join(experiment.home, IDENTITY)
+        posix.rename_noreplace(damaged, names.quarantine(damaged))
+    identity = Identity(
+        format=FORMAT,
+        uuid=experiment.uuid,
+        name=experiment.name,
+        trainable=experiment.trainable,
+        created=experiment.created,
+        writer=writer_version(),
+    )
+    _publish(experiment.home, identity)
+
+
 def is_experiment(path: str) -> bool:
-    """Whether ``path`` is the directory of an experiment."""
-    return os.path.isfile(os.path.join(path, HOME, IDENTITY))
+    """Whether ``path`` is the directory of an experiment, also one whose identity is lost."""
+    if os.path.isfile(os.path.join(path, HOME, IDENTITY)):
+        return True
+    from milepost.journal import lost_identity
+
+    return lost_identity.has_journal(path)
 
 
 def writer_version() -> str:
@@ -171,9 +216,43 @@ _DECODE: Final = msgspec.json.Decoder(Identity).decode
 _DECODE_VERSION: Final = msgspec.json.Decoder(_Version).decode
 
 
-def _read(path: str) -> bytes:
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
-        return file.read()
+def _stored(path: str) -> Identity:
+    """The identity in its file.
+
+    Raises:
+        OSError: it cannot be read.
+        JournalError: a newer version wrote it.
+        msgspec.DecodeError, UnicodeDecodeError: it is damaged.
+    """
+    identity_path = os.path.join(path, HOME, IDENTITY)
+    with os.fdopen(os.open(identity_path, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
+        data = file.read()
+    version = _DECODE_VERSION(data)
+    if version.format > FORMAT:
+        raise JournalError(
+            f"the experiment in {path} has format {version.format}, written by "
+            f"{version.writer}; this is {writer_version()}, which reads formats up to "
+            f"{FORMAT}. Use a newer milepost; nothing was changed."
+        )
+    return _DECODE(data)
+
+
+def _publish(home: str, identity: Identity) -> None:
+    """Give an experiment its identity, if it has none.
+
+    Raises:
+        FileExistsError: it has one.
+        OSError: it cannot be written.
+    """
+    draft = names.temporary(home, IDENTITY)
+    posix.write_new(draft, msgspec.json.encode(identity) + b"\n")
+    posix.fsync_file(draft)
+    try:
+        posix.rename_noreplace(draft, os.path.join(home, IDENTITY))
+    except FileExistsError:
+        posix.unlink(draft)
+        raise
+    posix.fsync_dir(home)
 
 
 def _experiment(path: str, identity: Identity) -> Experiment:

@@ -20,6 +20,7 @@ import msgspec
 
 from milepost.errors import JournalCorruptError, JournalError, LeaseLostError
 from milepost.journal import chain, epochs, lines
+from milepost.journal import experiment as experiments
 from milepost.journal import lease as leases
 from milepost.journal.chain import Mark
 from milepost.journal.epochs import Segment
@@ -108,6 +109,7 @@ class Journal:
         has_records = False
         inherited = None
         try:
+            experiments.secure(experiment)
             if repair and not os.path.isdir(epochs.journal_directory(path)):
                 posix.durable_makedirs(epochs.journal_directory(path))
             newest = epochs.newest_epoch(path)

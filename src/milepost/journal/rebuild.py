@@ -151,11 +151,14 @@ class _Rebuilding:
         self._saved_with: dict[str, dict[Key | None, list[Manifest]]] = {}
         self._places: dict[str, int] = {}
         known = set(known_directories)
-        self._unknown = {
-            name: TrialDirectory(experiment.path, name)
-            for name in evidence.directories(experiment.path)
-            if name not in known
-        }
+        unknown = (name for name in evidence.directories(experiment.path) if name not in known)
+        found = (TrialDirectory(experiment.path, name) for name in unknown)
+        self._unknown = {each.name: each for each in found if not self._is_anothers(each)}
+
+    def _is_anothers(self, directory: TrialDirectory) -> bool:
+        """Whether it is of another experiment's trial, and somebody has put it there."""
+        runs = {manifest.run for _, manifest in directory.manifests}
+        return bool(runs) and self._experiment.uuid not in runs
 
     # --- what the journal has ------------------------------------------------------------------
 

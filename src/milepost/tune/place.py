@@ -63,7 +63,7 @@ def _sweep_probes(path: str) -> None:
 
 
 def check_name_is_free(storage_path: str, name: str) -> None:
-    """Make sure that no other experiment has this name.
+    """Make sure that no other experiment has this name, or has left trials in its directory.
 
     One whose run ended before it had recorded anything does not count.
 
@@ -75,6 +75,17 @@ def check_name_is_free(storage_path: str, name: str) -> None:
     from milepost.tune.recorded import nothing_recorded
 
     path = os.path.join(storage_path, name)
+    left = [] if experiments.is_experiment(path) else _trials_in(path)
+    if left:
+        shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+        raise ExperimentExistsError(
+            errno.EEXIST,
+            f"an experiment cannot have the name {name!r}: {path} holds trials of an earlier one "
+            f"({len(left)}: {shown}), whose .milepost is gone or which another program ran. "
+            "Nothing of it was changed. Choose another RunConfig(name=...), or move or delete "
+            "these directories if nobody needs them; a new trial can start from their checkpoints",
+            path,
+        )
     if experiments.is_experiment(path) and not nothing_recorded(path):
         raise ExperimentExistsError(
             errno.EEXIST,
@@ -92,6 +103,16 @@ def check_name_is_free(storage_path: str, name: str) -> None:
             "way. It was not changed; choose another RunConfig(name=...)",
             path,
         )
+
+
+def _trials_in(path: str) -> list[str]:
+    """The names of directories that a run has left; two runs must not get mixed up there."""
+    from milepost.journal import evidence
+
+    if not os.path.isdir(path):
+        return []
+    found = (evidence.TrialDirectory(path, name) for name in evidence.directories(path))
+    return [directory.name for directory in found if directory.has_reported]
 
 
 def create_experiment(

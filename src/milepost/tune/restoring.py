@@ -263,7 +263,7 @@ def _require_name(recorded: Recorded, target: Target) -> None:
     Raises:
         ValueError: it has one.
     """
-    if target.name == recorded.trainable:
+    if recorded.trainable in (target.name, ""):  # damage may have taken it
         return
     how = "class" if target.kind == "class" else "function"
     raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import os
 import shutil
@@ -237,6 +238,45 @@ def test_a_damaged_journal(written: Written, caplog: pytest.LogCaptureFixture) -
     assert len(tuner.get_results()) == 1
     with pytest.raises(ExperimentExistsError):
         tune.Tuner(train, run_config=tune.RunConfig(name="exp", storage_path=str(path.parent)))
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_lost_identity(written: Written, caplog: pytest.LogCaptureFixture) -> None:
+    """The journal tells it; a new run of that name is refused before anything is written."""
+    run = written(train, {"lr": 0.1})
+    run.trial({"lr": 0.1})
+    path = run.close()
+    identity = path / ".milepost" / "experiment.json"
+    uuid = json.loads(identity.read_text())["uuid"]
+    identity.unlink()
+    before = files_of(path)
+    with pytest.raises(ExperimentExistsError, match="exists already"):
+        tune.Tuner(train, run_config=tune.RunConfig(name="exp", storage_path=str(path.parent)))
+    assert tune.Tuner.can_restore(path)
+    assert len(tune.ResultGrid(tune.ExperimentAnalysis(str(path)))) == 1
+    assert files_of(path) == before
+    assert "experiment.json is missing" in caplog.text
+    grid = tune.Tuner.restore(path, train).fit()
+    assert not grid.errors
+    assert json.loads(identity.read_text())["uuid"] == uuid
+
+
+def test_only_trials_are_left(tmp_path: Path) -> None:
+    """Without .milepost a directory is no experiment, but no new one is begun among its trials."""
+    path = tmp_path / "exp"
+    (path / "train_0").mkdir(parents=True)
+    (path / "train_0" / "params.json").write_text("{}")
+    (path / "train_0" / "result.json").write_text('{"training_iteration": 1}\n')
+    (path / "data").mkdir()
+    before = files_of(path)
+    with pytest.raises(ExperimentExistsError, match=r"holds trials of an earlier.*another RunCon"):
+        tune.Tuner(train, run_config=tune.RunConfig(name="exp", storage_path=str(path.parent)))
+    assert files_of(path) == before
+    shutil.rmtree(path / "train_0")
+    tune.Tuner(train, run_config=tune.RunConfig(name="exp", storage_path=str(path.parent)))
 
 
 def test_a_journal_of_a_newer_version(written: Written, caplog: pytest.LogCaptureFixture) -> None:
