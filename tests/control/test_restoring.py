@@ -307,6 +307,26 @@ def test_a_damaged_manifest_is_not_used(cut: Any) -> None:
     assert list(directory.glob(".milepost-quarantine-*"))
 
 
+@pytest.mark.parametrize("left", ["all but the manifest", "nothing"])
+def test_one_without_manifest_stays_where_it_is(
+    cut: Any, left: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is foreign now: not used, not renamed, and its number is not given to another."""
+    first, directory = cut
+    newest = directory / "checkpoint_000002"
+    (newest / ".milepost.json").unlink()
+    if left == "nothing":
+        shutil.rmtree(newest)
+        newest.mkdir()
+    there = sorted(path.name for path in newest.iterdir())
+    (record,) = run(again(first, search=Listed([{}]))).trials
+    assert [index for index, _, _ in record.checkpoints] == [0, 1, 3]
+    assert [row["number"] for _, _, row in record.checkpoints] == [1, 2, 3]
+    assert sorted(path.name for path in newest.iterdir()) == there
+    assert not list(directory.glob(".milepost-quarantine-*"))
+    assert f"{newest} has no manifest any more" in caplog.text
+
+
 def test_numbers_of_foreign_directories_are_left_alone(cut: Any) -> None:
     """A directory that somebody put there is neither used nor in the way."""
     first, directory = cut

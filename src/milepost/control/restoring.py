@@ -21,6 +21,7 @@ import msgspec
 from milepost.api.fields import DONE
 from milepost.api.resources import resources_of
 from milepost.api.search_algorithm import TrialSpec
+from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint import verify
 from milepost.checkpoint.collect import sweep
 from milepost.control import admission, announcing, events, fates, reconciling
@@ -272,8 +273,8 @@ class Restoring:
         run, trial, found = self._run, back.trial, back.found
         live = run.ledger.live[trial.trial]
         for index, _ in found.missing:
-            if index in back.there.names:  # damaged: out of the way, so that nobody uses it
-                verify.newest_good(self._recorded.directory(trial), quarantine=True, among=[index])
+            if index in back.there.names:
+                self._put_aside(trial, index)
         saves_at_end = run.plan.kind == "class" and bool(run.plan.checkpoint.checkpoint_at_end)
         row = trial.row
         offer = self._relearning.offers.get(trial.trial)
@@ -311,6 +312,22 @@ class Restoring:
                     at=run.now(), trial_id=trial.trial, config=live.raw_config, tag=live.tag
                 )
             )
+
+    def _put_aside(self, trial: TrialImage, index: int) -> None:
+        """Put a damaged checkpoint out of the way, so that nobody uses it.
+
+        A person may have taken the manifest away, to use by its path what was changed on purpose.
+        """
+        path = self._recorded.path(trial, index)
+        if os.path.lexists(os.path.join(path, manifests.MANIFEST_NAME)):
+            verify.newest_good(self._recorded.directory(trial), quarantine=True, among=[index])
+            return
+        log.warning(
+            "%s has no manifest any more, so trial %s does not use it. It stays where it is and is "
+            "never deleted; what is left in it can be used by its path, unverified.",
+            path,
+            trial.name,
+        )
 
     def _carry_out(self, back: Return) -> None:
         run, trial = self._run, back.trial
