@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -136,6 +137,47 @@ def test_captures_of_other_experiments_are_reported_and_stay(place):
         "of experiment /elsewhere/other and never committed: checkpoints: 1, bytes: 10, "
         in notice.text
     )
+    waits = os.path.join(place.node_root, "staging", "other-uuid")
+    assert f"rm -r {waits}" in notice.text, "its directory is gone"
+    assert notice.level == "warning"
+
+
+def test_a_person_is_told_of_them_once(place):
+    """Later keepers on this machine keep it to their own log, until something else is there."""
+
+    def levels() -> list[str]:
+        driver = place.driver()
+        place.stage(driver, 0)  # for which a keeper is started
+        settle(driver)
+        return [event.level for event in driver.events if isinstance(event, Notice)]
+
+    mine, place.experiment = place.experiment, str(place.path / "storage" / "other")
+    other, place.experiment = place.driver(), mine
+    first = place.stage(other, 0)
+    assert [levels(), levels()] == [["warning"], []]
+    assert os.path.exists(first + intents.CAPTURED_SUFFIX)
+    place.stage(other, 1)
+    assert [levels(), levels()] == [["warning"], []]
+    shutil.rmtree(other.reference.path)
+    assert [levels(), levels()] == [["warning"], []]
+    for name in os.listdir(os.path.dirname(first)):
+        intents.remove(os.path.join(os.path.dirname(first), os.path.splitext(name)[0]))
+    os.rmdir(os.path.dirname(first))
+    assert levels() == []
+    assert not os.path.exists(os.path.join(place.node_root, "told.json"))
+
+
+def test_a_note_that_cannot_be_read_is_none(place):
+    """It is written anew, and the person is told once more."""
+    mine, place.experiment = place.experiment, str(place.path / "storage" / "other")
+    other, place.experiment = place.driver(), mine
+    place.stage(other, 0)
+    Path(place.node_root, "told.json").write_text("{")
+    driver = place.driver()
+    place.stage(driver, 0)
+    settle(driver)
+    (notice,) = (event for event in driver.events if isinstance(event, Notice))
+    assert notice.level == "warning"
 
 
 @pytest.mark.parametrize("held", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from milepost.checkpoint.collect import sweep
 from milepost.journal.lease import is_held
 from milepost.keeper import intent as intents
+from milepost.keeper import told
 from milepost.keeper.intent import ExperimentRef, IntentName, Staged
 from milepost.keeper.place import abandoned_scratch, captures, drafts
 from milepost.process import boot_id, is_alive
@@ -116,14 +118,41 @@ def sweep_trials(experiment_path: str, may_sweep: Callable[[], bool]) -> None:
             log.info("removed from %s what a crash had left: %s", trial, ", ".join(removed))
 
 
-def report_others(places: list[str], mine: str) -> None:
-    """Say which complete captures of other experiments wait here; they are never swept."""
-    for place in places:
-        if not os.path.isdir(place):
-            continue
+class _Waiting(NamedTuple):
+    """Complete captures of one experiment in one place, which nobody is about to commit."""
+
+    owner: ExperimentRef
+    checkpoints: int
+    nbytes: int
+    oldest: float
+
+    @property
+    def what(self) -> str:
+        """What a person has to be told of; another value is news."""
+        there = "" if self.owner.is_there() else ", which is gone"
+        return f"{self.checkpoints} of {self.owner.path}{there}"
+
+
+def report_others(root: str, places: list[str], mine: str) -> None:
+    """Say which complete captures of other experiments wait here; they are never swept.
+
+    It is a warning once on this machine, and as often as something changes; otherwise a line of
+    the keeper's own log.
+
+    Args:
+        root: the node root.
+        places: the staging places.
+        mine: id of the experiment whose own captures are not meant.
+    """
+    found: dict[str, _Waiting] = {}
+    for place in filter(os.path.isdir, places):
         for uuid in sorted(os.listdir(place)):
-            if uuid != mine:
-                _report_other(place, uuid)
+            waiting = _waiting(place, uuid) if uuid != mine else None
+            if waiting is not None:
+                found[os.path.join(place, uuid)] = waiting
+    news = told.news(root, {directory: each.what for directory, each in found.items()})
+    for directory, waiting in found.items():
+        _report_other(directory, waiting, logging.WARNING if directory in news else logging.INFO)
 
 
 def report_left_behind(places: list[str], experiment: ExperimentRef) -> None:
@@ -152,29 +181,44 @@ def report_left_behind(places: list[str], experiment: ExperimentRef) -> None:
         )
 
 
-def _report_other(place: str, uuid: str) -> None:
-    """Say in one line what of an experiment waits in a place, unless its own keeper has it."""
+def _waiting(place: str, uuid: str) -> _Waiting | None:
+    """What of an experiment waits in a place; None if nothing does, or its own keeper has it."""
     waiting = []
     for base, _name in captures([place], uuid):
         staged = intents.read(base)
         if staged is None or staged.captured is None:
             continue
-        owner = staged.intent.experiment.path
-        if is_alive(staged.intent.pid, staged.intent.started) or is_held(owner):
-            return
+        owner = staged.intent.experiment
+        if is_alive(staged.intent.pid, staged.intent.started) or is_held(owner.path):
+            return None
         waiting.append((owner, staged.captured))
     if not waiting:
-        return
+        return None
     owner, oldest = min(waiting, key=lambda each: each[1].at)
-    log.warning(
+    nbytes = sum(captured.nbytes for _, captured in waiting)
+    return _Waiting(owner, len(waiting), nbytes, oldest.at)
+
+
+def _report_other(directory: str, waiting: _Waiting, level: int) -> None:
+    if waiting.owner.is_there():
+        advice = (
+            "It stays there until that experiment goes on; delete the directory if nobody needs it"
+        )
+    else:
+        advice = (
+            "That experiment is not there any more. If it was deleted, nothing can use this: "
+            f"rm -r {shlex.quote(directory)}. If it was moved, this stays until it goes on there"
+        )
+    log.log(
+        level,
         "%s holds what was captured of experiment %s and never committed: checkpoints: %d, bytes: "
-        "%s, the oldest %.0f minutes old. It stays there until that experiment goes on; delete the "
-        "directory if nobody needs it",
-        os.path.join(place, uuid),
-        owner,
-        len(waiting),
-        f"{sum(captured.nbytes for _, captured in waiting):,}",
-        (time.time() - oldest.at) / 60,
+        "%s, the oldest %.0f minutes old. %s",
+        directory,
+        waiting.owner.path,
+        waiting.checkpoints,
+        f"{waiting.nbytes:,}",
+        (time.time() - waiting.oldest) / 60,
+        advice,
     )
 
 

@@ -252,7 +252,7 @@ class Keeper:
         if not self._told_of_others:
             self._told_of_others = True
             recovery.report_left_behind(places, experiment)
-            recovery.report_others(places, experiment.uuid)
+            recovery.report_others(self._settings.node_root, places, experiment.uuid)
 
     def _on_recovered(self, uuid: str, found: Found) -> None:
         self._recovering.discard(uuid)
