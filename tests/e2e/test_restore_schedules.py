@@ -6,6 +6,9 @@ statuses, configs and weights of the trials.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +20,42 @@ from chaos.ordeal import Ordeal
 CADENCES = {"always": "0", "once": "100000"}
 
 
-def check(place: Any, scenario: str, cadence: str, cuts: int = 0) -> None:
-    """Cut a run at ``cuts`` of its journal's records, or at all of them."""
+Records = list[dict[str, Any]]
+
+
+def everywhere(journal: Records) -> list[int]:
+    """At each record of the journal."""
+    return list(range(1, len(journal)))
+
+
+def in_the_middle(journal: Records) -> list[int]:
+    """At two records, far from each other."""
+    return [1 + len(journal) // 4, 1 + 3 * len(journal) // 4]
+
+
+def where_one_starts_over(journal: Records) -> list[int]:
+    """Before the first report of a trial that was paused without a checkpoint, and goes on."""
+    paused = {each["trial"] for each in journal if each.get("status") == "PAUSED"}
+    begins = [
+        number
+        for number, each in enumerate(journal)
+        if each["type"] == "launched"
+        and each["trial"] in paused
+        and each["attempt"]
+        and not each["checkpoint"]
+    ]
+    assert begins, "no trial has started over"
+    # After it was taken up, after its start was written down, and after it ran.
+    return [first + more for first in begins for more in (0, 1, 2)]
+
+
+def check(
+    place: Any,
+    scenario: str,
+    cadence: str,
+    where: Callable[[Records], list[int]] = everywhere,
+) -> None:
+    """Cut a run before the records of its journal with these numbers, from 0."""
     env = {"TUNE_GLOBAL_CHECKPOINT_S": CADENCES[cadence]}
 
     def ordeal(name: str) -> Ordeal:
@@ -30,17 +67,16 @@ def check(place: Any, scenario: str, cadence: str, cuts: int = 0) -> None:
     assert {status for status, *_ in uncut.told} == {"TERMINATED"}
     untouched = [weights == [c["rate"]] * c["epochs"] for _, c, _, weights in uncut.told]
     assert not all(untouched), "the scheduler has decided nothing"
-    total = uncut.events["append"]
-    points = range(1, total + 1)
-    if cuts:
-        points = [1 + (2 * number + 1) * total // (2 * cuts) for number in range(cuts)]
+    text = Path(whole.experiment, ".milepost", "journal", "00000001.jsonl").read_text()
+    journal = [json.loads(line) for line in text.splitlines()]
+    points = where(journal)
     wrong = []
     for at in points:
         cut = ordeal(f"cut-{at}")
-        cut.fit(Moment("append", at), **env)
+        cut.fit(Moment("append", at + 1), **env)
         restored = cut.restore(**env)
         if restored.told is None or restored.told != uncut.told:
-            wrong.append(f"cut at record {at} of {total}: not {uncut.told}\n{cut}")
+            wrong.append(f"cut before record {at} of {len(journal)}: not {uncut.told}\n{cut}")
     assert not wrong, f"{len(wrong)} of {len(points)}\n" + "\n".join(wrong)
 
 
@@ -48,7 +84,15 @@ def check(place: Any, scenario: str, cadence: str, cuts: int = 0) -> None:
 @pytest.mark.always("asha", "hyperband", "pbt")
 def test_cut_in_the_middle(scenario: str, place: Any) -> None:
     """Each scheduler goes on exactly, from its first state and the records since."""
-    check(place, scenario, "once", cuts=2)
+    check(place, scenario, "once", in_the_middle)
+
+
+@pytest.mark.parametrize("cadence", CADENCES)
+@pytest.mark.always("once")
+@pytest.mark.timeout(600)
+def test_cut_where_a_trial_starts_over(cadence: str, place: Any) -> None:
+    """Its results are judged again then, as they would have been."""
+    check(place, "median", cadence, where_one_starts_over)
 
 
 @pytest.mark.chaos

@@ -33,7 +33,7 @@ from milepost.control.recorded import Recorded
 from milepost.control.relearning import Relearning
 from milepost.control.repetition import Repetition
 from milepost.control.resources import request_of
-from milepost.control.state import ERROR, PAUSED
+from milepost.control.state import ERROR
 from milepost.journal import lease
 from milepost.journal.experiment import JOURNAL, OBJECTS
 from milepost.journal.log import Journal
@@ -129,9 +129,10 @@ class Restoring:
             if self._end_is_known(trial):
                 self._run.informant.forget(trial.trial)
                 live.repetition = Repetition()
-            elif PAUSED not in (trial.status, trial.cut_from) and trial.action != "pause":
+            elif trial.action in ("continue", "stop"):
                 live.repetition = Repetition(max(live.repetition.until, trial.iteration))
-            # One that was paused without a checkpoint starts over, in a run without a cut too.
+            # One that has not reported since it started would have repeated itself without a cut
+            # too: it was paused without a checkpoint, or has failed. So would one that pauses.
 
     def _end_is_known(self, trial: TrialImage) -> bool:
         """Whether searcher and scheduler were told that a trial has ended.
