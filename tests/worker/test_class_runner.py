@@ -178,6 +178,19 @@ def test_class_that_cannot_save(drive_with_keeper: Any) -> None:
     worker = drive_with_keeper(cannot, kind="class").run(decide=until(1, save_every=1))
     assert worker.end.kind == "NotImplementedError"
     assert "must define save_checkpoint()" in worker.end.message
+    assert "scheduler that needs no checkpoints" in worker.end.message
+
+
+def test_class_that_cannot_save_and_is_paused(drive_with_keeper: Any) -> None:
+    """Told to pause, it says that it is the scheduler that wants it saved."""
+    cannot = local(Count, save_checkpoint=Trainable.save_checkpoint)
+    worker = drive_with_keeper(cannot, kind="class").run(
+        decide=lambda row: Reply("pause", save=True)
+    )
+    assert worker.end.kind == "NotImplementedError"
+    assert "The scheduler pauses this trial" in worker.end.message
+    assert "save_checkpoint() and load_checkpoint()" in worker.end.message
+    assert "checkpoint_frequency" not in worker.end.message, "which was not set"
 
 
 def test_missing_checkpoint(drive: Any) -> None:

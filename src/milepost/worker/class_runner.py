@@ -129,6 +129,8 @@ class ClassRunner:
                 raise checks.unpicklable(row, error) from error
             reply = dialog.decision(Reported(data, asks=dialog.asks))
             if reply.save:
+                if reply.action == "pause":
+                    trainable.require_saving()
                 dialog.tell(self._saved(trainable, captures, row))
                 captures.announce()
             if reply.action != "continue":

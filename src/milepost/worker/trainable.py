@@ -134,7 +134,8 @@ class Trainable:
         """
         raise NotImplementedError(
             f"{type(self).__name__} must define save_checkpoint() for checkpoints to be taken. "
-            "With CheckpointConfig(checkpoint_at_end=False) and no checkpoint_frequency, none are."
+            "None are with a scheduler that needs no checkpoints, CheckpointConfig("
+            "checkpoint_at_end=False) and no checkpoint_frequency."
         )
 
     def load_checkpoint(self, checkpoint: Any) -> None:
@@ -268,6 +269,19 @@ class Trainable:
     def save_into(self, directory: str) -> None:
         """Have ``save_checkpoint`` fill a directory, and check and write what it returns."""
         dict_checkpoint.write(self.save_checkpoint(directory), directory, type(self).__name__)
+
+    def require_saving(self) -> None:
+        """Make sure that there is a ``save_checkpoint`` for a pause.
+
+        Raises:
+            NotImplementedError: there is none.
+        """
+        if getattr(self.save_checkpoint, "__func__", None) is Trainable.save_checkpoint:
+            raise NotImplementedError(
+                "The scheduler pauses this trial, which is to go on from a checkpoint later: "
+                f"{type(self).__name__} must define save_checkpoint() and load_checkpoint() for "
+                "that. Or use a scheduler that pauses no trials, such as ASHAScheduler."
+            )
 
     def load_from(self, path: str) -> None:
         """Hand a checkpoint directory to ``load_checkpoint``, counters aside.
