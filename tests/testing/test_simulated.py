@@ -36,6 +36,9 @@ class Never(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         raise AssertionError("nor saves")
 
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        raise AssertionError("nor loads")
+
 
 def curve(config: dict[str, Any]) -> Iterator[tuple[float, dict[str, Any]]]:
     for number in range(1, 10):

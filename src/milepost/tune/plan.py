@@ -13,6 +13,7 @@ from milepost.api.resources import PlacementGroupFactory, placement_group_of
 from milepost.api.stopper import Stopper
 from milepost.errors import TuneError
 from milepost.tune import naming
+from milepost.tune.compatible import require_compatible
 from milepost.tune.experiment.experiment import Experiment
 from milepost.tune.resolve import Target
 from milepost.tune.searching import scheduler_for, search_for
@@ -52,6 +53,7 @@ def plan_for(
     from milepost.tune.setup import describe
 
     tune, run = experiment.tune_config, experiment.run_config
+    require_compatible(experiment.target, experiment.space, tune)  # other runs may have used them
     # Before the objects of users are told of metric and space: a restore does that again.
     description = describe(
         experiment,

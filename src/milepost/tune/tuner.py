@@ -59,8 +59,11 @@ class Tuner:
         TuneError: there is no trainable, or no registered one of that name.
         TypeError: the trainable cannot be pickled (the message names the captured variables that
             are to blame), or an argument has the wrong type.
-        ValueError: ``param_space`` is no dict, the function does not take one argument, or an
-            option cannot take effect with this trainable.
+        ValueError: ``param_space`` is no dict, the function does not take one argument, an option
+            cannot take effect with this trainable, a scheduler or searcher lacks a metric, or has
+            two, or does not go with the trainable, the space or the other one.
+        KeyError: a point to evaluate at random search names something that is not in the space.
+        ImportError: the library of a searcher that is given by its name is not installed.
         StorageError: results cannot be written to the storage path.
         ExperimentExistsError: another experiment has the name in ``run_config``.
 

@@ -510,6 +510,9 @@ def test_parts_that_start_anew(
 class Suggesting(tune.search.Searcher):
     """Learns."""
 
+    def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
+        return True
+
     def suggest(self, trial_id: str) -> dict[str, Any]:
         return {"lr": 0.1}
 

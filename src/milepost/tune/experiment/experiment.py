@@ -19,6 +19,7 @@ from milepost.api.tune_config import TuneConfig
 from milepost.errors import TuneError
 from milepost.tune import naming, place
 from milepost.tune.arguments import given
+from milepost.tune.compatible import require_compatible
 from milepost.tune.pickling import require_picklable
 from milepost.tune.resolve import Target, resolve
 
@@ -260,6 +261,7 @@ class Experiment:
             "Put what such objects are made from (a path, a name, settings) into the space, and "
             "create them inside the trainable.",
         )
+        require_compatible(self.target, self.space, tune_config)
         if path is None:
             self._check_place()
         else:

@@ -10,10 +10,12 @@ from milepost.api.checks import ArgumentError
 from milepost.api.fields import DEFAULT_METRIC
 from milepost.api.numbers import as_float
 from milepost.api.spelling import did_you_mean
+from milepost.tune.compatible import doubled, says_nothing_else
 from milepost.tune.schedulers.fifo import FIFOScheduler
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+    from milepost.tune.compatible import Setting
 
 log = logging.getLogger("milepost.tune")
 
@@ -51,6 +53,19 @@ class ComparingScheduler(FIFOScheduler):
         self._metric = metric
         self._mode = mode
 
+    def check_run(self, setting: Setting) -> None:
+        """Refuse a run with no metric or mode to compare by, or with two of them.
+
+        Raises:
+            ValueError: it is one of these.
+        """
+        if not says_nothing_else(self, "on_trial_add"):
+            return
+        if (self._metric and setting.metric) or (self._mode and setting.mode):
+            raise doubled(self, setting.metric, setting.mode)
+        mode = self._mode or setting.mode
+        self._require_both(self._metric or setting.metric or (mode and DEFAULT_METRIC), mode)
+
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Take over the run's metric and mode; False if there is one here and there."""
         if (self._metric and metric) or (self._mode and mode):
@@ -67,10 +82,13 @@ class ComparingScheduler(FIFOScheduler):
         Raises:
             ValueError: there is no metric or no mode.
         """
-        if not self._metric or not self._mode:
+        self._require_both(self._metric, self._mode)
+
+    def _require_both(self, metric: str | None, mode: str | None) -> None:
+        if not metric or not mode:
             raise ValueError(
                 f"{type(self).__name__} compares trials and needs a metric and a mode, got "
-                f"metric={self._metric!r}, mode={self._mode!r}. Set both in TuneConfig(metric=..., "
+                f"metric={metric!r}, mode={mode!r}. Set both in TuneConfig(metric=..., "
                 f"mode=...) or in {type(self).__name__}(metric=..., mode=...)."
             )
 

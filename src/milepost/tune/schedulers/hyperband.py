@@ -13,6 +13,7 @@ from milepost.tune.schedulers.halving import HalvingBracket
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+    from milepost.tune.compatible import Setting
 
 log = logging.getLogger("milepost.tune")
 
@@ -71,6 +72,15 @@ class HyperBandScheduler(ComparingScheduler):
         self._bracket_of: dict[str, HalvingBracket] = {}
         self._filling: HalvingBracket | None = None
         self._num_stopped = 0
+
+    def check_run(self, setting: Setting) -> None:
+        """Refuse a run whose trials cannot be paused, or compared.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        super().check_run(setting)
+        setting.require_checkpoints(type(self).__name__, "pauses trials at each milestone")
 
     # --- trials come ------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from milepost.tune.schedulers.population import Member, in_turn, quantiles
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+    from milepost.tune.compatible import Setting
 
 __all__ = ["PopulationBasedTraining", "PopulationBasedTrainingReplay"]
 
@@ -147,6 +148,26 @@ class PopulationBasedTraining(ComparingScheduler):
         self._num_checkpoints = 0
         self._num_perturbations = 0
 
+    def check_run(self, setting: Setting) -> None:
+        """Refuse a run whose trials cannot be compared or go on from each other.
+
+        Raises:
+            ValueError: they cannot, or a searcher proposes them.
+        """
+        super().check_run(setting)
+        if setting.searcher is not None:
+            raise ValueError(self._goes_with_no(setting.searcher))
+        setting.require_checkpoints(
+            type(self).__name__, "has trials go on from each other's checkpoints"
+        )
+
+    def _goes_with_no(self, searcher: str) -> str:
+        return (
+            f"{type(self).__name__} changes configs by itself and cannot be used with the "
+            f"searcher {searcher}. Leave search_alg out of TuneConfig; param_space says where "
+            "trials begin."
+        )
+
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Take over the run's metric and mode; False if there is one here and there."""
         self._random()  # before anything of it is saved
@@ -171,11 +192,7 @@ class PopulationBasedTraining(ComparingScheduler):
         super().on_trial_add(tune_controller, trial)
         searcher = getattr(tune_controller.search_alg, "searcher", None)
         if searcher is not None:
-            raise ValueError(
-                f"{type(self).__name__} changes configs by itself and cannot be used with the "
-                f"searcher {type(searcher).__name__}. Leave search_alg out of TuneConfig; "
-                "param_space says where trials begin."
-            )
+            raise ValueError(self._goes_with_no(type(searcher).__name__))
         if trial.trial_id in self._members:  # it is tried again
             return
         self._members[trial.trial_id] = Member(_tag_before(trial))

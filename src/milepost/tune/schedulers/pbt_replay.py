@@ -15,10 +15,15 @@ from milepost.tune.schedulers.fifo import FIFOScheduler
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+    from milepost.tune.compatible import Setting
 
 log = logging.getLogger("milepost.tune")
 
 _SAVED_AS: Final = "checkpoint_dir_name"
+_ONE: Final = (
+    "PopulationBasedTrainingReplay trains one trial, and {}. Use num_samples=1 and a param_space "
+    "without grid searches."
+)
 _STATE: Final = ("_trial_id", "_tag", "_done", "_asked", "_told")
 
 
@@ -102,6 +107,19 @@ class PopulationBasedTrainingReplay(FIFOScheduler):
         """The config that is in force now; None if the file has no change."""
         return self._changes[self._done - 1].config if self._done else self._first
 
+    def check_run(self, setting: Setting) -> None:
+        """Refuse a run of several trials, or of one that cannot go on from a checkpoint.
+
+        Raises:
+            ValueError: it is one of these.
+        """
+        if setting.most_trials > 1:
+            raise ValueError(_ONE.format("this run would have more"))
+        if self._changes:
+            setting.require_checkpoints(
+                type(self).__name__, "changes the config of a trial from a checkpoint"
+            )
+
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Give the trial its first config.
 
@@ -111,10 +129,7 @@ class PopulationBasedTrainingReplay(FIFOScheduler):
         if trial.trial_id == self._trial_id:  # it is tried again
             return
         if self._trial_id is not None:
-            raise ValueError(
-                "PopulationBasedTrainingReplay trains one trial, and a second one was added. Use "
-                "num_samples=1 and a param_space without grid searches."
-            )
+            raise ValueError(_ONE.format("a second one was added"))
         if not self._changes and not trial.config:
             raise ValueError(
                 f"{self._policy_file!r} has no change, and the trial no config. Give a param_space."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from milepost.api.checks import function, instance_of, optional
 from milepost.api.resources import PlacementGroupFactory, placement_group_of
 from milepost.api.scheduler import TrialScheduler
+from milepost.tune.compatible import check_scheduler
 from milepost.tune.schedulers.allocation import (
     DistributeResources,
     DistributeResourcesToTopJob,
@@ -18,6 +19,7 @@ from milepost.tune.schedulers.fifo import FIFOScheduler
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+    from milepost.tune.compatible import Setting
 
 __all__ = ["DistributeResources", "DistributeResourcesToTopJob", "ResourceChangingScheduler"]
 
@@ -93,17 +95,26 @@ class ResourceChangingScheduler(TrialScheduler):
         """What trials begin with; None before the first trial."""
         return self._base_trial_resources
 
+    def check_run(self, setting: Setting) -> None:
+        """Refuse a run whose resources cannot change, and what the other scheduler refuses.
+
+        Raises:
+            ValueError: workers are reused, or trials cannot go on from a checkpoint.
+        """
+        _require_own_workers(reuse_actors=setting.reuse_actors)
+        check_scheduler(self._base_scheduler, setting)
+        if self._resources_allocation_function is not None:
+            setting.require_checkpoints(
+                type(self).__name__, "pauses trials to change their resources"
+            )
+
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Hand on the run's metric and mode.
 
         Raises:
             ValueError: the run reuses workers, whose resources are fixed.
         """
-        if spec.get("reuse_actors"):
-            raise ValueError(
-                "ResourceChangingScheduler cannot be used with reuse_actors=True: the resources of "
-                "a worker are fixed. Leave reuse_actors out of TuneConfig."
-            )
+        _require_own_workers(reuse_actors=bool(spec.get("reuse_actors")))
         self._mode = self._mode or mode
         return self._base_scheduler.set_search_properties(metric, mode, **spec)
 
@@ -204,3 +215,11 @@ class ResourceChangingScheduler(TrialScheduler):
         state = {name: value for name, value in vars(self).items() if name != _ALLOCATION}
         with open(checkpoint_path, "wb") as file:
             pickle.dump(state, file)
+
+
+def _require_own_workers(*, reuse_actors: bool) -> None:
+    if reuse_actors:
+        raise ValueError(
+            "ResourceChangingScheduler cannot be used with reuse_actors=True: the resources of a "
+            "worker are fixed. Leave reuse_actors out of TuneConfig."
+        )

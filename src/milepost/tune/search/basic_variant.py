@@ -26,6 +26,7 @@ from milepost.tune.search.variants import (
 )
 
 if TYPE_CHECKING:
+    from milepost.tune.compatible import Setting
     from milepost.tune.search.samplers import RandomState
 
 # As in Ray, so many proposed trials wait at most.
@@ -93,6 +94,15 @@ class BasicVariantGenerator(SearchAlgorithm):
     def trials_ahead(self) -> int:
         """Many, since no proposal learns from results."""
         return _AHEAD
+
+    def check_run(self, setting: Setting) -> None:
+        """Refuse a space with bad grids, and points that are not in it.
+
+        Raises:
+            KeyError: a point to evaluate names something that is not in the space.
+            ValueError: a grid has no values.
+        """
+        self._total(setting.space, 1)
 
     def add_configurations(self, experiments: Any) -> None:
         """Take the search spaces of one or several experiments.

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from milepost.api.checks import ArgumentError
 from milepost.api.searcher import Searcher
+from milepost.tune.compatible import check_searcher
+
+if TYPE_CHECKING:
+    from milepost.tune.compatible import Setting
 
 logger = logging.getLogger("milepost.tune")
 
@@ -51,6 +56,20 @@ class ConcurrencyLimiter(Searcher):
         self.max_concurrent = max_concurrent
         self._searcher_limits = bool(self.searcher.set_max_concurrency(max_concurrent))
         return True
+
+    def check_run(self, setting: Setting) -> None:
+        """Refuse a run with another limit, and what the searcher refuses.
+
+        Raises:
+            ValueError: one of the limits contradicts the other.
+        """
+        if setting.limit and setting.limit != self.max_concurrent:
+            raise ValueError(
+                f"TuneConfig(max_concurrent_trials={setting.limit}) contradicts the "
+                f"ConcurrencyLimiter, which was made with max_concurrent={self.max_concurrent}. "
+                "Leave one of them out."
+            )
+        check_searcher(self.searcher, replace(setting, limit=None))
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any

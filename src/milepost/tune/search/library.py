@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from milepost.api.fields import DEFAULT_METRIC
 from milepost.api.searcher import Searcher
 from milepost.api.spelling import did_you_mean
+from milepost.tune.compatible import require_used_space, says_nothing_else
 from milepost.tune.search.flat_space import FlatSpace
 from milepost.tune.search.space import variables
+
+if TYPE_CHECKING:
+    from milepost.tune.compatible import Setting
 
 logger = logging.getLogger("milepost.tune")
 
@@ -88,6 +92,27 @@ class LibrarySearcher(Searcher):
         self._set_up(space)
         self._is_set_up = True
 
+    def check_run(self, setting: Setting) -> None:
+        """Refuse a run without metric, mode or a space that can be searched.
+
+        Raises:
+            ValueError: one of them is missing, or there are two spaces.
+        """
+        if not says_nothing_else(self):
+            return
+        metric, mode = self._metric, self._mode
+        if self._is_set_up:
+            require_used_space(self, setting.space)
+        else:
+            space = self._converted(setting.space, keeps_constants=False)
+            if not space.dimensions:
+                raise ValueError(self._lacks_space())
+            metric, mode = setting.metric or metric, setting.mode or mode
+            if not metric and mode:
+                metric = DEFAULT_METRIC
+        if not metric or not mode:
+            raise ValueError(self._lacks(metric, mode))
+
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
@@ -120,16 +145,21 @@ class LibrarySearcher(Searcher):
             RuntimeError: one of them is missing.
         """
         if not self._is_set_up:
-            raise RuntimeError(
-                f"{type(self).__name__} has no search space: give Tuner(param_space=...) with "
-                "search variables such as tune.uniform(0, 1), or give the searcher a space."
-            )
+            raise RuntimeError(self._lacks_space())
         if not self._metric or not self._mode:
-            raise RuntimeError(
-                f"{type(self).__name__} has metric={self._metric!r} and mode={self._mode!r}, and "
-                "needs both. Give them to the searcher when it has a space of its own, else to "
-                "TuneConfig."
-            )
+            raise RuntimeError(self._lacks(self._metric, self._mode))
+
+    def _lacks_space(self) -> str:
+        return (
+            f"{type(self).__name__} has no search space: give Tuner(param_space=...) with search "
+            "variables such as tune.uniform(0, 1), or give the searcher a space."
+        )
+
+    def _lacks(self, metric: Any, mode: Any) -> str:
+        return (
+            f"{type(self).__name__} has metric={metric!r} and mode={mode!r}, and needs both. Give "
+            "them to the searcher when it has a space of its own, else to TuneConfig."
+        )
 
     def _measured(self, result: Mapping[str, Any]) -> Any:
         """The metric of a result.

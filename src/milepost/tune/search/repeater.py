@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from milepost.api.checks import ArgumentError
 from milepost.api.searcher import Searcher
+from milepost.tune.compatible import check_searcher
+
+if TYPE_CHECKING:
+    from milepost.tune.compatible import Setting
 
 logger = logging.getLogger("milepost.tune")
 
@@ -62,6 +66,14 @@ class Repeater(Searcher):
         self._group_of: dict[str, _Group] = {}
         self._current: _Group | None = None
         super().__init__(metric=searcher.metric, mode=searcher.mode)
+
+    def check_run(self, setting: Setting) -> None:
+        """Refuse what the searcher refuses; a limit is one of repetitions.
+
+        Raises:
+            ValueError, KeyError: the searcher does not go with the run.
+        """
+        check_searcher(self.searcher, replace(setting, limit=None))
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any

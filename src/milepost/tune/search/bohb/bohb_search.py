@@ -18,6 +18,8 @@ from milepost.tune.utils.dicts import unflatten_list_dict
 if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace
 
+    from milepost.tune.compatible import Setting
+
 logger = logging.getLogger("milepost.tune")
 
 _MODEL_ARGUMENTS = (
@@ -144,19 +146,32 @@ class TuneBOHB(LibrarySearcher):
 
     # --- what the run asks and tells ----------------------------------------------------------
 
+    def check_run(self, setting: Setting) -> None:
+        """Refuse a run with another limit, or what every searcher refuses.
+
+        Raises:
+            ValueError: the run cannot be searched.
+        """
+        if setting.limit:
+            self._require_one_limit(setting.limit)
+        super().check_run(setting)
+
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Limit how many trials run at once; returns True.
 
         Raises:
             ValueError: a limit was given already.
         """
+        self._require_one_limit(max_concurrent)
+        self._max_concurrent = max_concurrent
+        return True
+
+    def _require_one_limit(self, max_concurrent: int) -> None:
         if self._max_concurrent and self._max_concurrent != max_concurrent:
             raise ArgumentError(
                 f"TuneBOHB was made with max_concurrent={self._max_concurrent}; a limit of "
                 f"{max_concurrent} contradicts it. Give one of them."
             )
-        self._max_concurrent = max_concurrent
-        return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the configuration of a new trial; None while as many run as may.
