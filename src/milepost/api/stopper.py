@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -42,7 +43,8 @@ def check_stop(owner: str, name: str, value: Any) -> Any:
             :class:`Stopper`, or a list of stoppers.
 
     Raises:
-        ValueError: it is none of these, or a dict with a threshold that nothing can reach.
+        ValueError: it is none of these, a dict with a threshold that nothing can reach, or a
+            function that cannot be called with a trial's id and a result.
     """
     where = f"{owner}.{name}"
     if value is None or isinstance(value, Stopper):
@@ -70,11 +72,36 @@ def check_stop(owner: str, name: str, value: Any) -> Any:
                 f"{where} got {value!r}, which has stop_all() but does not derive from "
                 "milepost.tune.Stopper. Derive from it, or pass a plain function."
             )
+        require_stop_function(where, value)
         return value
     raise ValueError(
         f"{where} must be a dict of thresholds, a function (trial_id, result) -> bool, a Stopper "
         f"or a list of Stoppers, got {value!r} ({type(value).__name__})."
     )
+
+
+def require_stop_function(where: str, function: Any) -> None:
+    """Make sure that a function can be called with a trial's id and a result.
+
+    Args:
+        where: who got it, for the message.
+        function: can be called with something.
+
+    Raises:
+        ValueError: it takes other arguments.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in callables have none
+        return
+    try:
+        signature.bind("", {})
+    except TypeError as error:
+        name = getattr(function, "__qualname__", None) or repr(function)
+        raise ValueError(
+            f"{where} needs a function (trial_id, result) -> bool, and {name}{signature} cannot be "
+            f"called with these two: {error}."
+        ) from None
 
 
 def _check_criterion(where: str, metric: object, threshold: object) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from milepost.api.checks import ArgumentError
 from milepost.errors import TuneError
 from milepost.tune.search.domains import Domain
+from milepost.tune.search.space import Expression, Grid, variable_of
 
 Mutations = Mapping[Any, Any]
 Path = tuple[Any, ...]
@@ -63,7 +64,8 @@ def check(owner: str, mutations: Any) -> None:
 
     Raises:
         TypeError: one is no domain, list, tuple, dict or function.
-        ValueError: one is an empty list, or depends on the config (``tune.sample_from``).
+        ValueError: one is an empty list, a grid or an expression, or depends on the config
+            (``tune.sample_from``).
     """
     if not isinstance(mutations, Mapping):
         raise TypeError(
@@ -71,6 +73,17 @@ def check(owner: str, mutations: Any) -> None:
             f"list, function or dict, got {type(mutations).__name__}."
         )
     for key, value in mutations.items():
+        variable = variable_of(value, (key,))
+        if isinstance(variable, Grid):
+            raise ValueError(
+                f"{owner}: {key!r} is a grid, which is tried value by value. For values to choose "
+                f"from give a list: {list(variable.values)!r}."
+            )
+        if isinstance(variable, Expression):
+            raise ValueError(
+                f"{owner}: {key!r} is an expression, {variable.source!r}. Give a domain such as "
+                "tune.uniform(0, 1), a list, or a function without arguments."
+            )
         if isinstance(value, Mapping):
             check(owner, value)
         elif isinstance(value, Domain):

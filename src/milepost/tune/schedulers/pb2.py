@@ -14,6 +14,7 @@ from milepost.tune.schedulers import bandit, explore
 from milepost.tune.schedulers.bandit import Observation
 from milepost.tune.schedulers.pbt import PopulationBasedTraining
 from milepost.tune.search.bounds import number
+from milepost.tune.search.space import variable_of
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
@@ -146,6 +147,11 @@ def _flat_bounds(bounds: Mapping[Any, Any], prefix: tuple[Any, ...] = ()) -> Bou
     found: Bounds = {}
     for key, value in bounds.items():
         path = (*prefix, key)
+        if variable_of(value, path) is not None:
+            raise ValueError(
+                f"PB2: {'/'.join(map(str, path))!r} is {value!r}, a search variable such as a "
+                "domain or a grid. Give its bounds: [low, high]."
+            )
         if isinstance(value, Mapping):
             found.update(_flat_bounds(value, path))
             continue

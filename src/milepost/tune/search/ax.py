@@ -38,6 +38,8 @@ class AxSearch(LibrarySearcher):
     """
 
     library: ClassVar[str] = "Ax"
+    takes_any_point: ClassVar[bool] = False
+    fills_points: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -156,9 +158,6 @@ class AxSearch(LibrarySearcher):
         if self._flat is None:
             return dict(point)
         values = self._flat.flat(point)
-        missing = [name for name in self._flat.dimensions if name not in values]
-        if missing:
-            raise ValueError(f"The point {point!r} has no value for {', '.join(missing)}.")
         return {
             name: self._labels[name].choice(name, value) if name in self._labels else value
             for name, value in values.items()

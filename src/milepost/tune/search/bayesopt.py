@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from milepost.api.searcher import Searcher
+from milepost.tune.search.bounds import number
 from milepost.tune.search.domains import Float
 from milepost.tune.search.flat_space import FlatSpace, logger
 from milepost.tune.search.library import LibrarySearcher, checked_points, required
+from milepost.tune.search.points import warn_of_outlier
 from milepost.tune.utils.dicts import flatten_dict, unflatten_dict
 
 __all__ = ["BayesOptSearch"]
@@ -48,6 +50,7 @@ class BayesOptSearch(LibrarySearcher):
     """
 
     library: ClassVar[str] = "bayesian-optimization"
+    fills_points: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -108,6 +111,11 @@ class BayesOptSearch(LibrarySearcher):
                     f"The point {point!r} must have a value for each of {', '.join(bounds)}."
                 )
         self._limits = {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+        for point in self._points:
+            for name, (low, high) in self._limits.items():
+                value = number(f"The value of {name!r} in the point {point!r}", point[name])
+                if not low <= value <= high:
+                    warn_of_outlier(point, name, value, f"uniform({low:g}, {high:g})")
         options: dict[str, Any] = {
             "f": None,
             "pbounds": self._limits,

@@ -119,22 +119,20 @@ class FlatSpace:
         Args:
             point: nested like the space or flat already; what it says of constants is left out.
         """
-        flat: dict[str, Any] = {}
-        surplus = []
-        for name, value in self._leaves(point, ""):
-            if name in self.dimensions:
-                flat[name] = value
-            else:
-                surplus.append(name)
-        for name in surplus:
-            logger.warning(
-                "The point %r has %r, which %s does not search; it is left out.%s",
-                dict(point),
-                name,
-                self._library,
-                did_you_mean(name, self.dimensions),
-            )
-        return flat
+        for name, _ in self._leaves(point, ""):
+            if name not in self.dimensions:
+                logger.warning(
+                    "The point %r has %r, which %s does not search; it is left out.%s",
+                    dict(point),
+                    name,
+                    self._library,
+                    did_you_mean(name, self.dimensions),
+                )
+        return self.known(point)
+
+    def known(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the same, and say nothing of what is left out."""
+        return {name: value for name, value in self._leaves(point, "") if name in self.dimensions}
 
     def _leaves(self, value: Any, name: str) -> Iterator[tuple[str, Any]]:
         """Values by name, down to where the variables are; constants of the space are skipped."""

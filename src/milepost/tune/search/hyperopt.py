@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from milepost.tune.search.domains import Categorical, Float, Integer
 from milepost.tune.search.flat_space import Dimension, FlatSpace, position
 from milepost.tune.search.library import LibrarySearcher, checked_points, required
+from milepost.tune.search.points import warn_of_outliers
 from milepost.tune.search.samplers import grid_index
 from milepost.tune.search.space import Path, filled, variables
 
@@ -74,6 +75,8 @@ class HyperOptSearch(LibrarySearcher):
         self._expressions: _TuneExpressions | _NativeExpressions = (
             _TuneExpressions(space) if isinstance(space, FlatSpace) else _NativeExpressions(space)
         )
+        if isinstance(space, FlatSpace):
+            warn_of_outliers(space, self._points)
         self._points = [self._expressions.labelled(point) for point in self._points]
         self._domain = Domain(dict, self._expressions.expression)
         if not self._domain.params:

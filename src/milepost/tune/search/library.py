@@ -12,6 +12,7 @@ from milepost.api.searcher import Searcher
 from milepost.api.spelling import did_you_mean
 from milepost.tune.compatible import require_used_space, says_nothing_else
 from milepost.tune.search.flat_space import FlatSpace
+from milepost.tune.search.points import require_choices, require_inside, require_values
 from milepost.tune.search.space import variables
 
 if TYPE_CHECKING:
@@ -61,10 +62,15 @@ class LibrarySearcher(Searcher):
 
     #: How the library is called in messages.
     library: ClassVar[str] = ""
+    #: Whether the library takes points to evaluate with values that a variable would not have.
+    takes_any_point: ClassVar[bool] = True
+    #: Whether what a point leaves out is drawn.
+    fills_points: ClassVar[bool] = True
 
     def __init__(self, metric: Any = None, mode: Any = None) -> None:
         super().__init__(metric, mode)
         self._is_set_up = False
+        self._points: list[dict[str, Any]] = []
 
     def _set_up(self, space: Any) -> None:
         """Make the optimizer.
@@ -87,6 +93,7 @@ class LibrarySearcher(Searcher):
                 self.library,
             )
             space = self._converted(space, keeps_constants=True)
+            self._check_points(space)
         if not self._metric and self._mode:
             self._metric = DEFAULT_METRIC
         self._set_up(space)
@@ -96,7 +103,8 @@ class LibrarySearcher(Searcher):
         """Refuse a run without metric, mode or a space that can be searched.
 
         Raises:
-            ValueError: one of them is missing, or there are two spaces.
+            ValueError: one of them is missing, there are two spaces, or a point to evaluate is
+                outside of the space.
         """
         if not says_nothing_else(self):
             return
@@ -107,6 +115,7 @@ class LibrarySearcher(Searcher):
             space = self._converted(setting.space, keeps_constants=False)
             if not space.dimensions:
                 raise ValueError(self._lacks_space())
+            self._check_points(space)
             metric, mode = setting.metric or metric, setting.mode or mode
             if not metric and mode:
                 metric = DEFAULT_METRIC
@@ -119,11 +128,12 @@ class LibrarySearcher(Searcher):
         """Take over the run's metric, mode and space, unless there is a space already.
 
         Raises:
-            ValueError: the library cannot search a variable of the space.
+            ValueError: the library cannot search a variable of the space, or take a point.
         """
         if self._is_set_up:
             return False
         space = self._converted(config, keeps_constants=False)
+        self._check_points(space)
         if metric:
             self._metric = metric
         if mode:
@@ -134,6 +144,13 @@ class LibrarySearcher(Searcher):
             self._set_up(space)
             self._is_set_up = True
         return True
+
+    def _check_points(self, space: FlatSpace) -> None:
+        require_choices(space, self._points)
+        if not self.fills_points:
+            require_values(space, self._points)
+        if not self.takes_any_point:
+            require_inside(space, self._points, self.library)
 
     def _converted(self, space: Mapping[str, Any], *, keeps_constants: bool) -> FlatSpace:
         return FlatSpace(space, self.library, keeps_constants=keeps_constants)

@@ -38,6 +38,8 @@ class NevergradSearch(LibrarySearcher):
     """
 
     library: ClassVar[str] = "Nevergrad"
+    takes_any_point: ClassVar[bool] = False
+    fills_points: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -103,14 +105,25 @@ class NevergradSearch(LibrarySearcher):
 
     def _flat_point(self, point: Mapping[str, Any]) -> dict[str, Any]:
         if self._space is None:
+            self._require_possible(point)
             return dict(point)
         flat = self._space.flat(point)
-        missing = [name for name in self._space.dimensions if name not in flat]
-        if missing:
-            raise ValueError(f"The point {point!r} has no value for {', '.join(missing)}.")
         for name, labels in self._labels.items():
             flat[name] = labels.choice(name, flat[name])
         return flat
+
+    def _require_possible(self, point: Mapping[str, Any]) -> None:
+        """Make sure that a point fits the optimizer's own parametrization."""
+        missing = [name for name in self._names or () if name not in point]
+        if missing:
+            raise ValueError(f"The point to evaluate {point!r} has no value for {missing[0]!r}.")
+        try:
+            self._optimizer.parametrization.spawn_child(new_value=self._value(point))
+        except Exception as error:
+            raise ValueError(
+                f"The point to evaluate {point!r} does not fit the parametrization of Nevergrad: "
+                f"{error}"
+            ) from error
 
     def _parameter(self, one: Dimension) -> Any:
         import nevergrad as ng
@@ -162,14 +175,20 @@ class NevergradSearch(LibrarySearcher):
 
     def _propose(self, point: Mapping[str, Any]) -> None:
         """Have the optimizer ask for a point next."""
+        value = self._value(point)
+        if isinstance(value, tuple):
+            self._optimizer.suggest(*value[0], **value[1])
+        else:
+            self._optimizer.suggest(value)
+
+    def _value(self, point: Mapping[str, Any]) -> Any:
+        """A point as the parametrization has it: of an ``Instrumentation`` its two arguments."""
         import nevergrad as ng
 
-        if self._names:
-            self._optimizer.suggest([point[name] for name in self._names])
-        elif isinstance(self._optimizer.parametrization, ng.p.Instrumentation):
-            self._optimizer.suggest(**point)
-        else:
-            self._optimizer.suggest(point)
+        values = [point[name] for name in self._names or ()]
+        if isinstance(self._optimizer.parametrization, ng.p.Instrumentation):
+            return ((values,), {}) if self._names else ((), dict(point))
+        return values if self._names else dict(point)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from milepost.api.checks import integer
-from milepost.api.stopper import Stopper, check_stop
+from milepost.api.stopper import Stopper, check_stop, require_stop_function
 
 
 class CombinedStopper(Stopper):
@@ -41,7 +41,7 @@ class FunctionStopper(Stopper):
         function: takes the trial's id and its result; returns True to stop the trial.
 
     Raises:
-        ValueError: it is no function.
+        ValueError: it is no function, or one that takes other arguments.
     """
 
     def __init__(self, function: Callable[[str, dict[str, Any]], bool]) -> None:
@@ -50,6 +50,7 @@ class FunctionStopper(Stopper):
                 f"{type(self).__name__} needs a function (trial_id, result) -> bool, got "
                 f"{function!r}."
             )
+        require_stop_function(type(self).__name__, function)
         self._fn = function
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

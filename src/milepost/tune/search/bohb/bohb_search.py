@@ -58,6 +58,8 @@ class TuneBOHB(LibrarySearcher):
     """
 
     library: ClassVar[str] = "BOHB"
+    takes_any_point: ClassVar[bool] = False
+    fills_points: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -134,15 +136,23 @@ class TuneBOHB(LibrarySearcher):
     def _values(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """A point as ConfigSpace has it."""
         if self._flat is None:
+            self._require_legal(point)
             return dict(point)
         values = self._flat.flat(point)
-        missing = [name for name in self._flat.dimensions if name not in values]
-        if missing:
-            raise ValueError(f"The point {point!r} has no value for {', '.join(missing)}.")
         return {
             name: self._labels[name].choice(name, value) if name in self._labels else value
             for name, value in values.items()
         }
+
+    def _require_legal(self, point: Mapping[str, Any]) -> None:
+        from ConfigSpace import Configuration
+
+        try:
+            Configuration(self._space, values=dict(point))
+        except ValueError as error:
+            raise ValueError(
+                f"The point to evaluate {point!r} is none of the ConfigurationSpace: {error}"
+            ) from error
 
     # --- what the run asks and tells ----------------------------------------------------------
 
