@@ -13,7 +13,7 @@ from milepost import tune
 from milepost.tune.schedulers import PopulationBasedTraining
 from milepost.tune.schedulers.pb2 import PB2
 from milepost.tune.search import Repeater
-from milepost.tune.stopper import FunctionStopper
+from milepost.tune.stopper import FunctionStopper, TrialPlateauStopper
 
 # --- stop functions -------------------------------------------------------------------------
 
@@ -182,3 +182,79 @@ def test_points_outside_of_the_bounds(name: str, caplog: pytest.LogCaptureFixtur
         assert [searcher.suggest(i) for i in "ab"] == [{"lr": 0.5}, {"lr": 7.0}]
     (told,) = caplog.messages
     assert "{'lr': 7.0} has 7.0 for 'lr', outside of uniform(0, 1)" in told
+
+
+# --- values ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "said"),
+    [
+        ("hyperopt", {"gamma": 2}, ValueError, r"gamma=\.\.\.\) must be above 0 .* got 2"),
+        ("hyperopt", {"gamma": 0}, ValueError, "gamma"),
+        ("hyperopt", {"gamma": float("nan")}, ValueError, "gamma"),
+        ("hyperopt", {"gamma": "a"}, TypeError, "gamma=.*must be a number, got 'a'"),
+        ("hyperopt", {"n_initial_points": -1}, ValueError, r"n_initial_points .*at least 0.* -1"),
+        ("hyperopt", {"n_initial_points": "3"}, TypeError, r"n_initial_points .*whole number"),
+        ("hyperopt", {"random_state_seed": "a"}, TypeError, "random_state_seed .*whole number"),
+        ("bayesopt", {"random_search_steps": -1}, ValueError, "random_search_steps .*at least 0"),
+        ("bayesopt", {"random_state": "a"}, TypeError, "random_state .*whole number"),
+        ("bayesopt", {"patience": "a"}, TypeError, "patience .*whole number"),
+        ("bayesopt", {"utility_kwargs": {"kind": "zzz"}}, ValueError, r"kind='zzz'.*ucb"),
+        ("bayesopt", {"utility_kwargs": {"kind": "uc"}}, ValueError, "Did you mean 'ucb'"),
+        ("bayesopt", {"utility_kwargs": {"kapa": 2}}, ValueError, "Did you mean 'kappa'"),
+        ("bayesopt", {"utility_kwargs": {"xi": "a"}}, TypeError, "xi.*must be a number, got 'a'"),
+        ("bayesopt", {"utility_kwargs": "ucb"}, TypeError, "utility_kwargs.* dict"),
+        ("bohb", {"max_concurrent": -1}, ValueError, "max_concurrent .*at least 0.*no limit"),
+        ("bohb", {"max_concurrent": "a"}, TypeError, "max_concurrent .*whole number"),
+        ("bohb", {"seed": "a"}, TypeError, "seed .*whole number"),
+        ("bohb", {"bohb_config": {"num_samples": 0}}, ValueError, "num_samples.* above 0, got 0"),
+        ("bohb", {"bohb_config": {"num_samples": "a"}}, TypeError, "num_samples.*number, got 'a'"),
+        ("bohb", {"bohb_config": {"random_fraction": 2}}, ValueError, "at most 1, got 2"),
+        ("optuna", {"seed": "a"}, TypeError, r"OptunaSearch\.seed must be a whole number, got 'a'"),
+        ("optuna", {"seed": -1}, ValueError, r"OptunaSearch\.seed must be at least 0"),
+    ],
+)
+def test_arguments_of_searchers(name: str, options: Any, error: type[Exception], said: str) -> None:
+    """Values that no search can be made with are refused by the constructor."""
+    with pytest.raises(error, match=said):
+        library(name, **options)
+
+
+def test_arguments_of_searchers_that_are_fine() -> None:
+    """Bounds are included, whole numbers may be of other types, and None stands for the default."""
+    import numpy as np
+
+    library("hyperopt", gamma=1, n_initial_points=0, random_state_seed=np.int64(3))
+    library("bayesopt", random_search_steps=0, patience=None, random_state=None)
+    library("bayesopt", utility_kwargs={"kind": "ei", "xi": 0.1})
+    library("bohb", max_concurrent=0, seed=None, bohb_config={"min_points_in_model": None})
+    library("optuna", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"num_results": 0}, ValueError),
+        ({"num_results": 2.5}, TypeError),
+        ({"grace_period": -1}, ValueError),
+        ({"std": -1.0}, ValueError),
+        ({"std": "a"}, TypeError),
+        ({"metric_threshold": "a", "mode": "min"}, TypeError),
+        ({"metric": 3}, TypeError),
+        ({"mode": "mni"}, ValueError),
+    ],
+)
+def test_arguments_of_the_plateau_stopper(options: Any, error: type[Exception]) -> None:
+    """Each is named with its value."""
+    with pytest.raises(error, match=next(iter(options))):
+        TrialPlateauStopper(**{"metric": "q", **options})
+
+
+@pytest.mark.parametrize("path", [None, 3, b"x"])
+def test_checkpoints_without_a_path(path: Any) -> None:
+    """What is no path is named, with what to give."""
+    with pytest.raises(TypeError, match=r"path of a directory, got (None|3|b'x')"):
+        tune.Checkpoint.from_directory(path)
+    with pytest.raises(TypeError, match=r"path of a directory, got (None|3|b'x')"):
+        tune.Checkpoint(path)

@@ -89,7 +89,10 @@ def test_plateau_of_a_metric_that_is_not_there(kind: Callable[..., Stopper]) -> 
 
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: TrialPlateauStopper("a", metric_threshold=1), "mode=None"),
-    (lambda: TrialPlateauStopper("a", metric_threshold=1, mode="up"), "mode='up'"),
+    (
+        lambda: TrialPlateauStopper("a", metric_threshold=1, mode="up"),
+        "mode must be 'min' or 'max', got 'up'",
+    ),
     (lambda: ExperimentPlateauStopper("a", top=1), "got 1"),
     (lambda: ExperimentPlateauStopper("a", top=2.0), "got 2.0"),  # type: ignore[arg-type]
     (lambda: ExperimentPlateauStopper("a", patience=-1), "got -1"),

@@ -188,6 +188,16 @@ def path_text(owner: str, name: str, value: Any) -> str:
     return path
 
 
+def seed(owner: str, name: str, value: Any) -> int | None:
+    """Accept the seed of a random generator, or None.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is negative.
+    """
+    return None if value is None else int(integer(at_least=0)(owner, name, value))
+
+
 def require_numbers(owner: str, **arguments: Any) -> None:
     """Refuse arguments of a constructor that are no numbers; NaN and bounds are not looked at.
 

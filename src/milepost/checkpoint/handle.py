@@ -58,6 +58,7 @@ class Checkpoint(metaclass=_CheckpointType):
     Raises:
         ValueError: the path is relative and no file system is given (as in Ray, see
             :meth:`from_directory`), or names storage that this version cannot use.
+        TypeError: it is no path.
 
     Attributes:
         path: the directory, as text.
@@ -76,6 +77,10 @@ class Checkpoint(metaclass=_CheckpointType):
     path: str
 
     def __init__(self, path: str | os.PathLike[str], filesystem: Any = None) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(
+                f"A Checkpoint needs the path of a directory, got {path!r} ({type(path).__name__})."
+            )
         text = os.fspath(path)
         if filesystem is not None:
             require_local(filesystem)
@@ -99,6 +104,9 @@ class Checkpoint(metaclass=_CheckpointType):
             path: kept verbatim; a relative one is looked up when it is used.
             move: an extension: the directory is handed over, so ``report`` may rename it into
                 storage and it need not exist afterwards. By default the source stays as it was.
+
+        Raises:
+            TypeError: it is no path.
 
         Example:
             >>> Checkpoint.from_directory("/tmp/model")

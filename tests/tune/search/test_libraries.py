@@ -377,7 +377,7 @@ def test_bayesopt_ends_when_it_only_repeats_itself() -> None:
     tell(searcher, "a", 1.0)
     assert searcher.suggest("b") == Searcher.FINISHED
     for wrong in (0, -1):
-        with pytest.raises(ValueError, match="patience must be above 0"):
+        with pytest.raises(ValueError, match="patience must be at least 1"):
             _bayesopt(patience=wrong)
     with pytest.raises(ValueError, match="'x' must have"):
         _bayesopt(space={"x": 3})

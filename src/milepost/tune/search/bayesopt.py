@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from milepost.api.checks import integer, seed
 from milepost.api.searcher import Searcher
+from milepost.api.spelling import did_you_mean
 from milepost.tune.search.bounds import number
 from milepost.tune.search.domains import Float
 from milepost.tune.search.flat_space import FlatSpace, logger
@@ -17,6 +19,7 @@ from milepost.tune.utils.dicts import flatten_dict, unflatten_dict
 
 __all__ = ["BayesOptSearch"]
 
+_KINDS = ("ucb", "ei", "poi")
 _UTILITY = {"kind": "ucb", "kappa": 2.576, "xi": 0.0}
 
 
@@ -45,8 +48,9 @@ class BayesOptSearch(LibrarySearcher):
 
     Raises:
         ImportError: bayesian-optimization is not installed.
-        ValueError: metric and mode do not fit together, a variable is no float, or patience is
-            not above 0.
+        ValueError: metric and mode do not fit together, a variable is no float, an argument is
+            out of range, or ``utility_kwargs`` has another kind or name.
+        TypeError: an argument is of another type.
     """
 
     library: ClassVar[str] = "bayesian-optimization"
@@ -69,14 +73,17 @@ class BayesOptSearch(LibrarySearcher):
     ) -> None:
         required("bayes_opt", "bayesopt", "BayesOptSearch")
         super().__init__(metric, mode)
-        if patience is not None and patience <= 0:
-            raise ValueError(f"patience must be above 0, or None for no limit, got {patience!r}.")
+        owner = type(self).__name__
+        if patience is not None:
+            patience = integer(at_least=1, meaning=" None means no limit.")(
+                owner, "patience", patience
+            )
         import numpy as np
 
         self._points = checked_points(points_to_evaluate)
-        self._utility_kwargs = {**_UTILITY, **(utility_kwargs or {})}
-        self._rng = np.random.RandomState(random_state)
-        self._random_steps = random_search_steps
+        self._utility_kwargs = _utility(utility_kwargs)
+        self._rng = np.random.RandomState(seed(owner, "random_state", random_state))
+        self._random_steps = integer(at_least=0)(owner, "random_search_steps", random_search_steps)
         self._verbose = verbose
         self._patience = patience
         self._skips = skip_duplicate
@@ -236,6 +243,23 @@ class BayesOptSearch(LibrarySearcher):
             self._optimizer.register(params=dict(params), target=target)
 
 
+def _utility(chosen: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The whole of ``utility_kwargs``, checked."""
+    where = "BayesOptSearch(utility_kwargs=...)"
+    if chosen is not None and not isinstance(chosen, Mapping):
+        raise TypeError(f"{where} must be a dict, got {chosen!r}.")
+    utility = {**_UTILITY, **(chosen or {})}
+    for name, value in utility.items():
+        if name == "kind":
+            if value not in _KINDS:
+                raise ValueError(f"{where} has kind={value!r}.{did_you_mean(value, _KINDS)}")
+        elif name in _UTILITY:
+            number(f"{name} in {where}", value)
+        else:
+            raise ValueError(f"{where} has {name!r}.{did_you_mean(name, _UTILITY)}")
+    return utility
+
+
 def _acquisition(chosen: Mapping[str, Any]) -> Any:
     from bayes_opt import acquisition
 
@@ -244,7 +268,4 @@ def _acquisition(chosen: Mapping[str, Any]) -> Any:
         "ei": lambda: acquisition.ExpectedImprovement(xi=chosen["xi"]),
         "poi": lambda: acquisition.ProbabilityOfImprovement(xi=chosen["xi"]),
     }
-    kind = chosen["kind"]
-    if kind not in kinds:
-        raise ValueError(f"The kind in utility_kwargs must be ucb, ei or poi, got {kind!r}.")
-    return kinds[kind]()
+    return kinds[chosen["kind"]]()

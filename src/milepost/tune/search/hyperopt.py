@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from milepost.api.checks import integer, require_numbers, seed
 from milepost.tune.search.domains import Categorical, Float, Integer
 from milepost.tune.search.flat_space import Dimension, FlatSpace, position
 from milepost.tune.search.library import LibrarySearcher, checked_points, required
@@ -35,12 +36,13 @@ class HyperOptSearch(LibrarySearcher):
             they are; what a point leaves out is drawn.
         n_initial_points: how many trials are drawn at random before the estimators are used.
         random_state_seed: seed of the search.
-        gamma: the share of trials that count as good.
+        gamma: the share of trials that count as good, above 0 and at most 1.
 
     Raises:
         ImportError: HyperOpt is not installed.
-        ValueError: metric and mode do not fit together, a variable cannot be searched, or a point
-            has a value that is not among those to choose from.
+        ValueError: metric and mode do not fit together, a variable cannot be searched, a point
+            has a value that is not among those to choose from, or an argument is out of range.
+        TypeError: an argument is no number.
         RuntimeError: the space has no search variables.
     """
 
@@ -61,10 +63,14 @@ class HyperOptSearch(LibrarySearcher):
         import numpy as np
 
         self._points = checked_points(points_to_evaluate)
-        self._n_initial_points = n_initial_points
+        owner = type(self).__name__
+        require_numbers(owner, gamma=gamma)
+        if not 0 < gamma <= 1:
+            raise ValueError(f"{owner}(gamma=...) must be above 0 and at most 1, got {gamma!r}.")
+        self._n_initial_points = integer(at_least=0)(owner, "n_initial_points", n_initial_points)
         self._gamma = gamma
-        seed = random_state_seed
-        self._rng = np.random.default_rng(int.from_bytes(os.urandom(8)) if seed is None else seed)
+        begin = seed(owner, "random_state_seed", random_state_seed)
+        self._rng = np.random.default_rng(int.from_bytes(os.urandom(8)) if begin is None else begin)
         self._docs: dict[str, dict[str, Any]] = {}
         self._begin(space)
 

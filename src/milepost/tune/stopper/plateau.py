@@ -7,6 +7,7 @@ from collections import deque
 from statistics import fmean
 from typing import Any
 
+from milepost.api.checks import integer, one_of, optional, require_numbers, text
 from milepost.api.numbers import as_float
 from milepost.api.spelling import did_you_mean
 from milepost.api.stopper import Stopper
@@ -51,7 +52,8 @@ class TrialPlateauStopper(Stopper):
         mode: required with ``metric_threshold``.
 
     Raises:
-        ValueError: there is a threshold and mode is neither ``"min"`` nor ``"max"``.
+        TypeError: an argument is of another type.
+        ValueError: one is out of range, or there is a threshold and no mode.
     """
 
     def __init__(
@@ -63,15 +65,23 @@ class TrialPlateauStopper(Stopper):
         metric_threshold: float | None = None,
         mode: str | None = None,
     ) -> None:
-        if metric_threshold is not None and mode not in ("min", "max"):
+        owner = type(self).__name__
+        text(owner, "metric", metric)
+        optional(one_of("min", "max"))(owner, "mode", mode)
+        require_numbers(owner, std=std)
+        if not std >= 0:
+            raise ValueError(f"{owner}(std=...) must be 0 or more, got {std!r}.")
+        if metric_threshold is not None:
+            require_numbers(owner, metric_threshold=metric_threshold)
+        if metric_threshold is not None and mode is None:
             raise ValueError(
                 f"metric_threshold={metric_threshold!r} needs mode='min' or mode='max', "
                 f"got mode={mode!r}."
             )
         self._metric = metric
         self._std = std
-        self._num_results = num_results
-        self._grace_period = grace_period
+        self._num_results: int = integer(at_least=1)(owner, "num_results", num_results)
+        self._grace_period: int = integer(at_least=0)(owner, "grace_period", grace_period)
         self._metric_threshold = metric_threshold
         self._mode = mode
         self._seen: dict[str, int] = {}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from milepost.api import checks
 from milepost.api.checks import ArgumentError
 from milepost.api.spelling import did_you_mean
 from milepost.tune.search.bohb.model import Model
+from milepost.tune.search.bounds import number
 from milepost.tune.search.domains import Categorical, Float, Integer
 from milepost.tune.search.flat_space import Dimension, FlatSpace, Labels
 from milepost.tune.search.library import LibrarySearcher, checked_points, required
@@ -22,14 +25,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("milepost.tune")
 
-_MODEL_ARGUMENTS = (
-    "min_points_in_model",
-    "top_n_percent",
-    "num_samples",
-    "random_fraction",
-    "bandwidth_factor",
-    "min_bandwidth",
-)
+# Each with the largest value that makes sense.
+_MODEL_ARGUMENTS = {
+    "min_points_in_model": math.inf,
+    "top_n_percent": 100,
+    "num_samples": math.inf,
+    "random_fraction": 1,
+    "bandwidth_factor": math.inf,
+    "min_bandwidth": math.inf,
+}
+_MAY_BE_ZERO = ("min_points_in_model", "random_fraction")
 
 
 class TuneBOHB(LibrarySearcher):
@@ -53,7 +58,8 @@ class TuneBOHB(LibrarySearcher):
 
     Raises:
         ImportError: ConfigSpace is not installed.
-        ValueError: metric and mode do not fit together, or a variable cannot be searched.
+        ValueError: metric and mode do not fit together, a variable cannot be searched, or an
+            argument is out of range.
         TypeError: the space or an argument of the model is of another kind.
     """
 
@@ -75,14 +81,14 @@ class TuneBOHB(LibrarySearcher):
         super().__init__(metric, mode)
         self._points = checked_points(points_to_evaluate)
         self._config = dict(bohb_config or {})
-        for name in self._config:
-            if name not in _MODEL_ARGUMENTS:
-                raise TypeError(
-                    f"bohb_config has {name!r}, which the model of BOHB does not take."
-                    + did_you_mean(name, _MODEL_ARGUMENTS)
-                )
-        self._seed = int.from_bytes(os.urandom(4)) // 2 if seed is None else seed
-        self._max_concurrent = max_concurrent
+        for name, value in self._config.items():
+            _check_model(name, value)
+        owner = type(self).__name__
+        given = checks.seed(owner, "seed", seed)
+        self._seed = int.from_bytes(os.urandom(4)) // 2 if given is None else given
+        self._max_concurrent = checks.integer(at_least=0, meaning=" 0 means no limit.")(
+            owner, "max_concurrent", max_concurrent
+        )
         self._flat: FlatSpace | None = None
         self._labels: dict[str, Labels] = {}
         self._rows: dict[str, Any] = {}
@@ -255,6 +261,23 @@ class TuneBOHB(LibrarySearcher):
         """A paused trial goes on."""
         self._paused.discard(trial_id)
         self._running.add(trial_id)
+
+
+def _check_model(name: str, value: Any) -> None:
+    """Refuse an argument that the model does not take."""
+    if name not in _MODEL_ARGUMENTS:
+        raise TypeError(
+            f"bohb_config has {name!r}, which the model of BOHB does not take."
+            + did_you_mean(name, _MODEL_ARGUMENTS)
+        )
+    if value is None and name == "min_points_in_model":
+        return
+    most, may_be_zero = _MODEL_ARGUMENTS[name], name in _MAY_BE_ZERO
+    number(f"{name} in bohb_config", value)
+    if not (0 <= value <= most) or (value == 0 and not may_be_zero):
+        least = "0 or more" if may_be_zero else "above 0"
+        limit = "" if math.isinf(most) else f" and at most {most}"
+        raise ValueError(f"{name} in bohb_config must be {least}{limit}, got {value!r}.")
 
 
 def _levels(hyperparameter: Any) -> int:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from milepost.api import checks
 from milepost.api.fields import TRAINING_ITERATION
 from milepost.tune.search.flat_space import FlatSpace
 from milepost.tune.search.library import (
@@ -55,9 +56,10 @@ class OptunaSearch(LibrarySearcher):
 
     Raises:
         ImportError: Optuna is not installed or older than 3.0.
-        ValueError: metric and mode do not fit together, a variable cannot be searched, or
-            ``evaluated_rewards`` are more or fewer than the points.
-        TypeError: the space is of another kind, or ``evaluated_rewards`` come with a function.
+        ValueError: metric and mode do not fit together, a variable cannot be searched,
+            ``evaluated_rewards`` are more or fewer than the points, or the seed is negative.
+        TypeError: the space is of another kind, ``evaluated_rewards`` come with a function, or the
+            seed is no whole number.
     """
 
     library: ClassVar[str] = "Optuna"
@@ -84,6 +86,7 @@ class OptunaSearch(LibrarySearcher):
             )
         _require_instance("sampler", sampler, optuna.samplers.BaseSampler)
         _require_instance("storage", storage, optuna.storages.BaseStorage)
+        seed = checks.seed(type(self).__name__, "seed", seed)
         if sampler is not None and seed is not None:
             logger.warning("seed=%r has no effect: the sampler that is given has its own.", seed)
         self._points = checked_points(points_to_evaluate)
