@@ -13,6 +13,7 @@ import pytest
 
 from milepost import tune
 from milepost.errors import TuneError
+from milepost.tune.plan import plan_for
 from milepost.tune.schedulers import (
     ASHAScheduler,
     FIFOScheduler,
@@ -346,3 +347,93 @@ def test_a_second_fit_says_why_it_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"AsyncHyperBandScheduler .*an earlier run"):
         tuner.fit()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+# --- doubts ---------------------------------------------------------------------------------
+
+BEGUN = {"lr": tune.uniform(0, 1), "net": {"width": tune.randint(1, 9), "depth": 2}}
+
+
+def told(tmp_path: Path, caplog: pytest.LogCaptureFixture, scheduler: Any, space: Any) -> list[str]:
+    """What the log says when a run with a scheduler is planned; nothing when it is described."""
+
+    def create() -> Any:
+        raise InterruptedError("enough is known")
+
+    with caplog.at_level("WARNING", "milepost.tune"):
+        experiment = scored(tmp_path, space=space, scheduler=scheduler)._experiment
+        assert not caplog.messages
+        with pytest.raises(InterruptedError):
+            plan_for(experiment, create, save_at_end=True)
+    return caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("mutations", "wrong", "right"),
+    [
+        ({"lrr": tune.uniform(0, 1)}, "'lrr'", "'lr'"),
+        ({"net": {"widht": [1, 2]}}, "'net/widht'", "'width'"),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_misspelt_mutation(
+    tmp_path: Path, caplog: Any, mutations: Any, wrong: str, right: str, wrapped: bool
+) -> None:
+    """A name that the space lacks, and is close to one that does not change, is asked about."""
+    scheduler: Any = PopulationBasedTraining(hyperparam_mutations=mutations)
+    if wrapped:
+        scheduler = ResourceChangingScheduler(scheduler)
+    (message,) = told(tmp_path, caplog, scheduler, BEGUN)
+    assert f"PopulationBasedTraining changes {wrong}, which param_space does not have" in message
+    assert message.endswith(f"Did you mean {right}?")
+
+
+def test_misspelt_bounds(tmp_path: Path, caplog: Any) -> None:
+    """The same with PB2."""
+    (message,) = told(tmp_path, caplog, PB2(hyperparam_bounds={"lrr": [0, 1]}), BEGUN)
+    assert "PB2 changes 'lrr', which param_space does not have" in message
+
+
+@pytest.mark.parametrize(
+    "mutations",
+    [
+        {"lr": [1, 2]},
+        {"momentum": [1, 2]},
+        {"lr": [1, 2], "lr2": [1, 2]},
+        {"net": {"width": [1, 2]}},
+        {"net": {"other": [1, 2]}},
+    ],
+)
+def test_mutations_that_are_meant(tmp_path: Path, caplog: Any, mutations: Any) -> None:
+    """What is in the space, or like nothing in it, or beside its like, is said nothing about."""
+    scheduler = PopulationBasedTraining(hyperparam_mutations=mutations)
+    assert told(tmp_path, caplog, scheduler, BEGUN) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "begins"),
+    [
+        (tune.uniform(0, 1), "uniform(0, 1)"),
+        (tune.randn(), "randn(0.0, 1.0)"),
+        (tune.randint(2, 5), "randint(2, 5)"),
+        (tune.grid_search([1, 2]), "{'grid_search': [1, 2]}"),
+        (tune.choice([2, 7]), "choice([2, 7])"),
+        (1, "1"),
+    ],
+)
+def test_trials_that_begin_out_of_bounds(
+    tmp_path: Path, caplog: Any, value: Any, begins: str
+) -> None:
+    """PB2 chooses within its bounds, but trials begin where param_space says."""
+    scheduler = PB2(hyperparam_bounds={"net": {"lr": [2, 3]}})
+    (message,) = told(tmp_path, caplog, scheduler, {"net": {"lr": value}})
+    assert f"'net/lr' from 2 to 3, and trials begin with {begins}" in message
+
+
+@pytest.mark.parametrize(
+    "value", [tune.uniform(2, 3), tune.randint(2, 4), tune.grid_search([2, 3]), 2.5, "x", None]
+)
+def test_trials_that_begin_within_bounds(tmp_path: Path, caplog: Any, value: Any) -> None:
+    """Nothing is said of those, nor of what is no number."""
+    scheduler = PB2(hyperparam_bounds={"lr": [2, 3]})
+    assert told(tmp_path, caplog, scheduler, {"lr": value}) == []

@@ -24,10 +24,22 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
         `` It must be one of: ...`` with every accepted name. Both start with a space.
     """
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) else []
-    if close:
-        return f" Did you mean {close[0]!r}?"
+    close = closest(name, names)
+    if close is not None:
+        return f" Did you mean {close!r}?"
     return f" It must be one of: {', '.join(names)}." if names else ""
+
+
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """Return the one of several names that is like another one; None if none is.
+
+    Args:
+        name: what the user wrote; anything but a string is like none.
+        known: the names.
+    """
+    if not isinstance(name, str):
+        return None
+    return next(iter(difflib.get_close_matches(name, sorted(set(known)), n=1)), None)
 
 
 def spelled(function: Callable[P, R]) -> Callable[P, R]:

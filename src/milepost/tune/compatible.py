@@ -1,7 +1,8 @@
 """Whether the trainable, searcher and scheduler of a run go together, before any of it exists.
 
 Objects of users are looked at here, and not told of the run: it may begin later, twice or never.
-Those that have something to say define ``check_run(setting)``, which raises, and changes nothing.
+Those that have something to say define ``check_run(setting)``, which raises, or
+``doubts(setting)``, which returns lines for the log. Neither changes anything.
 """
 
 from __future__ import annotations
@@ -140,6 +141,18 @@ def check_scheduler(scheduler: TrialScheduler, setting: Setting) -> None:
         check(setting)
     elif says_nothing_else(scheduler) and scheduler.metric and setting.metric:
         raise doubled(scheduler, setting.metric, setting.mode)
+
+
+def doubts(target: Target, space: dict[str, Any], config: TuneConfig) -> list[str]:
+    """Return what a run can begin with, but is hardly meant; arguments as before."""
+    setting = _setting(target, space, config, search_of(config))
+    return scheduler_doubts(scheduler_of(config), setting)
+
+
+def scheduler_doubts(scheduler: TrialScheduler, setting: Setting) -> list[str]:
+    """Return what a scheduler has to say about a run, by its ``doubts(setting)``."""
+    asked = getattr(scheduler, "doubts", None)
+    return [] if asked is None else list(asked(setting))
 
 
 def says_nothing_else(chosen: Any, *hooks: str) -> bool:

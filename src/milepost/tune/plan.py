@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -13,7 +14,7 @@ from milepost.api.resources import PlacementGroupFactory, placement_group_of
 from milepost.api.stopper import Stopper
 from milepost.errors import TuneError
 from milepost.tune import naming
-from milepost.tune.compatible import require_compatible
+from milepost.tune.compatible import doubts, require_compatible
 from milepost.tune.experiment.experiment import Experiment
 from milepost.tune.resolve import Target
 from milepost.tune.searching import scheduler_for, search_for
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
     from milepost.journal.experiment import Experiment as Stored
     from milepost.tune.restoring import Restoration
+
+log = logging.getLogger("milepost.tune")
 
 
 def plan_for(
@@ -62,6 +65,8 @@ def plan_for(
     )
     stopper, criteria = stop_conditions(run.stop)
     callbacks = [*(run.callbacks or []), *callbacks_of_environment()]
+    for doubt in doubts(experiment.target, experiment.space, tune):
+        log.warning("%s", doubt)
     search, scheduler = search_for(experiment), scheduler_for(experiment)
     node_root()
     display = choose(

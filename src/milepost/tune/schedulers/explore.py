@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 from milepost.api.checks import ArgumentError
+from milepost.api.spelling import closest
 from milepost.errors import TuneError
 from milepost.tune.search.domains import Domain
 from milepost.tune.search.space import Expression, Grid, variable_of
@@ -100,6 +101,32 @@ def check(owner: str, mutations: Any) -> None:
             raise TypeError(
                 f"{owner}: the mutation of {key!r} must be a domain, list, tuple, dict or "
                 f"function, got {value!r} ({type(value).__name__})."
+            )
+
+
+def misspelt(
+    owner: str, mutations: Mutations, space: Mapping[Any, Any], prefix: str = ""
+) -> Iterator[str]:
+    """Yield a line for each hyper-parameter whose name is probably meant to be another one.
+
+    Those that a space lacks are drawn, which is right where it is meant.
+
+    Args:
+        owner: the scheduler's name.
+        mutations: what may change.
+        space: where trials begin.
+        prefix: where in the space this is.
+    """
+    others = [key for key in space if key not in mutations and isinstance(key, str)]
+    for key, value in mutations.items():
+        if key in space:
+            inner = space[key]
+            if isinstance(value, Mapping) and isinstance(inner, dict):
+                yield from misspelt(owner, value, inner, f"{prefix}{key}/")
+        elif (meant := closest(key, others)) is not None:
+            yield (
+                f"{owner} changes {f'{prefix}{key}'!r}, which param_space does not have: each "
+                f"trial gets one that is drawn for it. Did you mean {meant!r}?"
             )
 
 

@@ -14,10 +14,12 @@ from milepost.tune.schedulers import bandit, explore
 from milepost.tune.schedulers.bandit import Observation
 from milepost.tune.schedulers.pbt import PopulationBasedTraining
 from milepost.tune.search.bounds import number
-from milepost.tune.search.space import variable_of
+from milepost.tune.search.domains import Categorical, Float, Integer
+from milepost.tune.search.space import Grid, variable_of
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+    from milepost.tune.compatible import Setting
     from milepost.tune.schedulers.population import Member
 
 Bounds = dict[tuple[Any, ...], tuple[float, float]]
@@ -29,7 +31,8 @@ class PB2(PopulationBasedTraining):
     Mirrors ``ray.tune.schedulers.pb2.PB2``. See Parker-Holder et al., "Provably Efficient Online
     Hyperparameter Optimization with Population-Based Bandits". Instead of changing the donor's
     config at random, the hyper-parameters are those for which a Gaussian process promises the
-    largest gain of the score per unit of time. They stay within their bounds. Needs SciPy.
+    largest gain of the score per unit of time. Those are within the bounds; trials begin where
+    ``param_space`` says. Needs SciPy.
 
     Args:
         time_attr, metric, mode, perturbation_interval, quantile_fraction, log_config,
@@ -82,6 +85,21 @@ class PB2(PopulationBasedTraining):
         )
         self._observations: list[Observation] = []
         self._pending: dict[str, tuple[float, ...]] = {}  # chosen, and not known yet
+
+    def doubts(self, setting: Setting) -> list[str]:
+        """Return what is probably misspelt, and where trials begin outside of the bounds."""
+        lines = super().doubts(setting)
+        for path, (low, high) in self._bounds.items():
+            value = _get(setting.space, path)
+            least, most = _extent(value)
+            if least < low or most > high:
+                lines.append(
+                    f"{type(self).__name__} chooses {'/'.join(map(str, path))!r} from {low:g} to "
+                    f"{high:g}, and trials begin with {value!r} from param_space: those outside "
+                    "stay there until they go on from another one. Give param_space the same "
+                    "bounds, or leave it out there, and it is drawn from between."
+                )
+        return lines
 
     def _draws_from_numpy(self) -> bool:
         return True
@@ -183,6 +201,22 @@ def _put(config: dict[Any, Any], path: tuple[Any, ...], value: Any) -> None:
         config[key] = dict(config.get(key, {}))
         config = config[key]
     config[path[-1]] = value
+
+
+def _extent(value: Any) -> tuple[float, float]:
+    """The smallest and the largest number that a value of a space may become."""
+    variable = variable_of(value, ())
+    if isinstance(variable, Float):
+        return variable.lower, variable.upper
+    if isinstance(variable, Integer):
+        return variable.lower, max(variable.lower, variable.upper - 1)
+    values: Any = (value,)
+    if isinstance(variable, Grid):
+        values = variable.values
+    elif isinstance(variable, Categorical):
+        values = variable.categories
+    numbers = [float(each) for each in values if isinstance(each, int | float)]
+    return min(numbers, default=math.inf), max(numbers, default=-math.inf)
 
 
 def _like(old: Any, value: float) -> Any:

@@ -161,6 +161,11 @@ class PopulationBasedTraining(ComparingScheduler):
             type(self).__name__, "has trials go on from each other's checkpoints"
         )
 
+    def doubts(self, setting: Setting) -> list[str]:
+        """Return what is probably misspelt."""
+        name = type(self).__name__
+        return list(explore.misspelt(name, self._hyperparam_mutations, setting.space))
+
     def _goes_with_no(self, searcher: str) -> str:
         return (
             f"{type(self).__name__} changes configs by itself and cannot be used with the "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from milepost.api.checks import function, instance_of, optional
 from milepost.api.resources import PlacementGroupFactory, placement_group_of
 from milepost.api.scheduler import TrialScheduler
-from milepost.tune.compatible import check_scheduler
+from milepost.tune.compatible import check_scheduler, scheduler_doubts
 from milepost.tune.schedulers.allocation import (
     DistributeResources,
     DistributeResourcesToTopJob,
@@ -107,6 +107,10 @@ class ResourceChangingScheduler(TrialScheduler):
             setting.require_checkpoints(
                 type(self).__name__, "pauses trials to change their resources"
             )
+
+    def doubts(self, setting: Setting) -> list[str]:
+        """Return those of the other scheduler."""
+        return scheduler_doubts(self._base_scheduler, setting)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Hand on the run's metric and mode.
