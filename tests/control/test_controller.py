@@ -241,10 +241,17 @@ def test_an_error_of_the_user(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert len(record.checkpoints) == 2
 
 
+def reports_without_descriptors() -> None:
+    os.closerange(3, 100)
+    tune.report({"number": 2})
+
+
 @pytest.mark.parametrize(
     ("how", "told"),
     [
         (lambda: os._exit(3), "exit code 3"),
+        (lambda: os._exit(0), "exit code 0.* should return from the trainable"),
+        (reports_without_descriptors, r"exit code 0.* closed file descriptors .* os\.closerange"),
         (lambda: os.kill(os.getpid(), 9), r"signal 9 \(SIGKILL\)"),
         (lambda: os.kill(os.getpid(), 11), r"signal 11 \(SIGSEGV\)"),
     ],

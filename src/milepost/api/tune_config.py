@@ -51,7 +51,8 @@ class TuneConfig(Config):
         num_samples: how often the space is sampled; a grid is repeated as often. -1 goes on until
             something else ends the run. Default 1.
         max_concurrent_trials: how many trials run at once; None or 0 as many as fit.
-        time_budget_s: seconds (or a ``timedelta``) after which the run ends.
+        time_budget_s: seconds (or a ``timedelta``) after which the run ends: trials stop at their
+            next report, and are killed if there is none within ten seconds.
         reuse_actors: let a trial take over the worker process of an ended one, through
             ``Trainable.reset_config``; default False.
         trial_name_creator: ``trial -> str``, the trial's name.

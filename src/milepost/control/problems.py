@@ -175,5 +175,9 @@ def _hint(run: Run, event: Exited) -> str:
     if event.signal is not None:
         return _HINTS.get(event.signal, "")
     if event.exit_code == 0:
-        return " User code ended the process itself; return from the trainable instead."
+        return (
+            " User code ended the process itself, and should return from the trainable instead; or "
+            "it closed file descriptors that it had not opened, as os.closerange() does, and the "
+            "worker heard of nobody any more."
+        )
     return ""
