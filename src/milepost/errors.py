@@ -30,6 +30,8 @@
     │       └── BroadcastCollectiveTimeoutError
     ├── SessionMisuseError             a training worker's call elsewhere (also a RuntimeError)
     ├── WorkerStartError               a worker process could not be started
+    ├── CollectiveError                workers of one trial did not call the same things
+    │   └── CollectiveTimeoutError     one was waited for too long (also a TimeoutError)
     ├── ChannelClosedError             the other end of a channel is gone (also a ConnectionError)
     └── RayError                       errors of workers, under the names scripts know
         ├── RayTaskError               user code raised; also an instance of the user's own type
@@ -109,6 +111,25 @@ class LeaseLostError(JournalError):
 
 class WorkerStartError(MilepostError):
     """A worker process could not be started."""
+
+
+class CollectiveError(MilepostError):
+    """The workers of a trial did not call the same things, so that some would wait for ever.
+
+    Attributes:
+        missing_ranks: those that the others waited for.
+    """
+
+    def __init__(self, message: str, missing_ranks: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.missing_ranks = missing_ranks
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.missing_ranks)
+
+
+class CollectiveTimeoutError(CollectiveError, TimeoutError):
+    """A worker did not call what the others wait in. Mirrors Ray's class of that name."""
 
 
 class ChannelClosedError(MilepostError, ConnectionError):
