@@ -61,7 +61,7 @@ def test_packed_record(place, driver, quiet):
         "iteration": 9,
         "parent": "abc-6",
         "rank": 0,
-        "world_size": 1,
+        "ranks": [0],
         "row": {"loss": 0.5},
         "objects": {"d1": base64.b64encode(b"pickled").decode()},
         "pid": me,

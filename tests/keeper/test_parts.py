@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 
 import pytest
 
@@ -16,7 +17,23 @@ BIG = (1 << 20) + 1
 
 
 def ranks(place, driver, count: int = 3):
-    return [place.capturer(driver, rank=rank, world_size=count) for rank in range(count)]
+    """Workers whose captures belong together."""
+    workers = [place.capturer(driver, rank=rank) for rank in range(count)]
+    for worker in workers:
+        worker.capture = partial(worker.capture, ranks=tuple(range(count)))
+    return workers
+
+
+def test_some_workers_may_have_no_part(place, driver):
+    """The checkpoint is what those have that belong to it; its row is that of the lowest."""
+    for rank in (2, 1):
+        worker = place.capturer(driver, rank=rank)
+        source = place.source(f"rank{rank}", **{f"shard-{rank}": BIG})
+        worker.capture(source, 0, b'{"rank": %d}' % rank, ranks=(1, 2))
+    worker.settled(0)
+    manifest = manifests.read(place.checkpoint(0))
+    assert [part.rank for part in manifest.parts] == [1, 2]
+    assert bytes(manifest.metrics) == b'{"rank": 1}'
 
 
 @pytest.mark.parametrize("size", [10, BIG])
@@ -124,10 +141,9 @@ def test_parts_of_a_checkpoint_that_is_committed(place, driver):
         f"""
         from milepost.keeper.connection import KeeperConnection
         KeeperConnection.announce = lambda self, capture: None
-        capturer.capture({str(sources[1])!r}, 0, b"{{}}")
+        capturer.capture({str(sources[1])!r}, 0, b"{{}}", ranks=(0, 1))
         """,
         rank=1,
-        world_size=2,
     )
     assert worker.wait() == 0
     driver.own()

@@ -84,9 +84,7 @@ class Capturer:
         trial_dir: its directory, absolute or relative to the experiment.
         attempt: how often the trial had been started before.
         attempt_id: a random id of this attempt.
-        rank: which worker of the trial this is, of ``world_size``. A checkpoint is committed when
-            each of them has captured its part, which may be an empty directory. The row is that
-            of rank 0.
+        rank: which worker of the trial this is.
         parent: id of the checkpoint that this attempt started from, or None.
     """
 
@@ -104,7 +102,6 @@ class Capturer:
         attempt: int,
         attempt_id: str,
         rank: int = 0,
-        world_size: int = 1,
         parent: str | None = None,
     ) -> None:
         pid = os.getpid()
@@ -118,7 +115,7 @@ class Capturer:
             attempt_id=attempt_id,
             index=-1,
             rank=rank,
-            world_size=world_size,
+            ranks=(rank,),
             parent=parent,
             pid=pid,
             started=started_at(pid),
@@ -139,7 +136,6 @@ class Capturer:
                 attempt=attempt,
                 attempt_id=attempt_id,
                 rank=rank,
-                world_size=world_size,
             ),
             unsettled=lambda: list(self._unsettled.values()),
         )
@@ -164,6 +160,7 @@ class Capturer:
         iteration: int = 0,
         owned: bool = False,
         announce: bool = True,
+        ranks: tuple[int, ...] | None = None,
     ) -> Capture:
         """Capture a directory as the checkpoint with this number.
 
@@ -180,6 +177,8 @@ class Capturer:
             iteration: ``training_iteration`` of the row.
             owned: whether the directory is handed over; it is gone afterwards.
             announce: whether the keeper is told at once, or by :meth:`announce`.
+            ranks: of the workers whose captures make up the checkpoint, the same for each of them;
+                it is committed when all are there. None for this one alone.
 
         Raises:
             FileNotFoundError: there is no such directory.
@@ -201,6 +200,7 @@ class Capturer:
                     iteration=iteration,
                     row=msgspec.Raw(row),
                     objects=objects or {},
+                    ranks=self._template.ranks if ranks is None else ranks,
                 )
                 taking = Taking(self._means, source, intent)
                 try:
@@ -214,7 +214,9 @@ class Capturer:
                 if held is not None:
                     held.release()
             capture = Capture(captured.nbytes, waited_s + taking.waited_s, captured)
-            self._unsettled[index] = Captured(base=taking.base, index=index, nbytes=capture.nbytes)
+            self._unsettled[index] = Captured(
+                base=taking.base, index=index, nbytes=capture.nbytes, ranks=intent.ranks
+            )
             self._unannounced.append((index, taking))
             self._template = msgspec.structs.replace(
                 self._template, parent=checkpoint_id(intent.attempt_id, index)

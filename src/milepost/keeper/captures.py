@@ -53,7 +53,7 @@ class _Capture(NamedTuple):
 class _Gathering:
     """A checkpoint of several workers, some of whose parts are still to come."""
 
-    world_size: int
+    ranks: tuple[int, ...]
     parts: dict[int, Part] = field(default_factory=dict)
     recovered: bool = False
 
@@ -103,7 +103,7 @@ class Captures:
         self._cleaners = ThreadPoolExecutor(_CLEANERS, thread_name_prefix="clean")
         self._under_way: dict[str, _Capture] = {}  # by base
         self._gathering: dict[CheckpointKey, _Gathering] = {}
-        self._early: dict[str, list[tuple[CheckpointKey, int, Part]]] = {}
+        self._early: dict[str, list[tuple[CheckpointKey, tuple[int, ...], Part]]] = {}
         self._open: set[str] = set()
         self._answers: OrderedDict[str, Settled] = OrderedDict()  # by base
         self._highest: dict[tuple[str, str], int] = {}
@@ -148,8 +148,8 @@ class Captures:
 
         They were found in staging, so they are older than what its workers have announced since.
         """
-        for key, world_size, part in self._early.pop(uuid, []):
-            self.add(key, world_size, part)
+        for key, ranks, part in self._early.pop(uuid, []):
+            self.add(key, ranks, part)
         self._pipeline.open(uuid)
 
     def close(self, uuid: str, then: Callable[[], None]) -> None:
@@ -177,28 +177,33 @@ class Captures:
     # --- captures ------------------------------------------------------------------------------
 
     def add(
-        self, key: CheckpointKey, world_size: int, part: Part, *, recovered: bool = False
+        self,
+        key: CheckpointKey,
+        ranks: tuple[int, ...],
+        part: Part,
+        *,
+        recovered: bool = False,
     ) -> None:
-        """Commit a capture, when those of the trial's other workers are there too.
+        """Commit a capture, when the others that belong to the checkpoint are there too.
 
         Args:
             key: the checkpoint.
-            world_size: how many captures make it up.
+            ranks: of the workers whose captures make it up.
             part: the capture; nothing happens if it is under way.
             recovered: whether it was found in staging.
         """
         if part.base in self._under_way or part.base in self._answers:
             return
         if key.uuid not in self._open:
-            self._early.setdefault(key.uuid, []).append((key, world_size, part))
+            self._early.setdefault(key.uuid, []).append((key, ranks, part))
             return
         capture = self._under_way[part.base] = _Capture(key, part.rank)
         self.note_index(key.uuid, key.trial_id, key.number)
         self._room.take(capture.room_key, part.nbytes)
-        gathering = self._gathering.setdefault(key, _Gathering(world_size))
+        gathering = self._gathering.setdefault(key, _Gathering(ranks))
         gathering.parts[part.rank] = part
         gathering.recovered |= recovered
-        if len(gathering.parts) == world_size:
+        if gathering.parts.keys() >= set(ranks):
             self._pipeline.submit(_job(key, self._gathering.pop(key)))
 
     def add_found(self, staged: Staged) -> None:
@@ -207,7 +212,7 @@ class Captures:
         intent = staged.intent
         key = CheckpointKey(intent.experiment.uuid, intent.trial_id, intent.attempt, intent.index)
         part = Part(staged.base, intent.rank, staged.captured.nbytes)
-        self.add(key, intent.world_size, part, recovered=True)
+        self.add(key, intent.ranks, part, recovered=True)
 
     def give_up_incomplete(
         self, uuid: str, trial_id: str | None = None, attempt: int | None = None
@@ -309,6 +314,6 @@ def _job(key: CheckpointKey, gathering: _Gathering) -> Job:
         attempt=key.attempt,
         index=key.number,
         parts=tuple(gathering.parts[rank] for rank in sorted(gathering.parts)),
-        missing=tuple(sorted(set(range(gathering.world_size)) - gathering.parts.keys())),
+        missing=tuple(sorted(set(gathering.ranks) - gathering.parts.keys())),
         recovered=gathering.recovered,
     )

@@ -116,7 +116,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
         attempt_id: a random id of this attempt; tells a lost reply from a conflict.
         index: the checkpoint's number; its directory is ``checkpoint_%06d``.
         rank: which worker of the trial captured it.
-        world_size: number of workers of the trial; the commit needs the part of each.
+        ranks: of the workers whose captures make up the checkpoint; the commit needs each.
         iteration: ``training_iteration`` of the row.
         row: the whole result row, encoded by :mod:`milepost.storage.codec`.
         objects: pickled values that the row refers to, by digest.
@@ -135,7 +135,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     attempt_id: str
     index: int
     rank: int = 0
-    world_size: int = 1
+    ranks: tuple[int, ...] = (0,)
     iteration: int = 0
     row: msgspec.Raw = msgspec.Raw(b"{}")
     objects: dict[str, bytes] = {}

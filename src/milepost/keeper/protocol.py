@@ -56,10 +56,7 @@ class Release(Message, frozen=True, kw_only=True):
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """First message of a worker's connection: which attempt of which trial it captures for.
-
-    Each checkpoint of the attempt is made up of the captures of ``world_size`` workers.
-    """
+    """First message of a worker's connection: which attempt of which trial it captures for."""
 
     experiment: ExperimentRef
     trial_id: str
@@ -67,7 +64,6 @@ class Hello(Message, frozen=True, kw_only=True):
     attempt: int
     attempt_id: str
     rank: int = 0
-    world_size: int = 1
 
 
 class Reserve(Message, frozen=True, kw_only=True):
@@ -90,11 +86,17 @@ class Guard(Message, frozen=True, kw_only=True):
 
 
 class Captured(Message, frozen=True, kw_only=True):
-    """A capture is complete: commit it. ``base`` is its path in staging, without suffix."""
+    """A capture is complete: commit it, with those of the other workers that belong to it.
+
+    Attributes:
+        base: its path in staging, without suffix.
+        ranks: of the workers whose captures make up the checkpoint.
+    """
 
     base: str
     index: int
     nbytes: int
+    ranks: tuple[int, ...] = (0,)
 
 
 class Abandoned(Message, frozen=True, kw_only=True):

@@ -167,7 +167,7 @@ class Workers:
         elif os.path.exists(message.base + CAPTURED_SUFFIX):
             key = CheckpointKey(uuid, hello.trial_id, hello.attempt, message.index)
             part = Part(message.base, hello.rank, message.nbytes)
-            captures.add(key, hello.world_size, part)
+            captures.add(key, message.ranks, part)
         else:
             peer.send(encode(_answer_gone(hello, message)))
 

@@ -149,7 +149,6 @@ class Captures:
                 attempt=run.attempt,
                 attempt_id=run.attempt_id,
                 rank=run.rank,
-                world_size=run.world_size,
                 parent=run.parent,
             )
         return self._capturer
