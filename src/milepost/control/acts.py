@@ -61,6 +61,8 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
             "experiment_tag": trial.tag,
         }
     trial.repetition.begin()
+    if command.rank == 0 and command.size > 1:
+        run.meetings.begin(trial.trial_id, command.size)
     run.prints(command.worker_id, trial)
     run.workers.send(
         command.worker_id,

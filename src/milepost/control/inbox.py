@@ -10,13 +10,22 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.fields import DONE, TRAINING_ITERATION
-from milepost.control import events, problems, signalled
+from milepost.control import convening, events, problems, signalled
 from milepost.control.judge import Verdict
 from milepost.control.state import Halt, Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.errors import StorageError
 from milepost.keeper import protocol as keeper
-from milepost.worker.protocol import Busy, Finished, FromWorker, Reported, Saved, Started, load
+from milepost.worker.protocol import (
+    Busy,
+    Finished,
+    FromWorker,
+    Meet,
+    Reported,
+    Saved,
+    Started,
+    load,
+)
 
 if TYPE_CHECKING:
     from milepost.control.ledger import LiveTrial
@@ -51,13 +60,17 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
             run.silence.excuse(worker_id)
         else:
             run.must_speak(worker_id)
+    elif isinstance(message, Meet):
+        convening.say(run, worker_id, message)
     elif isinstance(message, Finished):
+        convening.left(run, worker_id)
         if message.reason == "returned":
             _returned(run, state, trial)
         run.quiet(worker_id)
         run.dispatch(events.Finished(at=run.now(), worker_id=worker_id, reason=message.reason))
     else:
         run.quiet(worker_id)
+        run.meetings.end(state.trial_id)  # the others are killed, and wait for nothing
         problem = signalled.took(problems.of_failure(run, message), message)
         failed = events.WorkerFailed(at=run.now(), worker_id=worker_id, problem=problem)
         signalled.told(run, failed, message)
@@ -162,6 +175,7 @@ def from_engine(run: Run, event: Exited | StartFailed) -> None:
     trial = None  # whom nobody will be told about
     if state is not None and state.phase is not Phase.DYING:
         trial = run.ledger.live[state.trial_id]
+        run.meetings.end(state.trial_id)
     problem = signalled.took(problems.of_death(run, event, trial), event)
     gone = events.WorkerGone(at=run.now(), worker_id=worker_id, problem=problem)
     signalled.told(run, gone, event)

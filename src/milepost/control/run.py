@@ -12,6 +12,7 @@ import msgspec
 
 from milepost.api.numbers import bounded
 from milepost.checkpoint import retention
+from milepost.control import convening
 from milepost.control.acts import ACTS
 from milepost.control.deletions import Deletions
 from milepost.control.hooks import Hooks
@@ -20,6 +21,7 @@ from milepost.control.judge import Judge, is_judged
 from milepost.control.last_words import LastWords
 from milepost.control.ledger import Ledger, LiveTrial
 from milepost.control.machine import Machine
+from milepost.control.meetings import Meetings
 from milepost.control.metrics import flatten
 from milepost.control.outcome import RunFacts
 from milepost.control.resources import Pool
@@ -101,6 +103,7 @@ class Run:
         self.obeying: dict[str, tuple[float, str]] = {}
         self.held = Held()
         self.silence = Silence(_trial_timeout_s(plan))
+        self.meetings = Meetings(convening.limit_s(), convening.warn_s())
         self.last_words = LastWords()
         self._printing: dict[str, LiveTrial] = {}
         self._cleanup_s = cleanup_timeout_s()

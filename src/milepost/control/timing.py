@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from milepost.api.stopper import Stopper
-from milepost.control import events, silence
+from milepost.control import convening, events, silence
 from milepost.control.interruption import CLOSE_S, Interruption
 from milepost.control.state import ACTIVE, Phase
 from milepost.errors import TuneError
@@ -63,6 +63,7 @@ class Clocks:
             self._grace_ends if run.machine.state.active else None,
             run.workers.next_deadline(),
             run.silence.next_deadline(),
+            run.meetings.next_moment(),
             run.held.next_moment(),
             self._deadline(now),
             min((moment for moment, _ in run.obeying.values()), default=None),
@@ -84,6 +85,7 @@ class Clocks:
             self._meet_deadline(now)
         run.workers.kill_overdue(now)
         silence.check(run, now)
+        convening.tick(run, now)
         for worker_id, (moment, trial_id) in list(run.obeying.items()):
             if now >= moment:
                 del run.obeying[worker_id]

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 from milepost.errors import ChannelClosedError
 from milepost.worker.channel import Channel
-from milepost.worker.protocol import Attend, Preempt, Recorded, Reply, Reported, Shutdown
+from milepost.worker.protocol import (
+    Attend,
+    Meet,
+    Met,
+    Preempt,
+    Recorded,
+    Reply,
+    Reported,
+    Shutdown,
+    load,
+)
 
 if TYPE_CHECKING:
     from milepost.api.preemption import PreemptionInfo
@@ -68,7 +78,7 @@ class Dialog:
                     return Reply("continue")
                 while not self.shutdown:
                     reply = self._take(self._channel.receive())
-                    if reply is not None:
+                    if isinstance(reply, Reply):
                         return reply
         except ChannelClosedError:  # this process will follow
             self.shutdown = True
@@ -92,6 +102,27 @@ class Dialog:
                     self._take(self._channel.receive())
         except ChannelClosedError:
             self.shutdown = True
+
+    def meet(self, message: Meet) -> Met | None:
+        """Wait until all workers of the trial do the same; None when this one is to end.
+
+        Raises:
+            CollectiveError: they do not.
+            RuntimeError: as :meth:`decision`.
+        """
+        self._require_turn()
+        try:
+            with self._turn:
+                self._channel.send(message)
+                while not self.shutdown:
+                    met = self._take(self._channel.receive())
+                    if isinstance(met, Met):
+                        if met.error:
+                            raise load(met.error)
+                        return met
+        except ChannelClosedError:
+            self.shutdown = True
+        return None
 
     def poll(self) -> PreemptionInfo | None:
         """What the trial is to know about the end of its run, for user code; never waits."""
@@ -125,9 +156,9 @@ class Dialog:
                 "flag there, and report in the training loop."
             )
 
-    def _take(self, message: ToWorker) -> Reply | None:
-        """Take note of a message; return it if it is a decision."""
-        if isinstance(message, Reply):
+    def _take(self, message: ToWorker) -> Reply | Met | None:
+        """Take note of a message; return it if it is an answer."""
+        if isinstance(message, Reply | Met):
             return message
         if isinstance(message, Recorded):
             self._unrecorded -= message

@@ -128,6 +128,20 @@ class Attend(NamedTuple):
     """Wait for the answer to each report from now on: the trial is to stop at one of them."""
 
 
+class Met(NamedTuple):
+    """All workers of the trial have sent :class:`Meet`, or that cannot be any more.
+
+    Attributes:
+        data: what rank 0 brought.
+        notes: what all brought, by rank.
+        error: why it cannot be, pickled by :func:`dump_error`; else empty.
+    """
+
+    data: bytes
+    notes: tuple[bytes, ...]
+    error: bytes = b""
+
+
 class Shutdown(NamedTuple):
     """End the worker after cleanup; it exits with status 0."""
 
@@ -180,6 +194,20 @@ class Busy(NamedTuple):
     busy: bool
 
 
+class Meet(NamedTuple):
+    """A worker of several waits until all of them do the same; answered by :class:`Met`.
+
+    Attributes:
+        what: what it does, as users call it.
+        data: all get that of rank 0.
+        note: all get those of all ranks.
+    """
+
+    what: str
+    data: bytes = b""
+    note: bytes = b""
+
+
 class Finished(NamedTuple):
     """User code has returned, or acted on a stop or pause; the worker is idle now.
 
@@ -214,8 +242,8 @@ class Failed(NamedTuple):
 #: with a checkpoint read it while user code waits.
 Recorded = int
 
-ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Shutdown
-FromWorker = Started | Reported | Saved | Busy | Finished | Failed
+ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Met | Shutdown
+FromWorker = Started | Reported | Saved | Busy | Meet | Finished | Failed
 
 
 class WorkerOutput(NamedTuple):
