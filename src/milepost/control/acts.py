@@ -13,6 +13,7 @@ from milepost.checkpoint.handle import Checkpoint
 from milepost.control import commands, late_reports
 from milepost.control.metrics import flatten
 from milepost.control.repetition import Repetition
+from milepost.control.rounds import Rounds
 from milepost.errors import CheckpointFailedError, TuneError
 from milepost.journal import records
 from milepost.storage import posix
@@ -61,8 +62,10 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
             "experiment_tag": trial.tag,
         }
     trial.repetition.begin()
-    if command.rank == 0 and command.size > 1:
-        run.meetings.begin(trial.trial_id, command.size)
+    if command.rank == 0:
+        trial.rounds = Rounds(command.size)
+        if command.size > 1:
+            run.meetings.begin(trial.trial_id, command.size)
     run.prints(command.worker_id, trial)
     run.workers.send(
         command.worker_id,

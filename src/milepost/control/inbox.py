@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from milepost.api.fields import DONE, TRAINING_ITERATION
 from milepost.control import convening, events, problems, signalled
 from milepost.control.judge import Verdict
+from milepost.control.rounds import combined
 from milepost.control.state import Halt, Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.errors import StorageError
@@ -99,6 +100,10 @@ def _reported(
         # Nothing is judged or recorded any more; the machine knows what to answer.
         run.dispatch(events.Reported(at=run.now(), worker_id=worker_id, iteration=0, row=state.row))
         return
+    reports = trial.rounds.add(state.workers.index(worker_id), message)
+    if reports is None:
+        return  # others have not come so far
+    message = combined(reports)
     try:
         row: dict[str, Any] = load(message.row)
     except Exception as error:  # noqa: BLE001 - runs code of users

@@ -15,6 +15,7 @@ from milepost.control.checkpoints import Checkpoint
 from milepost.control.metrics import Analysis, RunningMetrics
 from milepost.control.outcome import Ended, Kept, RunFacts, TrialRecord, pack
 from milepost.control.repetition import Repetition
+from milepost.control.rounds import Rounds
 from milepost.control.state import PENDING, Status, TrialState
 from milepost.errors import text_of
 from milepost.storage import codec
@@ -74,6 +75,7 @@ class LiveTrial:
         self.recorded_status: Status = PENDING
         self.repetition = Repetition()
         self.earlier: EarlierRows | None = None
+        self.rounds = Rounds(1)
         self._ledger = ledger
 
     @property

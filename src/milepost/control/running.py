@@ -15,7 +15,7 @@ Action = Literal["continue", "stop", "pause"]
 
 
 def reported(step: Step, event: events.Reported) -> None:
-    """A result was judged: write it down, tell the worker what to do, and whether to save."""
+    """A result was judged: write it down, tell its workers what to do, and whether to save."""
     trial = step.runner(event.worker_id)
     if trial is None or trial.phase is not Phase.TRAINING:
         if trial is not None and trial.phase is Phase.STOPPING:
@@ -45,10 +45,11 @@ def reported(step: Step, event: events.Reported) -> None:
     )
     if event.checkpoint is not None:
         settling.captured(step, trial, event.checkpoint)
-    answer = commands.Answer(
-        worker_id=event.worker_id, action=action, save=save, awaited=event.awaited
-    )
-    step.do(answer)
+    for worker_id in trial.workers:
+        answer = commands.Answer(
+            worker_id=worker_id, action=action, save=save, awaited=event.awaited
+        )
+        step.do(answer)
     trial.after_save = action
     if save:
         step.move(trial, Phase.SAVING)
