@@ -41,7 +41,15 @@ class Captures:
         self.next_index += 1
         return index
 
-    def capture(self, directory: str, index: int, row: dict[str, Any], *, owned: bool) -> Capture:
+    def capture(
+        self,
+        directory: str,
+        index: int,
+        row: dict[str, Any],
+        *,
+        owned: bool,
+        ranks: tuple[int, ...] = (0,),
+    ) -> Capture:
         """Capture a directory as checkpoint ``index``; returns before it is durable.
 
         It is committed once it is announced (:meth:`announce`), or this process has ended.
@@ -51,6 +59,7 @@ class Captures:
             index: from :meth:`take_index`.
             row: the result row it belongs to, without ``config``.
             owned: the directory is ours, so that it may be renamed away.
+            ranks: of the trial's workers whose captures make up the checkpoint.
 
         Raises:
             FileNotFoundError, NotADirectoryError: there is no such directory.
@@ -76,6 +85,7 @@ class Captures:
                 iteration=row.get("training_iteration", 0),
                 owned=owned,
                 announce=False,
+                ranks=ranks,
             )
         finally:
             self._say_busy(False)

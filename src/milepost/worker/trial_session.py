@@ -7,13 +7,13 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from milepost.errors import ChannelClosedError
 from milepost.worker import metrics as checks
 from milepost.worker.captures import Captures, directory_name
 from milepost.worker.dialog import Dialog
-from milepost.worker.protocol import Reported, RunTrial, dump
+from milepost.worker.protocol import Meet, Reported, RunTrial, dump, load
 from milepost.worker.row import RowBuilder
 
 if TYPE_CHECKING:
@@ -25,6 +25,26 @@ class TrialEnded(SystemExit):  # a SystemExit, so that ``except Exception`` does
 
     def __init__(self) -> None:
         super().__init__(0)
+
+
+#: What a worker tells the others of its trial about its report.
+_BRINGS, _AWAITS = 1, 2
+
+
+class _Agreement(NamedTuple):
+    """What the workers of a trial have agreed upon for a report.
+
+    Attributes:
+        checkpoint: its number, if any of them brings a part of one.
+        ranks: of those that do.
+        metrics: of rank 0, pickled, if it brings none; else empty.
+        awaits: whether all wait for the decision; None where one alone decides that.
+    """
+
+    checkpoint: int | None
+    ranks: tuple[int, ...]
+    metrics: bytes = b""
+    awaits: bool | None = None
 
 
 class TrialSession:
@@ -138,9 +158,10 @@ class TrialSession:
             if self._dialog.shutdown:
                 self.ended = "stop"
                 raise TrialEnded
+        agreed = self._agree(metrics, checkpoint)
         before = vars(self._rows).copy()
         try:
-            message = self._row_message(metrics, checkpoint, took_s)
+            message = self._row_message(metrics, checkpoint, took_s, agreed)
         except BaseException:
             vars(self._rows).update(before)  # nothing was reported
             raise
@@ -159,10 +180,36 @@ class TrialSession:
         self._dialog.preemption()  # takes note of whatever has come
         return self._dialog.awaits
 
+    def _agree(self, metrics: dict[str, Any], checkpoint: Checkpoint | None) -> _Agreement:
+        """Agree with the trial's other workers, if there are any, upon what this report is.
+
+        Raises:
+            CollectiveError: they do something else.
+        """
+        if self.run.world_size == 1:
+            index = None if checkpoint is None else self._captures.take_index()
+            return _Agreement(index, (0,))
+        flags = (checkpoint is not None) * _BRINGS | self._awaits_answer(metrics) * _AWAITS
+        # Whoever has a part needs the row, which is that of rank 0.
+        tells = self.run.rank == 0 and checkpoint is None
+        data = self._dumped(metrics, metrics) if tells else b""
+        met = self._dialog.meet(Meet("report()", data, bytes([flags])))
+        if met is None:
+            self.ended = "stop"
+            raise TrialEnded
+        said = [note[0] for note in met.notes]
+        ranks = tuple(rank for rank, flags in enumerate(said) if flags & _BRINGS)
+        index = self._captures.take_index() if ranks else None
+        return _Agreement(index, ranks, met.data, any(flags & _AWAITS for flags in said))
+
     def _row_message(
-        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float
+        self,
+        metrics: dict[str, Any],
+        checkpoint: Checkpoint | None,
+        took_s: float,
+        agreed: _Agreement,
     ) -> Reported:
-        index = None if checkpoint is None else self._captures.take_index()
+        index = agreed.checkpoint
         fields = {
             **metrics,
             "timestamp": 0,  # its place among the columns; filled by the builder
@@ -171,16 +218,30 @@ class TrialSession:
         if index is not None:
             fields["should_checkpoint"] = True
         row = self._rows.next(fields, took_s, overwrite_timestamp=True)
-        try:
-            data = dump(row)
-        except Exception as error:
-            raise checks.unpicklable(metrics, error) from error
+        data = self._dumped(row, metrics)
+        asks = self._dialog.asks
         if checkpoint is None or index is None:
-            awaited = self._awaits_answer(metrics)
-            return Reported(data, asks=self._dialog.asks, awaited=awaited)
+            return Reported(data, asks=asks, awaited=self._is_awaited(metrics, agreed))
+        if agreed.metrics:
+            ours = {key: value for key, value in row.items() if key not in metrics}
+            row = ours | load(agreed.metrics)
         capture = self._captures.capture(
-            os.path.abspath(checkpoint.path), index, row, owned=checkpoint._move
+            os.path.abspath(checkpoint.path),
+            index,
+            row,
+            owned=checkpoint._move,
+            ranks=agreed.ranks,
         )
         self._unsettled = index, type(checkpoint)
-        awaited = self._awaits_answer(metrics)  # it may have been told so during the capture
-        return Reported(data, index, capture.nbytes, capture.waited_s, self._dialog.asks, awaited)
+        awaited = self._is_awaited(metrics, agreed)  # it may have been told so during the capture
+        return Reported(data, index, capture.nbytes, capture.waited_s, asks, awaited)
+
+    def _is_awaited(self, metrics: dict[str, Any], agreed: _Agreement) -> bool:
+        return self._awaits_answer(metrics) if agreed.awaits is None else agreed.awaits
+
+    @staticmethod
+    def _dumped(value: dict[str, Any], metrics: dict[str, Any]) -> bytes:
+        try:
+            return dump(value)
+        except Exception as error:
+            raise checks.unpicklable(metrics, error) from error
