@@ -66,6 +66,8 @@ class RunPlan:
         time_budget_s: seconds after which the run ends.
         reuse_actors: whether a worker process may run one trial after another.
         resources: config -> what a trial with it needs.
+        workers: how many processes a trial is; each has a bundle of what it needs, as far as there
+            are bundles.
         cluster: what all trials together may use.
         name_of: trial -> its name.
         dirname_of: trial -> its directory's name, below the experiment.
@@ -109,6 +111,7 @@ class RunPlan:
     metric: str | None = None
     mode: str | None = None
     num_samples: int = 1
+    workers: int = 1
     max_concurrent: int | None = None
     time_budget_s: float | None = None
     reuse_actors: bool = False

@@ -286,6 +286,7 @@ class Restoring:
                 name=trial.name,
                 directory=trial.directory,
                 request=request_of(resources_of(live.resources)),
+                size=run.plan.workers,
                 order=trial.order,
                 status=live.recorded_status,
                 goal=back.goal,
