@@ -110,6 +110,25 @@ def test_all_begin_again_when_one_dies(tmp_path: Path, dies: tuple[int, int]) ->
     assert pids.index(pids[-1]) == dies[1] - 1, "from the step at which it died"
 
 
+def shared(config: dict[str, Any]) -> None:
+    """One rank saves; all see the same afterwards."""
+    assert tune.get_checkpoint() is None
+    for step in (1, 2):
+        tune.report({"x": step}, checkpoint=part(step=str(step)) if rank() == 1 else None)
+        assert begun() == step
+        found = tune.get_checkpoint()
+        assert found is not None
+        Path(config["out"], f"{rank()}-{step}").write_text(found.path)
+
+
+def test_all_see_the_same_checkpoint(tmp_path: Path) -> None:
+    """Also those that have no part of it."""
+    (record,) = run_plan(tmp_path, shared, [{"out": str(tmp_path)}], **PAIR).trials
+    assert record.status == "TERMINATED", record.error
+    for step, (_, path, _) in enumerate(record.checkpoints, 1):
+        assert {Path(tmp_path, f"{each}-{step}").read_text() for each in range(2)} == {path}
+
+
 def uneven(config: dict[str, Any]) -> None:
     for _ in range(1 + (rank() == config["more"])):
         tune.report({"x": 1})
@@ -145,6 +164,29 @@ def test_a_silent_worker_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def both(config: dict[str, Any]) -> None:
     tune.report({"x": 1}, checkpoint=part(model=str(rank())))
     tune.get_checkpoint()
+
+
+def waits(config: dict[str, Any]) -> None:
+    name = {0: "model", 1: "model", 2: None}[rank()]
+    tune.report({"x": 1}, checkpoint=part(**{name: str(rank())}) if name else None)
+    try:
+        tune.get_checkpoint()
+    except Exception as error:
+        Path(config["out"], str(rank())).write_text(str(error))
+        raise
+
+
+def test_all_are_told_of_a_failure(tmp_path: Path) -> None:
+    """A worker without a part waits for the commit too, and not for ever."""
+    three = {
+        "workers": 3,
+        "resources": lambda config: placement_group_of(
+            tune.PlacementGroupFactory([{"CPU": 0.5}] * 3)
+        ),
+    }
+    (record,) = run_plan(tmp_path, waits, [{"out": str(tmp_path)}], **three).trials
+    assert record.status == "ERROR"
+    assert "both captured 'model'" in str(record.error)
 
 
 def test_the_same_name_with_other_bytes(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from milepost.errors import (
 from milepost.keeper.connection import KeeperConnection
 from milepost.keeper.intent import ExperimentRef, FileList, Intent
 from milepost.keeper.place import Places
-from milepost.keeper.protocol import Captured, Hello
+from milepost.keeper.protocol import Captured, Expected, Hello
 from milepost.keeper.source import scan
 from milepost.keeper.ways import PATIENCE_S, REMIND_S, Means, Taking
 from milepost.process import boot_id, started_at
@@ -121,7 +121,7 @@ class Capturer:
             started=started_at(pid),
             boot=boot_id(),
         )
-        self._unsettled: dict[int, Captured] = {}
+        self._unsettled: dict[int, Captured | Expected] = {}
         self._unannounced: list[tuple[int, Taking]] = []
         self._outcomes: dict[int, str | CheckpointFailedError] = {}
         self._untold: dict[int, CheckpointFailedError] = {}
@@ -243,8 +243,12 @@ class Capturer:
                 taking.hand_over()
                 self._keeper.announce(self._unsettled[index])
 
-    def settled(self, index: int) -> str:
+    def settled(self, index: int, *, elsewhere: bool = False) -> str:
         """Wait for the commit of a captured checkpoint and return its directory.
+
+        Args:
+            index: its number.
+            elsewhere: whether other workers of the trial capture it, and this one has no part.
 
         Raises:
             CheckpointFailedError: it was captured but could not be committed.
@@ -255,7 +259,10 @@ class Capturer:
             self.announce()
             self._note_settled()
             if index not in self._outcomes and index not in self._unsettled:
-                raise KeyError(index)
+                if not elsewhere:
+                    raise KeyError(index)
+                self._unsettled[index] = Expected(index=index)
+                self._keeper.announce(self._unsettled[index])
             started = time.monotonic()
             remind = started + PATIENCE_S
             while index in self._unsettled:

@@ -106,6 +106,9 @@ class Captures:
         self._early: dict[str, list[tuple[CheckpointKey, tuple[int, ...], Part]]] = {}
         self._open: set[str] = set()
         self._answers: OrderedDict[str, Settled] = OrderedDict()  # by base
+        self._failures: OrderedDict[CheckpointKey, Settled] = OrderedDict()
+        self._pending: set[CheckpointKey] = set()  # of which some part has come
+        self._expected: dict[CheckpointKey, set[int]] = {}
         self._highest: dict[tuple[str, str], int] = {}
 
     # --- the state of the book -----------------------------------------------------------------
@@ -162,8 +165,10 @@ class Captures:
         self._open.discard(uuid)
         self._early.pop(uuid, None)
         self._pipeline.close(uuid, partial(self._loop.post, then))
-        for key in [key for key in self._gathering if key.uuid == uuid]:
-            del self._gathering[key]
+        for book in (self._gathering, self._expected):
+            for key in [key for key in book if key.uuid == uuid]:
+                del book[key]
+        self._pending = {key for key in self._pending if key.uuid != uuid}
         for base, capture in list(self._under_way.items()):
             if capture.key.uuid == uuid:
                 self._leases.release(base)
@@ -200,11 +205,28 @@ class Captures:
         capture = self._under_way[part.base] = _Capture(key, part.rank)
         self.note_index(key.uuid, key.trial_id, key.number)
         self._room.take(capture.room_key, part.nbytes)
+        self._pending.add(key)
         gathering = self._gathering.setdefault(key, _Gathering(ranks))
         gathering.parts[part.rank] = part
         gathering.recovered |= recovered
         if gathering.parts.keys() >= set(ranks):
             self._pipeline.submit(_job(key, self._gathering.pop(key)))
+
+    def expect(self, key: CheckpointKey, rank: int, published: Settled | None) -> None:
+        """Tell a worker that has no part of a checkpoint what becomes of it.
+
+        Args:
+            key: the checkpoint.
+            rank: of the worker.
+            published: the answer if nothing of it is under way, because it is there already.
+        """
+        answer = self._failures.get(key)
+        if key not in self._pending:
+            answer = answer or published
+        if answer is not None:
+            self._answer(key, rank, answer)
+        else:
+            self._expected.setdefault(key, set()).add(rank)
 
     def add_found(self, staged: Staged) -> None:
         """Commit a capture that was found in staging, unless it is under way."""
@@ -239,13 +261,25 @@ class Captures:
                 error=outcome.error,
                 free_bytes=self._room.free_bytes,
             )
+            key = self._under_way[job.parts[0].base].key
             for part in job.parts:
                 self._remember(part.base, settled)
-                self._answer(self._under_way[part.base].key, part.rank, settled)
+                self._answer(key, part.rank, settled)
+            self._tell_others(key, settled)
             # Staging is cleared after the driver was told: a keeper that dies in between leaves
             # the record, by which the next one tells it again.
             self._tell(self._event(outcome), partial(self._clear, outcome))
         self._settled()
+
+    def _tell_others(self, key: CheckpointKey, settled: Settled) -> None:
+        """Answer those that expect the checkpoint, or will; a commit shows in the directory."""
+        self._pending.discard(key)
+        if settled.error is not None:
+            self._failures[key] = settled
+            if len(self._failures) > _REMEMBERED:
+                self._failures.popitem(last=False)
+        for rank in self._expected.pop(key, ()):
+            self._answer(key, rank, settled)
 
     def _remember(self, base: str, settled: Settled) -> None:
         self._answers[base] = settled

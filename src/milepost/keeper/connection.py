@@ -19,6 +19,7 @@ from milepost.keeper.guard import Guarded, release
 from milepost.keeper.protocol import (
     Abandoned,
     Captured,
+    Expected,
     Guard,
     Hello,
     Queued,
@@ -44,11 +45,11 @@ class KeeperConnection:
     Args:
         address: path of the keeper's socket.
         hello: who connects.
-        unsettled: the captures to announce again to another keeper.
+        unsettled: what to announce again to another keeper.
     """
 
     def __init__(
-        self, address: str, hello: Hello, unsettled: Callable[[], Sequence[Captured]]
+        self, address: str, hello: Hello, unsettled: Callable[[], Sequence[Captured | Expected]]
     ) -> None:
         self._address = address
         self._hello = hello
@@ -58,8 +59,8 @@ class KeeperConnection:
         self._pid: int | None = None
         self._free_bytes = 0
 
-    def announce(self, capture: Captured) -> None:
-        """Tell that a capture is complete; it counts as unsettled already.
+    def announce(self, capture: Captured | Expected) -> None:
+        """Tell that a capture is complete, or expected; it counts as unsettled already.
 
         Raises:
             ChannelClosedError: there is no keeper, and no driver to start one.

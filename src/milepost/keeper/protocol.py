@@ -99,6 +99,12 @@ class Captured(Message, frozen=True, kw_only=True):
     ranks: tuple[int, ...] = (0,)
 
 
+class Expected(Message, frozen=True, kw_only=True):
+    """Tell what becomes of a checkpoint to which other workers of the trial contribute."""
+
+    index: int
+
+
 class Abandoned(Message, frozen=True, kw_only=True):
     """A capture failed; give back its room and its leases."""
 
@@ -124,7 +130,7 @@ class Reserved(Message, frozen=True, kw_only=True):
 
 
 class Settled(Message, frozen=True, kw_only=True):
-    """A captured checkpoint of this worker was committed, or failed with ``error``.
+    """A checkpoint that this worker captured or expects was committed, or failed with ``error``.
 
     ``free_bytes`` is the room in staging by then.
     """
@@ -218,7 +224,7 @@ class Notice(Message, frozen=True, kw_only=True):
 
 KeeperEvent = Committed | CommitFailed | Drained | Deleted | Released | Notice
 DriverRequest = Own | Drain | Delete | Release
-WorkerRequest = Hello | Reserve | Guard | Captured | Abandoned
+WorkerRequest = Hello | Reserve | Guard | Captured | Expected | Abandoned
 WorkerReply = Queued | Reserved | Settled
 
 encode = msgspec.json.Encoder().encode

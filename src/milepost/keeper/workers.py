@@ -19,6 +19,7 @@ from milepost.keeper.peer import Peer
 from milepost.keeper.protocol import (
     Abandoned,
     Captured,
+    Expected,
     Guard,
     Hello,
     Queued,
@@ -115,6 +116,8 @@ class Workers:
         elif isinstance(message, Captured):
             self._leased.get(peer, set()).discard(message.base)
             self._captured(peer, hello, message)
+        elif isinstance(message, Expected):
+            self._expected(hello, message)
         elif isinstance(message, Abandoned):
             self._room.release((*key, message.index))
             self._leases.release(message.base)
@@ -171,14 +174,25 @@ class Workers:
         else:
             peer.send(encode(_answer_gone(hello, message)))
 
+    def _expected(self, hello: Hello, message: Expected) -> None:
+        key = CheckpointKey(hello.experiment.uuid, hello.trial_id, hello.attempt, message.index)
+        path, is_there = _published(hello, message.index)
+        found = Settled(index=message.index, path=path) if is_there else None
+        self._captures().expect(key, hello.rank, found)
+
 
 def _answer_gone(hello: Hello, message: Captured) -> Settled:
     """An earlier keeper settled it and could not say so: its manifest tells how."""
-    trial = os.path.join(hello.experiment.path, hello.trial_dir)
-    path = os.path.join(trial, checkpoint_name(message.index))
-    found = published(path, checkpoint_id(hello.attempt_id, message.index))
-    error = None if found else "it is neither in staging nor committed; its keeper was killed"
+    path, is_there = _published(hello, message.index)
+    error = None if is_there else "it is neither in staging nor committed; its keeper was killed"
     return Settled(index=message.index, path=path, error=error)
+
+
+def _published(hello: Hello, index: int) -> tuple[str, bool]:
+    """A checkpoint's path, and whether this attempt has published it there."""
+    trial = os.path.join(hello.experiment.path, hello.trial_dir)
+    path = os.path.join(trial, checkpoint_name(index))
+    return path, published(path, checkpoint_id(hello.attempt_id, index)) is not None
 
 
 def _key(hello: Hello) -> _WorkerKey:

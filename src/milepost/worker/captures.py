@@ -104,14 +104,16 @@ class Captures:
         return self._connected().new_directory()
 
     def settled(self, index: int) -> str:
-        """Wait for a checkpoint's commit and return its path.
+        """Wait for the commit of a checkpoint of this attempt and return its path.
+
+        It may be one that other workers of the trial have captured.
 
         Raises:
             CheckpointFailedError: it failed.
         """
         self._say_busy(True)
         try:
-            return self._connected().settled(index)
+            return self._connected().settled(index, elsewhere=self._run.world_size > 1)
         finally:
             self._say_busy(False)
 

@@ -76,7 +76,7 @@ class TrialSession:
         self._pid = os.getpid()
         self._since = time.monotonic()
         self._checkpoint: Checkpoint | None = None
-        self._unsettled: tuple[int, type[Checkpoint]] | None = None
+        self._unsettled: tuple[int, type[Checkpoint] | None] | None = None
         if run.start_from is not None:
             from milepost.checkpoint.handle import Checkpoint
 
@@ -117,8 +117,10 @@ class TrialSession:
         """
         with self._lock:
             if self._unsettled is not None:
+                from milepost.checkpoint.handle import Checkpoint
+
                 (index, kind), self._unsettled = self._unsettled, None
-                self._checkpoint = kind(self._captures.settled(index))
+                self._checkpoint = (kind or Checkpoint)(self._captures.settled(index))
             return self._checkpoint
 
     @property
@@ -221,6 +223,8 @@ class TrialSession:
         data = self._dumped(row, metrics)
         asks = self._dialog.asks
         if checkpoint is None or index is None:
+            if index is not None:
+                self._unsettled = index, None
             return Reported(data, asks=asks, awaited=self._is_awaited(metrics, agreed))
         if agreed.metrics:
             ours = {key: value for key, value in row.items() if key not in metrics}
