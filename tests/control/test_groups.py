@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,43 @@ def test_all_see_the_same_checkpoint(tmp_path: Path) -> None:
     assert record.status == "TERMINATED", record.error
     for step, (_, path, _) in enumerate(record.checkpoints, 1):
         assert {Path(tmp_path, f"{each}-{step}").read_text() for each in range(2)} == {path}
+
+
+def slow(config: dict[str, Any]) -> None:
+    """Rank 1 dies when both have called their second report, and rank 0 has yet to capture."""
+    current = session._session
+    assert current is not None
+    capture = current._captures.capture
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        if not mark.exists():
+            mark.touch()
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+            time.sleep(0.5)  # it takes so long, for a reason of its own
+        return capture(*args, **kwargs)
+
+    mark, pid = Path(config["mark"]), Path(config["mark"] + "-pid")
+    pid.write_text(str(os.getpid())) if rank() == 1 else None
+    for step in range(begun() + 1, 4):
+        if rank() == 0 and step == 2:
+            current._captures.capture = slowly
+        tune.report({"step": step}, checkpoint=part(step=str(step)) if rank() == 0 else None)
+
+
+def test_a_report_that_all_have_called_is_completed(tmp_path: Path) -> None:
+    """Its checkpoint is committed although one worker has died, and is where all go on."""
+    notes = Notes()
+    (record,) = run_plan(
+        tmp_path,
+        slow,
+        [{"mark": str(tmp_path / "mark")}],
+        **PAIR,
+        failure=FailureConfig(max_failures=1),
+        callbacks=[notes],
+    ).trials
+    assert record.status == "TERMINATED", record.error
+    assert record.failures == 1
+    assert [row["step"] for row in rows(record)] == [1, 2, 3], "no step is done again"
 
 
 def uneven(config: dict[str, Any]) -> None:

@@ -82,6 +82,7 @@ def _tell(run: Run, outcome: Outcome | None) -> None:
     if outcome is None:
         return
     error = b"" if outcome.error is None else dump_error(outcome.error)
+    run.ledger.live[outcome.trial_id].rounds.begin_captures(outcome.capturing)
     workers = run.machine.trials[outcome.trial_id].workers
     for rank in outcome.ranks:
         run.workers.send(workers[rank], Met(outcome.data, outcome.notes, error))

@@ -102,6 +102,7 @@ def _reported(
         return
     reports = trial.rounds.add(state.workers.index(worker_id), message)
     if reports is None:
+        signalled.completed(run, trial.trial_id)
         return  # others have not come so far
     message = combined(reports)
     try:
@@ -139,6 +140,7 @@ def _reported(
             awaited=message.awaited,
         )
     )
+    signalled.completed(run, trial.trial_id)
     row["experiment_tag"] = trial.tag
     # After the reply, so that user code goes on meanwhile.
     trial.metrics.add(row)

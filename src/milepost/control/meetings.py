@@ -21,11 +21,13 @@ class Said(NamedTuple):
         what: what it does, as users call it, such as ``train.report()``.
         data: all get that of rank 0.
         note: all get those of all ranks.
+        captures: it will capture a checkpoint when they have met.
     """
 
     what: str
     data: bytes = b""
     note: bytes = b""
+    captures: bool = False
 
 
 class Outcome(NamedTuple):
@@ -37,6 +39,7 @@ class Outcome(NamedTuple):
         what: what they do.
         data: of rank 0.
         notes: by rank.
+        capturing: those that will capture a checkpoint now.
         error: why it came to nothing.
     """
 
@@ -45,6 +48,7 @@ class Outcome(NamedTuple):
     what: str
     data: bytes = b""
     notes: tuple[bytes, ...] = ()
+    capturing: frozenset[int] = frozenset()
     error: CollectiveError | None = None
 
 
@@ -126,6 +130,7 @@ class Meetings:
             group.what,
             group.said[0].data,
             tuple(group.said[each].note for each in range(group.size)),
+            frozenset(each for each, said in group.said.items() if said.captures),
         )
         group.said = {}
         group.held += 1

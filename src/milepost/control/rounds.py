@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from milepost.worker.protocol import Reported
 
@@ -19,6 +20,16 @@ class Rounds:
 
     def __init__(self, size: int) -> None:
         self._waiting: list[deque[Reported]] = [deque() for _ in range(size)]
+        self._capturing: set[int] = set()
+
+    def begin_captures(self, ranks: Iterable[int]) -> None:
+        """All have called a report, and these ranks capture their parts of its checkpoint."""
+        self._capturing = set(ranks)
+
+    @property
+    def capturing(self) -> frozenset[int]:
+        """Ranks that have not told of their part yet."""
+        return frozenset(self._capturing)
 
     def add(self, rank: int, report: Reported) -> tuple[Reported, ...] | None:
         """Take in a report.
@@ -27,6 +38,7 @@ class Rounds:
             The reports of all ranks, by rank, once the last of them has come.
         """
         self._waiting[rank].append(report)
+        self._capturing.discard(rank)
         if not all(self._waiting):
             return None
         return tuple(each.popleft() for each in self._waiting)

@@ -1,8 +1,11 @@
-"""Workers that signals from outside have ended, perhaps together with the whole job.
+"""Ends of workers that are held back for a moment, because more is going to happen.
 
 A service manager or batch system signals every process of a job, and a worker's death may be
 known before the driver's own signal is. Until it is clear whether the run is being ended, such an
-end of a worker is held back for a moment; while the run is being ended it is no failure.
+end of a worker is held back; while the run is being ended it is no failure.
+
+When one of several workers ends, the others are killed. If all had called a report before, those
+that are still capturing their part of its checkpoint may complete that first.
 """
 
 from __future__ import annotations
@@ -14,15 +17,19 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from milepost.control import events
+from milepost.control.state import Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.worker.protocol import Failed
 
 if TYPE_CHECKING:
     from milepost.control.run import Run
+    from milepost.control.state import TrialState
 
 #: What jobs are asked to end with.
 _ASKS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1})
 _HOLD_S: Final = 1.0
+#: How long workers may go on to capture after one of them has ended.
+CAPTURE_S: Final = 30.0
 
 
 def took(problem: events.Problem, end: Exited | StartFailed | Failed) -> events.Problem:
@@ -50,15 +57,32 @@ class Held:
     """Ends of workers that wait for what becomes of the run."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[float, events.WorkerFailed | events.WorkerGone]] = []
+        self._held: list[tuple[float, str, events.WorkerFailed | events.WorkerGone]] = []
 
-    def take(self, event: events.WorkerFailed | events.WorkerGone) -> None:
-        """Hold an event back."""
-        self._held.append((time.monotonic() + _HOLD_S, event))
+    def take(
+        self,
+        event: events.WorkerFailed | events.WorkerGone,
+        hold_s: float = _HOLD_S,
+        trial_id: str = "",
+    ) -> None:
+        """Hold an event back.
+
+        Args:
+            event: the end of a worker.
+            hold_s: for so long.
+            trial_id: or until this trial has captured, see :meth:`captured`.
+        """
+        self._held.append((time.monotonic() + hold_s, trial_id, event))
 
     def next_moment(self) -> float | None:
         """When one must not be held any longer, in monotonic seconds."""
-        return self._held[0][0] if self._held else None
+        return min((moment for moment, _, _ in self._held), default=None)
+
+    def captured(self, trial_id: str) -> list[events.WorkerFailed | events.WorkerGone]:
+        """Those that waited for captures of this trial, which are over."""
+        found = [event for _, trial, event in self._held if trial == trial_id]
+        self._held = [each for each in self._held if each[1] != trial_id]
+        return found
 
     def due(self, now: float) -> list[events.WorkerFailed | events.WorkerGone]:
         """Those whose time is up, in their order.
@@ -66,8 +90,8 @@ class Held:
         Args:
             now: monotonic seconds; infinity lets all go.
         """
-        due = [event for moment, event in self._held if moment <= now]
-        del self._held[: len(due)]
+        due = [event for moment, _, event in self._held if moment <= now]
+        self._held = [each for each in self._held if each[0] > now]
         return due
 
 
@@ -78,9 +102,29 @@ def told(
 ) -> None:
     """Tell the machine how a worker ended, at once or when it is clear what that means."""
     state = run.machine.state
-    trial = state.workers[event.worker_id].trial_id if event.worker_id in state.workers else None
-    waits = trial is not None and was_asked(end)
-    if waits and not state.interrupted and not state.stopping:
+    worker = state.workers.get(event.worker_id)
+    trial = state.trials.get(worker.trial_id or "") if worker is not None else None
+    if trial is not None and _may_complete(run, trial, event.worker_id):
+        run.held.take(event, CAPTURE_S, trial.trial_id)
+    elif trial is not None and was_asked(end) and not state.interrupted and not state.stopping:
         run.held.take(event)
     else:
+        if trial is not None:
+            for earlier in run.held.captured(trial.trial_id):
+                run.dispatch(earlier)
         run.dispatch(event)
+
+
+def _may_complete(run: Run, trial: TrialState, worker_id: str) -> bool:
+    """Whether others of the trial capture a checkpoint to which this worker adds nothing more."""
+    if trial.size == 1 or trial.phase is Phase.DYING or worker_id not in trial.workers:
+        return False
+    capturing = run.ledger.live[trial.trial_id].rounds.capturing
+    return bool(capturing) and trial.workers.index(worker_id) not in capturing
+
+
+def completed(run: Run, trial_id: str) -> None:
+    """A part was captured; go on with what waited for that, if it was the last."""
+    if not run.ledger.live[trial_id].rounds.capturing:
+        for event in run.held.captured(trial_id):
+            run.dispatch(event)

@@ -201,11 +201,13 @@ class Meet(NamedTuple):
         what: what it does, as users call it.
         data: all get that of rank 0.
         note: all get those of all ranks.
+        captures: it will capture a checkpoint when they have met, and say so in its report.
     """
 
     what: str
     data: bytes = b""
     note: bytes = b""
+    captures: bool = False
 
 
 class Finished(NamedTuple):

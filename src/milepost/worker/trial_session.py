@@ -195,7 +195,9 @@ class TrialSession:
         # Whoever has a part needs the row, which is that of rank 0.
         tells = self.run.rank == 0 and checkpoint is None
         data = self._dumped(metrics, metrics) if tells else b""
-        met = self._dialog.meet(Meet("report()", data, bytes([flags])))
+        met = self._dialog.meet(
+            Meet("report()", data, bytes([flags]), captures=checkpoint is not None)
+        )
         if met is None:
             self.ended = "stop"
             raise TrialEnded
