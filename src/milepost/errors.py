@@ -26,12 +26,10 @@
     │   ├── WorkerGroupStartupTimeoutError  workers were not there in time (also a TimeoutError)
     │   ├── WorkerGroupStartupFailedError   a worker died while the group started
     │   ├── InsufficientClusterResourcesError  there will never be enough for the workers
-    │   └── CollectiveTimeoutError     not all workers made a call together (also a TimeoutError)
-    │       └── BroadcastCollectiveTimeoutError
+    │   └── CollectiveError            workers did not make the same calls
+    │       └── CollectiveTimeoutError one was waited for too long (also a TimeoutError)
     ├── SessionMisuseError             a training worker's call elsewhere (also a RuntimeError)
     ├── WorkerStartError               a worker process could not be started
-    ├── CollectiveError                workers of one trial did not call the same things
-    │   └── CollectiveTimeoutError     one was waited for too long (also a TimeoutError)
     ├── ChannelClosedError             the other end of a channel is gone (also a ConnectionError)
     └── RayError                       errors of workers, under the names scripts know
         ├── RayTaskError               user code raised; also an instance of the user's own type
@@ -111,25 +109,6 @@ class LeaseLostError(JournalError):
 
 class WorkerStartError(MilepostError):
     """A worker process could not be started."""
-
-
-class CollectiveError(MilepostError):
-    """The workers of a trial did not call the same things, so that some would wait for ever.
-
-    Attributes:
-        missing_ranks: those that the others waited for.
-    """
-
-    def __init__(self, message: str, missing_ranks: tuple[int, ...] = ()) -> None:
-        super().__init__(message)
-        self.missing_ranks = missing_ranks
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.missing_ranks)
-
-
-class CollectiveTimeoutError(CollectiveError, TimeoutError):
-    """A worker did not call what the others wait in. Mirrors Ray's class of that name."""
 
 
 class ChannelClosedError(MilepostError, ConnectionError):
@@ -380,41 +359,30 @@ class InsufficientClusterResourcesError(RayTrainError):
     """Workers ask for more than there will ever be."""
 
 
-class CollectiveTimeoutError(RayTrainError, TimeoutError):
-    """Not all workers made a call that they have to make together."""
-
-
-class BroadcastCollectiveTimeoutError(CollectiveTimeoutError):
-    """Not all workers came to a barrier or broadcast; ``report`` has one.
+class CollectiveError(RayTrainError):
+    """Workers did not make the same calls, so that some would wait for others for ever.
 
     Args:
-        time_elapsed: seconds that the first one has waited, or None.
-        missing_ranks: world ranks of those that did not come.
-        timeout_s: seconds that it may wait.
+        message: who waits, where, and for whom.
+        missing_ranks: world ranks of those that the others waited for.
 
     Attributes:
-        time_elapsed: as above.
         missing_ranks: as above, in a list.
-        timeout_s: as above.
     """
 
-    def __init__(
-        self, time_elapsed: float | None, missing_ranks: Collection[int], timeout_s: float
-    ) -> None:
-        waited = f" in {time_elapsed:.1f} s" if time_elapsed is not None else ""
-        ranks = ", ".join(map(str, missing_ranks))
-        super().__init__(
-            f"Workers wait for others that did not make the same call{waited} (ranks missing: "
-            f"{ranks}; limit: {timeout_s} s). Every worker has to call report() equally often; "
-            "RAY_TRAIN_COLLECTIVE_TIMEOUT_S is the limit."
-        )
-        self.time_elapsed = time_elapsed
+    def __init__(self, message: str, missing_ranks: Collection[int] = ()) -> None:
+        super().__init__(message)
         self.missing_ranks = list(missing_ranks)
-        self.timeout_s = timeout_s
 
     def __reduce__(self) -> tuple[Any, ...]:
-        names = ("time_elapsed", "missing_ranks", "timeout_s")
-        return _again(self, tuple(getattr(self, name) for name in names), *names)
+        return _again(self, (str(self), self.missing_ranks), "missing_ranks")
+
+
+class CollectiveTimeoutError(CollectiveError, TimeoutError):
+    """A worker did not make the call that others wait in. Mirrors Ray's class.
+
+    ``RAY_TRAIN_COLLECTIVE_TIMEOUT_S`` is the limit, in seconds.
+    """
 
 
 class SessionMisuseError(MilepostError, RuntimeError):

@@ -146,6 +146,8 @@ def slow(config: dict[str, Any]) -> None:
     mark, pid = Path(config["mark"]), Path(config["mark"] + "-pid")
     pid.write_text(str(os.getpid())) if rank() == 1 else None
     for step in range(begun() + 1, 4):
+        with open(config["mark"] + f"-steps-{rank()}", "a") as steps:
+            steps.write(str(step))
         if rank() == 0 and step == 2:
             current._captures.capture = slowly
         tune.report({"step": step}, checkpoint=part(step=str(step)) if rank() == 0 else None)
@@ -164,7 +166,9 @@ def test_a_report_that_all_have_called_is_completed(tmp_path: Path) -> None:
     ).trials
     assert record.status == "TERMINATED", record.error
     assert record.failures == 1
-    assert [row["step"] for row in rows(record)] == [1, 2, 3], "no step is done again"
+    assert [row["step"] for row in rows(record)] == [1, 2, 3]
+    for each in range(2):
+        assert Path(tmp_path, f"mark-steps-{each}").read_text() == "123", "no step is done again"
 
 
 def uneven(config: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def say(run: Run, worker_id: str, message: Meet) -> None:
         return
     trial_id, rank = place
     run.silence.excuse(worker_id)  # if somebody is silent, it is one that it waits for
-    said = Said(message.what, message.data, message.note)
+    said = Said(message.what, message.data, message.note, message.captures)
     _tell(run, run.meetings.say(trial_id, rank, said, time.monotonic()))
 
 

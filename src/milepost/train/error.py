@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from milepost.errors import (
-    BroadcastCollectiveTimeoutError,
+    CollectiveError,
     CollectiveTimeoutError,
     ControllerError,
     InsufficientClusterResourcesError,
@@ -19,8 +19,12 @@ from milepost.errors import (
     WorkerHealthCheckTimeoutError,
 )
 
+#: Ray's name for it.
+BroadcastCollectiveTimeoutError = CollectiveTimeoutError
+
 __all__ = [
     "BroadcastCollectiveTimeoutError",
+    "CollectiveError",
     "CollectiveTimeoutError",
     "ControllerError",
     "InsufficientClusterResourcesError",
