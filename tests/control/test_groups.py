@@ -168,7 +168,8 @@ def test_a_report_that_all_have_called_is_completed(tmp_path: Path) -> None:
     assert record.failures == 1
     assert [row["step"] for row in rows(record)] == [1, 2, 3]
     for each in range(2):
-        assert Path(tmp_path, f"mark-steps-{each}").read_text() == "123", "no step is done again"
+        steps = Path(tmp_path, f"mark-steps-{each}").read_text()
+        assert steps.count("2") == 1, "a step that was saved is not done again"
 
 
 def uneven(config: dict[str, Any]) -> None:
