@@ -255,7 +255,7 @@ class Trial:
     @property
     def local_experiment_path(self) -> str:
         """The experiment's directory."""
-        return os.path.dirname(self._facts.directory)
+        return self._facts.experiment_path
 
     @property
     def remote_path(self) -> str:
@@ -265,7 +265,7 @@ class Trial:
     @property
     def relative_logdir(self) -> str:
         """Its directory, relative to the experiment's."""
-        return os.path.basename(self._facts.directory)
+        return os.path.relpath(self._facts.directory, self._facts.experiment_path)
 
     @property
     def storage(self) -> Any:

@@ -18,7 +18,7 @@ from milepost.control.repetition import Repetition
 from milepost.control.rounds import Rounds
 from milepost.control.state import PENDING, Status, TrialState
 from milepost.errors import text_of
-from milepost.storage import codec
+from milepost.storage import codec, names
 from milepost.worker.protocol import dump_error
 
 if TYPE_CHECKING:
@@ -79,9 +79,14 @@ class LiveTrial:
         self._ledger = ledger
 
     @property
+    def experiment_path(self) -> str:
+        """The experiment's directory, absolute."""
+        return self._ledger.run.root
+
+    @property
     def directory(self) -> str:
         """Absolute."""
-        return os.path.join(self._ledger.run.root, self.dirname)
+        return names.trial_directory(self._ledger.run.root, self.dirname)
 
     @property
     def status(self) -> str:

@@ -21,7 +21,7 @@ from milepost.control.checkpoints import Checkpoint
 from milepost.control.earlier_rows import logged
 from milepost.control.metrics import Analysis, RunningMetrics, unpacked
 from milepost.journal.objects import Objects
-from milepost.storage import codec
+from milepost.storage import codec, names
 
 #: A kept checkpoint: its number, its directory, and the row it was reported with.
 Kept = tuple[int, str, dict[str, Any]]
@@ -31,7 +31,8 @@ class TrialFacts(Protocol):
     """What can be known of a trial, whether it runs, has ended, or is read from storage.
 
     Attributes:
-        directory: absolute.
+        experiment_path: the experiment's directory, absolute.
+        directory: its own, absolute.
         evaluated: the searched variables, flat.
         last_row: the last row with ``config``, ``done`` and ``experiment_tag``; the trial's id
             alone before the first.
@@ -47,6 +48,8 @@ class TrialFacts(Protocol):
     def trial_id(self) -> str: ...  # noqa: D102
     @property
     def name(self) -> str: ...  # noqa: D102
+    @property
+    def experiment_path(self) -> str: ...  # noqa: D102
     @property
     def directory(self) -> str: ...  # noqa: D102
     @property
@@ -156,7 +159,8 @@ class TrialRecord:
         self.tag = self._ended.tag
         self.status = self._ended.status
         self.failures = self._ended.failures
-        self.directory = os.path.join(run.root, self._ended.dirname)
+        self.experiment_path = run.root
+        self.directory = names.trial_directory(run.root, self._ended.dirname)
         self.start_time = self._ended.start_time
         self.last_time = self._ended.last_time
 

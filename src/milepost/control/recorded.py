@@ -23,7 +23,7 @@ from milepost.control.state import STATUSES
 from milepost.errors import CheckpointError, TuneError
 from milepost.journal.image import CheckpointImage, RunImage, TrialImage
 from milepost.journal.records import Exploited, Reconfigured
-from milepost.storage import codec
+from milepost.storage import codec, names
 
 if TYPE_CHECKING:
     from milepost.control.run import Run
@@ -116,7 +116,7 @@ class Recorded:
 
     def directory(self, trial: TrialImage) -> str:
         """A trial's directory, absolute."""
-        return os.path.join(self._run.plan.experiment.path, trial.directory)
+        return names.trial_directory(self._run.plan.experiment.path, trial.directory)
 
     def path(self, trial: TrialImage, index: int) -> str:
         """A checkpoint's directory, absolute."""

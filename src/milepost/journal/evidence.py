@@ -74,7 +74,7 @@ class TrialDirectory:
 
     def __init__(self, experiment_path: str, name: str) -> None:
         self.name = name
-        self.path = os.path.join(experiment_path, name)
+        self.path = names.trial_directory(experiment_path, name)
 
     @cached_property
     def rows(self) -> list[FileRow]:

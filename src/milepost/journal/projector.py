@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from milepost.journal.files.rows import Row
 from milepost.journal.files.trial import TrialFiles
 from milepost.journal.image import RunImage, TrialImage
 from milepost.journal.objects import Objects
+from milepost.storage import names
 
 KINDS: Final = frozenset({"json", "csv", "tensorboard"})
 
@@ -124,7 +124,7 @@ class Projector:
         if files is None:
             created = self._created_of(trial)
             files = self._files[trial] = TrialFiles(
-                os.path.join(self._path, created.directory),
+                names.trial_directory(self._path, created.directory),
                 created.config,
                 created.evaluated,
                 self._kinds,

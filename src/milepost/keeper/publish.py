@@ -79,7 +79,7 @@ class Publisher:
             owner.require_held()
             parts = [_read(part.base) for part in job.parts]
             first = parts[0].intent
-            trial = os.path.join(owner.experiment.path, first.trial_dir)
+            trial = names.trial_directory(owner.experiment.path, first.trial_dir)
             target = os.path.join(trial, checkpoint_name(job.index))
             before = published(target, checkpoint_id(first.attempt_id, job.index))
             if before is not None:

@@ -33,6 +33,7 @@ from milepost.keeper.protocol import (
 from milepost.keeper.publish import published
 from milepost.keeper.room import Room, RoomKey
 from milepost.keeper.sessions import Leader
+from milepost.storage import names
 
 _RESCUERS = 8
 #: Longer than a worker's end takes, whose fork server ends what it has left.
@@ -190,7 +191,7 @@ def _answer_gone(hello: Hello, message: Captured) -> Settled:
 
 def _published(hello: Hello, index: int) -> tuple[str, bool]:
     """A checkpoint's path, and whether this attempt has published it there."""
-    trial = os.path.join(hello.experiment.path, hello.trial_dir)
+    trial = names.trial_directory(hello.experiment.path, hello.trial_dir)
     path = os.path.join(trial, checkpoint_name(index))
     return path, published(path, checkpoint_id(hello.attempt_id, index)) is not None
 

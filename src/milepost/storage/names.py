@@ -17,6 +17,14 @@ TMP_PREFIX = ".milepost-tmp-"
 TRASH_PREFIX = ".milepost-trash-"
 QUARANTINE_PREFIX = ".milepost-quarantine-"
 
+#: Name of a trial's directory that is the experiment's own: a training run has only one trial.
+ITSELF = "."
+
+
+def trial_directory(experiment_path: str, name: str) -> str:
+    """Return the path of a trial's directory in an experiment's."""
+    return experiment_path if name == ITSELF else os.path.join(experiment_path, name)
+
 
 def temporary(directory: str, label: str) -> str:
     """Return a path in ``directory`` that nothing else uses and that a sweep may remove."""

@@ -196,7 +196,7 @@ class TrialSession:
         tells = self.run.rank == 0 and checkpoint is None
         data = self._dumped(metrics, metrics) if tells else b""
         met = self._dialog.meet(
-            Meet("report()", data, bytes([flags]), captures=checkpoint is not None)
+            Meet("train.report()", data, bytes([flags]), captures=checkpoint is not None)
         )
         if met is None:
             self.ended = "stop"

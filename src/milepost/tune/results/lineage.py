@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from milepost.storage import names
+
 if TYPE_CHECKING:
     from milepost.checkpoint.handle import Checkpoint
     from milepost.journal.image import RunImage, TrialImage
@@ -96,7 +98,9 @@ def _at(
 
     if index is None:
         return None, expected
-    path = os.path.join(root, trial.directory, manifests.checkpoint_name(index))
+    path = os.path.join(
+        names.trial_directory(root, trial.directory), manifests.checkpoint_name(index)
+    )
     try:
         found = manifests.read(path).id
     except (OSError, CheckpointError):

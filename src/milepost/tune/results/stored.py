@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from milepost.storage import names
 from milepost.tune.results import rows
 from milepost.tune.results.lazy import Deferred
 
@@ -100,7 +101,7 @@ def _ended_well(trial_dir: str) -> bool:
 def _experiment_above(path: str) -> str | None:
     from milepost.journal.experiment import is_experiment
 
-    parent = os.path.dirname(path)
+    parent = path
     while not is_experiment(parent):
         if parent == os.path.dirname(parent):
             return None
@@ -181,7 +182,7 @@ def stored_records(experiment_path: str) -> Sequence[StoredTrial]:
     keeping = (setup.get("run_config") or {}).get("checkpoint_config") or {}
     name = str(setup.get("trainable", ""))
     directories = {
-        trial.trial: os.path.join(experiment_path, trial.directory)
+        trial.trial: names.trial_directory(experiment_path, trial.directory)
         for trial in image.trials.values()
     }
     return [
@@ -222,7 +223,8 @@ class StoredTrial:
         self.tag = image.tag
         self.status = image.status
         self.failures = image.failures
-        self.directory = os.path.join(experiment_path, image.directory)
+        self.experiment_path = experiment_path
+        self.directory = names.trial_directory(experiment_path, image.directory)
         self.start_time = image.first_launched or None
         self.last_time = image.changed
 
