@@ -184,7 +184,7 @@ def test_uneven_calls_end_with_an_error(tmp_path: Path, more: int) -> None:
     (record,) = outcome.trials
     assert record.status == "ERROR"
     assert isinstance(record.error, CollectiveError)
-    assert f"rank {more} waits in train.report() for rank {1 - more}, whose training" in str(
+    assert f"rank {more} waits in tune.report() for rank {1 - more}, whose training" in str(
         record.error
     )
     assert len(rows(record)) == 1
@@ -203,7 +203,7 @@ def test_a_silent_worker_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     outcome = run_plan(tmp_path, silent, **PAIR)
     (record,) = outcome.trials
     assert isinstance(record.error, CollectiveError)
-    assert "rank 0 waits in train.report() for rank 1, which did not call it" in str(record.error)
+    assert "rank 0 waits in tune.report() for rank 1, which did not call it" in str(record.error)
 
 
 def both(config: dict[str, Any]) -> None:

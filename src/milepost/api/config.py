@@ -28,6 +28,8 @@ class Config:
 
     #: field name -> check; fields without one take any value.
     _checks: ClassVar[Mapping[str, FieldCheck]] = {}
+    #: field name -> class, of those that are configs themselves.
+    _parts: ClassVar[Mapping[str, type[Config]]] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         owner = type(self).__name__

@@ -143,6 +143,11 @@ class RunConfig(Config):
     log_to_file: bool | str | tuple[str, str] = False
     local_dir: str | None = None
 
+    _parts: ClassVar[Mapping[str, type[Config]]] = {
+        "failure_config": FailureConfig,
+        "checkpoint_config": CheckpointConfig,
+        "sync_config": SyncConfig,
+    }
     _checks: ClassVar[Mapping[str, FieldCheck]] = {
         "name": checks.optional(_name),
         "storage_path": checks.optional(checks.path_text),

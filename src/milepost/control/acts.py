@@ -158,6 +158,8 @@ def _verify(run: Run, command: commands.Verify) -> None:
 def _checkpoint_kept(run: Run, command: commands.CheckpointKept) -> None:
     trial = run.ledger.facade(command.trial_id)
     run.hooks.checkpoint(trial, Checkpoint.from_directory(command.checkpoint.path))
+    if run.plan.watch is not None:
+        run.plan.watch.committed(command.checkpoint.index, command.checkpoint.path)
 
 
 # --- trials ---------------------------------------------------------------------------------

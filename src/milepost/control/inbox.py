@@ -67,12 +67,15 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
         convening.left(run, worker_id)
         if message.reason == "returned":
             _returned(run, state, trial)
+        if run.plan.watch is not None and message.value:
+            run.plan.watch.returned(state.workers.index(worker_id), message.value)
         run.quiet(worker_id)
         run.dispatch(events.Finished(at=run.now(), worker_id=worker_id, reason=message.reason))
     else:
         run.quiet(worker_id)
         run.meetings.end(state.trial_id)  # the others are killed, and wait for nothing
         problem = signalled.took(problems.of_failure(run, message), message)
+        _tell_of_failure(run, state, worker_id, problem)
         failed = events.WorkerFailed(at=run.now(), worker_id=worker_id, problem=problem)
         signalled.told(run, failed, message)
 
@@ -140,6 +143,8 @@ def _reported(
             awaited=message.awaited,
         )
     )
+    if run.plan.watch is not None:
+        run.plan.watch.reported(tuple(each.row for each in reports), message.checkpoint)
     signalled.completed(run, trial.trial_id)
     row["experiment_tag"] = trial.tag
     # After the reply, so that user code goes on meanwhile.
@@ -168,6 +173,16 @@ def _returned(run: Run, state: TrialState, trial: LiveTrial) -> None:
     row["experiment_tag"] = trial.tag
 
 
+def _tell_of_failure(run: Run, state: TrialState, worker_id: str, problem: events.Problem) -> None:
+    """Tell whoever watches single workers which one has failed, and why."""
+    if run.plan.watch is None or worker_id not in state.workers:
+        return
+    error = problems.recorded(
+        problem.kind, problem.message, problem.traceback, problem.error, run.objects.get
+    )
+    run.plan.watch.failed(state.workers.index(worker_id), error)
+
+
 # --- the engine -----------------------------------------------------------------------------
 
 
@@ -184,6 +199,8 @@ def from_engine(run: Run, event: Exited | StartFailed) -> None:
         trial = run.ledger.live[state.trial_id]
         run.meetings.end(state.trial_id)
     problem = signalled.took(problems.of_death(run, event, trial), event)
+    if state is not None and trial is not None:
+        _tell_of_failure(run, state, worker_id, problem)
     gone = events.WorkerGone(at=run.now(), worker_id=worker_id, problem=problem)
     signalled.told(run, gone, event)
     run.last_words.forget(worker_id)

@@ -42,6 +42,31 @@ class Progress(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Is told of the single workers of a run's only trial; what it raises ends the run."""
+
+    def reported(self, rows: tuple[bytes, ...], checkpoint: int | None) -> None:
+        """All workers have made a report.
+
+        Args:
+            rows: pickled, by rank.
+            checkpoint: number of the one that they made together, if they did.
+        """
+        ...
+
+    def committed(self, index: int, path: str) -> None:
+        """A checkpoint is durable, and kept."""
+        ...
+
+    def failed(self, rank: int, error: Exception | str) -> None:
+        """A worker has failed, and with it the attempt."""
+        ...
+
+    def returned(self, rank: int, value: bytes) -> None:
+        """A worker's function has returned something, which is pickled."""
+        ...
+
+
 @dataclass(kw_only=True)
 class RunPlan:
     """One run of an experiment.
@@ -88,6 +113,7 @@ class RunPlan:
         other_space: new trials come from another search space than those that exist.
         lifted: what may have stopped the earlier run and does not hold any more, ``"budget"`` and
             ``"stopper"``: trials that were cut short with the run are unfinished then.
+        watch: is told of single workers, where all of the run is one trial.
         supply: ``(trial id, place in the config such as "a/b", repr, error) -> value``: gives a
             stored value of a trial's config that cannot be loaded; None where that is an error.
     """
@@ -126,4 +152,5 @@ class RunPlan:
     anew: frozenset[str] = frozenset()
     other_space: bool = False
     lifted: frozenset[str] = frozenset()
+    watch: Watch | None = None
     supply: Callable[[str, str, str, Exception], Any] | None = None

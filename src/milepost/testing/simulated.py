@@ -402,6 +402,7 @@ def simulate(tuner: Tuner, curve: Curve, *, slots: int = 8) -> Simulation:
     from milepost.tune.place import create_experiment
     from milepost.tune.plan import plan_for
     from milepost.tune.result_grid import ResultGrid
+    from milepost.tune.setup import describe
 
     function("simulate", "curve", curve)
     slots = integer(at_least=1)("simulate", "slots", slots)
@@ -414,7 +415,7 @@ def simulate(tuner: Tuner, curve: Curve, *, slots: int = 8) -> Simulation:
         automatic=not experiment.is_named,
     )
     plan = replace(
-        plan_for(experiment, create, save_at_end=False),
+        plan_for(experiment, create, describe(experiment), save_at_end=False),
         cluster=ClusterResources(slots, ()),
         projections=frozenset(),
         progress=None,

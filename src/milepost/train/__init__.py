@@ -1,15 +1,13 @@
 """Training with several workers, with the API of Ray Train.
 
 Write ``from milepost import train`` where a script says ``from ray import train``. Every name is
-loaded when it is first used, so importing this package costs next to nothing. Inside a function
-that ``Tuner.fit()`` runs, results are reported with ``milepost.tune.report``; the functions of the
-same name here say so.
+loaded when it is first used, so importing this package costs next to nothing.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from milepost.api.configs import CheckpointConfig, SyncConfig
@@ -41,6 +39,10 @@ if TYPE_CHECKING:
         WorkerGroupError,
     )
     from milepost.train.constants import TRAIN_DATASET_KEY
+    from milepost.train.context import TrainContext, get_context
+    from milepost.train.data_parallel_trainer import DataParallelTrainer
+    from milepost.train.result import Result
+    from milepost.train.session import get_checkpoint, get_preemption_info, report
 
 _WHERE = {
     "milepost.api.configs": ("CheckpointConfig", "SyncConfig"),
@@ -55,6 +57,10 @@ _WHERE = {
     "milepost.api.training.backend": ("BackendConfig",),
     "milepost.api.training.callback": ("TrainRunContext", "UserCallback"),
     "milepost.train.constants": ("TRAIN_DATASET_KEY",),
+    "milepost.train.context": ("TrainContext", "get_context"),
+    "milepost.train.data_parallel_trainer": ("DataParallelTrainer",),
+    "milepost.train.result": ("Result",),
+    "milepost.train.session": ("get_checkpoint", "get_preemption_info", "report"),
     "milepost.api.training.data_config": ("DataConfig",),
     "milepost.api.training.failure_config": ("FailureConfig",),
     "milepost.api.training.logging_config": ("LoggingConfig",),
@@ -75,13 +81,21 @@ _WHERE = {
 }
 
 #: Parts of this package that scripts reach as attributes, such as ``train.error``.
-_PARTS = ("backend", "constants", "error", "torch")
+_PARTS = (
+    "backend",
+    "collective",
+    "constants",
+    "context",
+    "data_parallel_trainer",
+    "error",
+    "torch",
+)
 
 _ORIGIN = {name: module for module, names in _WHERE.items() for name in names}
 
 _NOT_YET = "Training with several workers comes in a later version."
 _DISTRIBUTED = dict.fromkeys(
-    ("Result", "TrainContext", "get_dataset_shard", "lightning", "trainer", "v2"), _NOT_YET
+    ("get_all_reported_checkpoints", "get_dataset_shard", "lightning", "trainer", "v2"), _NOT_YET
 )
 
 __all__ = [
@@ -92,6 +106,7 @@ __all__ = [
     "CheckpointUploadMode",
     "ControllerError",
     "DataConfig",
+    "DataParallelTrainer",
     "FailureConfig",
     "LoggingConfig",
     "NCCLHangError",
@@ -99,10 +114,12 @@ __all__ = [
     "PreemptionInfo",
     "ReportedCheckpoint",
     "ReportedCheckpointStatus",
+    "Result",
     "RunConfig",
     "ScalingConfig",
     "SyncConfig",
     "TRAIN_DATASET_KEY",
+    "TrainContext",
     "TrainRunContext",
     "TrainingFailedError",
     "UserCallback",
@@ -112,50 +129,9 @@ __all__ = [
     "WorkerGroupError",
     "get_checkpoint",
     "get_context",
+    "get_preemption_info",
     "report",
 ]
-
-
-def report(*args: Any, **kwargs: Any) -> NoReturn:
-    """Refuse: inside a tuning trial this is ``milepost.tune.report``.
-
-    Raises:
-        DeprecationWarning: inside a trial, as Ray does.
-        SessionMisuseError: elsewhere (also a ``RuntimeError``); there is no training worker.
-    """
-    _refuse("report")
-
-
-def get_checkpoint() -> NoReturn:
-    """Refuse: inside a tuning trial this is ``milepost.tune.get_checkpoint``.
-
-    Raises:
-        DeprecationWarning: inside a trial, as Ray does.
-        SessionMisuseError: elsewhere (also a ``RuntimeError``); there is no training worker.
-    """
-    _refuse("get_checkpoint")
-
-
-def get_context() -> NoReturn:
-    """Refuse: inside a tuning trial this is ``milepost.tune.get_context``.
-
-    Raises:
-        DeprecationWarning: inside a trial, as Ray does.
-        SessionMisuseError: elsewhere (also a ``RuntimeError``); there is no training worker.
-    """
-    _refuse("get_context")
-
-
-def _refuse(name: str) -> NoReturn:
-    from milepost.errors import SessionMisuseError
-    from milepost.worker.session import in_session
-
-    advice = f"Use milepost.tune.{name} inside a function that Tuner.fit() runs."
-    if in_session():
-        raise DeprecationWarning(f"milepost.train.{name} does not work in a tuning trial. {advice}")
-    raise SessionMisuseError(
-        f"milepost.train.{name} was called outside a training worker. {advice}"
-    )
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,24 +72,12 @@ def launch(
         KeyboardInterrupt: after a second Ctrl-C.
         SystemExit: with status 143, after SIGTERM.
     """
-    from milepost.control.interruption import Interruption
-    from milepost.engine.local import LocalEngine
-
-    fill_standard_descriptors()
-    check_storage(experiment.storage_path if restoration is None else experiment.path)
-    with Interruption() as interruption:  # from here on every signal ends in order
-        with contextlib.closing(LocalEngine()) as engine:
-            # Its process starts while this one imports the controller, which takes as long.
-            engine.prepare(_usual_cpus(experiment))
-            plan = _plan(experiment, save_at_end, restoration)
-            try:
-                outcome = _run(plan, engine, interruption)
-            except KeyboardInterrupt:
-                if os.path.isdir(plan.experiment.home):  # else nothing had begun
-                    _say_how_to_go_on(experiment, plan.experiment.path)
-                raise
-        if outcome.interrupted:
-            _say_how_to_go_on(experiment, outcome.experiment_path)
+    outcome = carry_out(
+        functools.partial(_plan, experiment, save_at_end, restoration),
+        storage_path=experiment.storage_path if restoration is None else experiment.path,
+        cpus=_usual_cpus(experiment),
+        go_on=functools.partial(_how_to_go_on, experiment),
+    )
     analysis = ExperimentAnalysis(
         outcome.experiment_path,
         trials=outcome.trials,
@@ -98,9 +87,56 @@ def launch(
     return Finished(analysis, outcome.interrupted)
 
 
+def carry_out(
+    make_plan: Callable[[], RunPlan],
+    *,
+    storage_path: str,
+    cpus: float,
+    go_on: Callable[[str], str],
+) -> RunOutcome:
+    """Run an experiment on this machine.
+
+    Args:
+        make_plan: describes it, and creates its directory unless it goes on; called when
+            everything listens to signals.
+        storage_path: must be writable.
+        cpus: of a worker, probably: the first one is prepared for them.
+        go_on: path of the experiment -> the statement that goes on with it.
+
+    Raises:
+        Exception: as :func:`launch`.
+    """
+    from milepost.control.interruption import Interruption
+    from milepost.engine.local import LocalEngine
+
+    fill_standard_descriptors()
+    check_storage(storage_path)
+    with Interruption() as interruption:  # from here on every signal ends in order
+        with contextlib.closing(LocalEngine()) as engine:
+            # Its process starts while this one imports the controller, which takes as long.
+            engine.prepare(cpus)
+            plan = make_plan()
+            try:
+                outcome = _run(plan, engine, interruption)
+            except KeyboardInterrupt:
+                if os.path.isdir(plan.experiment.home):  # else nothing had begun
+                    _say_how_to_go_on(go_on(plan.experiment.path))
+                raise
+        if outcome.interrupted:
+            _say_how_to_go_on(go_on(outcome.experiment_path))
+    return outcome
+
+
 def _plan(experiment: Experiment, save_at_end: bool, restoration: Restoration | None) -> RunPlan:
     from milepost.tune.plan import plan_for
+    from milepost.tune.setup import describe
 
+    # Before the objects of users are told of metric and space: a restore does that again.
+    description = describe(
+        experiment,
+        save_at_end=save_at_end,
+        codes_before=() if restoration is None else restoration.recorded.codes,
+    )
     create = functools.partial(
         create_experiment,
         experiment.storage_path,
@@ -108,7 +144,9 @@ def _plan(experiment: Experiment, save_at_end: bool, restoration: Restoration | 
         trainable=experiment.target.name,
         automatic=not experiment.is_named,
     )
-    plan = plan_for(experiment, create, save_at_end=save_at_end, restoration=restoration)
+    plan = plan_for(
+        experiment, create, description, save_at_end=save_at_end, restoration=restoration
+    )
     for line in [] if restoration is None or restoration.is_in_use else restoration.lines():
         if plan.verbose and plan.progress is not None:
             plan.progress.line(line, "stdout")
@@ -138,14 +176,17 @@ def _run(plan: RunPlan, engine: Engine, interruption: Interruption) -> RunOutcom
             raise
 
 
-def _say_how_to_go_on(experiment: Experiment, path: str) -> None:
+def _how_to_go_on(experiment: Experiment, path: str) -> str:
     name = experiment.target.name
     trainable = name if name.isidentifier() and name not in (UNNAMED, "lambda") else "trainable"
+    return f"tune.Tuner.restore({path!r}, {trainable}).fit()"
+
+
+def _say_how_to_go_on(statement: str) -> None:
     log.warning(
         "The run was interrupted. Every result on record and every captured checkpoint is kept. To "
-        "go on with it:\n    tune.Tuner.restore(%r, %s).fit()",
-        path,
-        trainable,
+        "go on with it:\n    %s",
+        statement,
     )
 
 

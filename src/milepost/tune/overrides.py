@@ -7,21 +7,13 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from milepost.api.checkpoint_config import CheckpointConfig
 from milepost.api.config import Config, given_fields
-from milepost.api.failure_config import FailureConfig
 from milepost.api.run_config import RunConfig
-from milepost.api.sync_config import SyncConfig
 from milepost.tune.likeness import alike, plain_text
 from milepost.tune.space_diff import Unloadable
 
 C = TypeVar("C", bound=Config)
 
-_INNER: dict[str, type[Config]] = {
-    "failure_config": FailureConfig,
-    "checkpoint_config": CheckpointConfig,
-    "sync_config": SyncConfig,
-}
 _PLACE = ("name", "storage_path", "storage_filesystem")
 _LONGEST = 60
 
@@ -58,8 +50,8 @@ def merge(recorded: dict[str, Any], given: Config | None, kind: type[Config]) ->
     merged = Merged(dict(recorded), recorded)
     for name in sorted(given_fields(given)) if given is not None else ():
         value = getattr(given, name)
-        if name in _INNER and value is not None:
-            inner = merge(recorded.get(name) or {}, value, _INNER[name])
+        if name in kind._parts and value is not None:
+            inner = merge(recorded.get(name) or {}, value, kind._parts[name])
             merged.fields[name] = inner.fields
             merged.replaced |= inner.replaced
             continue
@@ -76,7 +68,9 @@ def merge(recorded: dict[str, Any], given: Config | None, kind: type[Config]) ->
 def made(kind: type[C], fields: dict[str, Any]) -> C:
     """Return a config with these fields; those of configs inside it are dicts."""
     whole = {
-        name: _INNER[name](**value) if name in _INNER and isinstance(value, dict) else value
+        name: kind._parts[name](**value)
+        if name in kind._parts and isinstance(value, dict)
+        else value
         for name, value in fields.items()
     }
     return kind(**whole)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
     from milepost.journal.experiment import Experiment as Stored
     from milepost.tune.restoring import Restoration
+    from milepost.tune.setup import Description
 
 log = logging.getLogger("milepost.tune")
 
@@ -30,6 +31,7 @@ log = logging.getLogger("milepost.tune")
 def plan_for(
     experiment: Experiment,
     create: Callable[[], Stored],
+    description: Description,
     *,
     save_at_end: bool,
     restoration: Restoration | None = None,
@@ -40,6 +42,7 @@ def plan_for(
         experiment: what to run.
         create: creates its directory; called when everything else has been found to fit together,
             so that an error leaves the name free.
+        description: the record of how it is set up.
         save_at_end: whether classes save at their end when nothing is said about it.
         restoration: what goes on; None for a new experiment.
 
@@ -53,16 +56,9 @@ def plan_for(
     from milepost.display.choice import choose
     from milepost.storage.node import node_root
     from milepost.tune.logger.files import projections, without_file_loggers
-    from milepost.tune.setup import describe
 
     tune, run = experiment.tune_config, experiment.run_config
     require_compatible(experiment.target, experiment.space, tune)  # other runs may have used them
-    # Before the objects of users are told of metric and space: a restore does that again.
-    description = describe(
-        experiment,
-        save_at_end=save_at_end,
-        codes_before=() if restoration is None else restoration.recorded.codes,
-    )
     stopper, criteria = stop_conditions(run.stop)
     callbacks = [*(run.callbacks or []), *callbacks_of_environment()]
     for doubt in doubts(experiment.target, experiment.space, tune):

@@ -85,6 +85,10 @@ class Recorded:
         value = self._value(self.setup.get("param_space") or {}, "param_space")
         return value if isinstance(value, dict) else {}
 
+    def value(self, name: str) -> Any:
+        """Return something that was recorded; :class:`Unloadable` where it cannot be had."""
+        return self._value(self.setup.get(name), name)
+
     def config(self, name: str, kind: type[C]) -> dict[str, Any]:
         """Return the recorded fields of a config, by name; unset ones are left out.
 
@@ -104,7 +108,7 @@ class Recorded:
 
     def resources_per_trial(self) -> Any:
         """Return what was asked for per trial, or None."""
-        return self._value(self.setup.get("resources_per_trial"), "resources_per_trial")
+        return self.value("resources_per_trial")
 
     def _value(self, plain: Any, where: str) -> Any:
         """Return the value that was recorded at a place."""

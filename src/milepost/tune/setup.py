@@ -80,7 +80,6 @@ def describe(
         save_at_end: whether classes save at their end when nothing is said about it.
         codes_before: digests of the trainable's code in earlier runs of this experiment.
     """
-    rest: dict[str, Any] = {}
     code: dict[str, Any] = {**code_of(experiment.target.trainable)}
     before = [digest for digest in codes_before if digest != code["digest"]]
     if before:
@@ -90,13 +89,32 @@ def describe(
         "kind": experiment.target.kind,
         "code": code,
         "save_at_end": save_at_end,
-        "param_space": _plain(experiment.space, "param_space", rest),
-        "tune_config": _plain(fields(experiment.tune_config), "tune_config", rest),
-        "run_config": _plain(fields(experiment.run_config), "run_config", rest),
-        "resources_per_trial": _plain(experiment.resources_per_trial, "resources_per_trial", rest),
     }
     if experiment.initial_checkpoint is not None:
         said["initial_checkpoint"] = experiment.initial_checkpoint
+    return recorded_as(
+        said,
+        {
+            "param_space": experiment.space,
+            "tune_config": fields(experiment.tune_config),
+            "run_config": fields(experiment.run_config),
+            "resources_per_trial": experiment.resources_per_trial,
+        },
+    )
+
+
+def recorded_as(said: dict[str, Any], values: dict[str, Any]) -> Description:
+    """Return the record of a setup.
+
+    What cannot be pickled is left out of it, and the log says so.
+
+    Args:
+        said: JSON values.
+        values: any values, by name.
+    """
+    rest: dict[str, Any] = {}
+    for name, value in values.items():
+        said[name] = _plain(value, name, rest)
     together, parts, unpicklable = _pickles(rest)
     names = sorted(rest.keys() - unpicklable.keys())
     return Description(said, names, together, parts, unpicklable)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from numbers import Number
 from types import GeneratorType
-from typing import Any
+from typing import Any, NamedTuple
 
 from milepost.worker.dialog import Dialog
 from milepost.worker.failure import failed, text
@@ -19,6 +19,16 @@ logger = logging.getLogger("milepost.worker")
 DEFAULT_METRIC = "_metric"
 
 
+class Returned(NamedTuple):
+    """What a function returns that is no result, but for whoever started the run.
+
+    Attributes:
+        value: pickled.
+    """
+
+    value: bytes
+
+
 def run_function(
     function: Callable[[Any], Any], config: dict[str, Any], session: TrialSession, dialog: Dialog
 ) -> Finished | Failed:
@@ -26,7 +36,7 @@ def run_function(
 
     Ray's rules: a dict is one more result, a number is the metric ``_metric``, what is false is
     nothing, and anything else is an error. A function that ends by ``sys.exit`` or a stray
-    ``StopIteration`` has failed.
+    ``StopIteration`` has failed. Beyond Ray, a :class:`Returned` is handed on.
 
     When its run ends early, a function that returns as soon as it is told, or leaves by
     ``sys.exit`` or ``KeyboardInterrupt``, has stopped.
@@ -34,13 +44,15 @@ def run_function(
     Returns:
         How it ended.
     """
-    told = False
+    told, value = False, b""
     try:
         result = function(config)
-        if isinstance(result, GeneratorType):
+        if isinstance(result, Returned):
+            value = result.value
+        elif isinstance(result, GeneratorType):
             with contextlib.closing(result):
-                for value in result:
-                    _report_value(value, session)
+                for each in result:
+                    _report_value(each, session)
             told = dialog.told
         else:
             told = dialog.told  # what it returns then is how far it came
@@ -60,7 +72,7 @@ def run_function(
             )
     finally:
         session.finish()
-    return Finished(session.ended or ("stop" if told else "returned"))
+    return Finished(session.ended or ("stop" if told else "returned"), value)
 
 
 def _report_value(value: Any, session: TrialSession) -> None:

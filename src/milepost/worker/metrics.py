@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 
-def check(metrics: Any, what: str = "tune.report(metrics)") -> None:
+def check(metrics: Any, what: str) -> None:
     """Refuse metrics that cannot become a row.
 
     Args:
@@ -24,12 +24,26 @@ def check(metrics: Any, what: str = "tune.report(metrics)") -> None:
         )
     if "done" in metrics:
         _check_done(metrics["done"], what)
+    refuse_tensors(metrics, f"{what}: metric")
+
+
+def refuse_tensors(value: Any, what: str) -> None:
+    """Refuse tensors and modules anywhere in dicts, lists and tuples.
+
+    Args:
+        value: what is looked through.
+        what: how the message names it, before the place in it.
+
+    Raises:
+        ValueError: there is one; the message names its place.
+    """
     torch = sys.modules.get("torch")
-    if torch is not None:
-        tensor = getattr(torch, "Tensor", None)
-        module = getattr(getattr(torch, "nn", None), "Module", None)
-        if tensor is not None and module is not None:  # else it is being imported
-            _refuse(metrics, (tensor, module), "", what)
+    if torch is None:
+        return
+    tensor = getattr(torch, "Tensor", None)
+    module = getattr(getattr(torch, "nn", None), "Module", None)
+    if tensor is not None and module is not None:  # else it is being imported
+        _refuse(value, (tensor, module), "", what)
 
 
 def _check_done(value: Any, what: str) -> None:
@@ -51,9 +65,10 @@ def _refuse(value: Any, kinds: tuple[type, ...], path: str, what: str) -> None:
             _refuse(item, kinds, f"{path}/{i}", what)
     elif isinstance(value, kinds):
         kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+        where = f" {path!r}" if path else ""
         raise ValueError(
-            f"{what}: metric {path!r} is a {kind}. Metrics are plain values that the driver, "
-            "which may have no GPU and no torch, can read: pass `.item()` for a single number, "
+            f"{what}{where} is a {kind}. Pass plain values, which the driver "
+            "can read, although it may have no GPU and no torch: `.item()` for a single number, "
             "`.tolist()` or `.cpu().numpy()` for more; save models in a checkpoint."
         )
 
@@ -72,15 +87,19 @@ def unpicklable(metrics: dict[str, Any], error: Exception) -> TypeError:
     return TypeError(f"the metrics cannot be sent to the driver: {error}")
 
 
-def check_checkpoint(checkpoint: Any) -> None:
+def check_checkpoint(checkpoint: Any, what: str) -> None:
     """Refuse what is no :class:`~milepost.checkpoint.handle.Checkpoint`.
+
+    Args:
+        checkpoint: what the user passed.
+        what: the function that it was passed to.
 
     Raises:
         TypeError: naming the type, and what to pass.
     """
     if not isinstance(checkpoint, _checkpoint_type()):
         raise TypeError(
-            f"tune.report(checkpoint={checkpoint!r}): it must be a Checkpoint, not "
+            f"{what}(checkpoint={checkpoint!r}): it must be a Checkpoint, not "
             f"{type(checkpoint).__name__}. Make one from the directory that you wrote: "
             "Checkpoint.from_directory(path)."
         )

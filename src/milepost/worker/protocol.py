@@ -217,9 +217,11 @@ class Finished(NamedTuple):
 
     Attributes:
         reason: "returned" when the function ended by itself, else the action it obeyed.
+        value: pickled, what a function has to hand on to whoever started the run; else empty.
     """
 
     reason: Literal["returned", "stop", "pause"]
+    value: bytes = b""
 
 
 class Failed(NamedTuple):

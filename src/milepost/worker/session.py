@@ -83,6 +83,11 @@ def current_trial() -> RunTrial | None:
     return _trial
 
 
+def current_session() -> TrialSession | None:
+    """What the function that this process runs reports to, or None."""
+    return _session
+
+
 def current_index() -> int:
     """Number of the checkpoint that this trial reported last; -1 before its first."""
     if _session is not None:

@@ -82,25 +82,36 @@ class TrialSession:
 
             self._checkpoint = Checkpoint(run.start_from)
 
-    def report(self, metrics: dict[str, Any], checkpoint: Checkpoint | None = None) -> None:
-        """Send one result and obey the answer; see :func:`milepost.worker.session.report`."""
+    def report(
+        self,
+        metrics: dict[str, Any],
+        checkpoint: Checkpoint | None = None,
+        call: str = "tune.report",
+    ) -> None:
+        """Send one result and obey the answer; see :func:`milepost.worker.session.report`.
+
+        Args:
+            metrics: see there.
+            checkpoint: see there.
+            call: what user code has called.
+        """
         took_s = time.monotonic() - self._since
         if os.getpid() != self._pid:
             raise RuntimeError(
-                f"tune.report() was called in process {os.getpid()}, a child of the trial's "
+                f"{call}() was called in process {os.getpid()}, a child of the trial's "
                 f"process {self._pid}. Only the trial's own process can report: send the metrics "
                 "to it, through a multiprocessing queue or as the child's result."
             )
-        checks.check(metrics)
+        checks.check(metrics, f"{call}(metrics)")
         if checkpoint is not None:
-            checks.check_checkpoint(checkpoint)
+            checks.check_checkpoint(checkpoint, call)
         with self._lock:
             if self.ended is not None:
                 raise TrialEnded
-            self._check_turn()
+            self._check_turn(call)
             self._reporting = True
             try:
-                self._report(metrics, checkpoint, took_s)
+                self._report(metrics, checkpoint, took_s, call)
             finally:
                 self._reporting = False
 
@@ -132,27 +143,27 @@ class TrialSession:
         """Leave the keeper."""
         self._captures.close()
 
-    def _check_turn(self) -> None:
+    def _check_turn(self, call: str) -> None:
         """Refuse a report of a thread that has nothing to say in this trial at this time."""
         if self._reporting:
             raise RuntimeError(
-                "tune.report() was called inside another tune.report() of the same thread, by a "
+                f"{call}() was called inside another {call}() of the same thread, by a "
                 "signal handler or a finalizer. Set a flag there, and report in the training loop."
             )
         thread = threading.current_thread()
         if self._over:
             raise RuntimeError(
-                f"tune.report() was called in thread {thread.name!r} after the trial's function "
+                f"{call}() was called in thread {thread.name!r} after the trial's function "
                 "had returned. Wait for the thread before returning."
             )
         if self._strangers and weakref.ref(thread) in self._strangers:
             raise RuntimeError(
-                f"tune.report() was called in thread {thread.name!r} of an earlier trial that ran "
+                f"{call}() was called in thread {thread.name!r} of an earlier trial that ran "
                 "in this process. End a trial's threads before its function returns."
             )
 
     def _report(
-        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float
+        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float, call: str
     ) -> None:
         self._captures.raise_failed()
         if checkpoint is not None:
@@ -160,7 +171,7 @@ class TrialSession:
             if self._dialog.shutdown:
                 self.ended = "stop"
                 raise TrialEnded
-        agreed = self._agree(metrics, checkpoint)
+        agreed = self._agree(metrics, checkpoint, call)
         before = vars(self._rows).copy()
         try:
             message = self._row_message(metrics, checkpoint, took_s, agreed)
@@ -182,7 +193,9 @@ class TrialSession:
         self._dialog.preemption()  # takes note of whatever has come
         return self._dialog.awaits
 
-    def _agree(self, metrics: dict[str, Any], checkpoint: Checkpoint | None) -> _Agreement:
+    def _agree(
+        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, call: str
+    ) -> _Agreement:
         """Agree with the trial's other workers, if there are any, upon what this report is.
 
         Raises:
@@ -196,7 +209,7 @@ class TrialSession:
         tells = self.run.rank == 0 and checkpoint is None
         data = self._dumped(metrics, metrics) if tells else b""
         met = self._dialog.meet(
-            Meet("train.report()", data, bytes([flags]), captures=checkpoint is not None)
+            Meet(f"{call}()", data, bytes([flags]), captures=checkpoint is not None)
         )
         if met is None:
             self.ended = "stop"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from milepost.api import checks, run_config
 from milepost.api.callback import Callback
-from milepost.api.config import FieldCheck, checked, converted
+from milepost.api.config import Config, FieldCheck, checked, converted
 from milepost.api.failure_config import FailureConfig as OfTrials
 from milepost.api.progress import ProgressReporter
 from milepost.api.spelling import did_you_mean
@@ -133,6 +133,11 @@ class RunConfig(run_config.RunConfig):
     log_to_file: bool | str | tuple[str, str] = field(default=False, kw_only=True)
     local_dir: str | None = field(default=None, kw_only=True)
 
+    _parts: ClassVar[Mapping[str, type[Config]]] = {
+        **run_config.RunConfig._parts,
+        "failure_config": FailureConfig,
+        "logging_config": LoggingConfig,
+    }
     _checks: ClassVar[Mapping[str, FieldCheck]] = {
         **run_config.RunConfig._checks,
         "failure_config": _failure,

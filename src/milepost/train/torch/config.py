@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -47,6 +49,13 @@ class TorchConfig(BackendConfig, Config):
         "init_method": checks.one_of("env", "tcp"),
         "timeout_s": checks.seconds,
     }
+
+    @property
+    def train_func_context(self) -> Callable[[], AbstractContextManager[Any]]:
+        """Makes the context in which workers have their process group."""
+        from milepost.train.torch.process_group import process_group
+
+        return functools.partial(process_group, self)
 
     @property
     def framework(self) -> str:

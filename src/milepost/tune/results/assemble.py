@@ -19,14 +19,16 @@ _SHOWN_TRIALS = 50
 _SHOWN_METRICS = 6
 
 
-def result_of(record: TrialFacts, storage_filesystem: Any | None = None) -> Result:
-    """Return the result of a trial."""
+def result_of(
+    record: TrialFacts, storage_filesystem: Any | None = None, kind: type[Result] = Result
+) -> Result:
+    """Return the result of a trial, as an object of a class."""
     from milepost.checkpoint.handle import Checkpoint
 
     kept = record.checkpoints
     best = kept[-record.num_to_keep :] if record.num_to_keep else kept
     latest = record.latest
-    return Result(
+    return kind(
         metrics=record.last_row,
         checkpoint=None if latest is None else Checkpoint.from_directory(latest[1]),
         error=Deferred(_error_of, record),

@@ -1,0 +1,168 @@
+"""Carries out a training run: one trial, whose directory is the run's own."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import os
+from typing import TYPE_CHECKING
+
+from milepost.api.callback import Callback
+from milepost.api.resume_config import ResumeConfig, ResumeType
+from milepost.api.training.callback import TrainRunContext, UserCallback
+from milepost.api.tune_config import TuneConfig
+from milepost.errors import ControllerError, ExperimentNotFoundError, MilepostError
+from milepost.storage.names import ITSELF
+from milepost.train.loop import TrainLoop
+from milepost.train.result import Result
+from milepost.train.watcher import Watcher
+from milepost.tune import place
+from milepost.tune.experiment.experiment import Experiment
+from milepost.tune.launch import carry_out
+from milepost.tune.recorded import Recorded
+from milepost.tune.resolve import Target
+from milepost.tune.results.assemble import result_of
+from milepost.tune.setup import fields, recorded_as
+
+if TYPE_CHECKING:
+    from milepost.api.run_config import RunConfig
+    from milepost.control.plan import RunPlan
+    from milepost.journal.experiment import Experiment as Stored
+    from milepost.train.data_parallel_trainer import DataParallelTrainer
+
+#: What the record of a run says in place of a trainable's name.
+TRAINING = "training"
+
+
+def fit(trainer: DataParallelTrainer) -> Result:
+    """Run a trainer to its end; see :meth:`DataParallelTrainer.fit`."""
+    config = trainer.run_config
+    callbacks = [each for each in config.callbacks or [] if isinstance(each, UserCallback)]
+    watcher = Watcher(
+        callbacks,
+        TrainRunContext(
+            config,
+            trainer.train_loop_config,
+            trainer.scaling_config,
+            trainer.backend_config,
+            trainer.dataset_config,
+        ),
+    )
+    try:
+        outcome = carry_out(
+            functools.partial(_plan, trainer, watcher),
+            storage_path=trainer.storage_path,
+            cpus=trainer.scaling_config.num_cpus_per_worker,
+            go_on=functools.partial(_how_to_go_on, trainer),
+        )
+    except Exception as error:
+        raise ControllerError(_origin(error)) from error
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    (record,) = outcome.trials
+    if record.status == "ERROR":
+        lost = record.error
+        raise watcher.error() or ControllerError(
+            lost if isinstance(lost, Exception) else RuntimeError(lost)
+        )
+    result = result_of(record, kind=Result)
+    assert isinstance(result, Result)
+    result.return_value = watcher.value
+    return result
+
+
+def recorded_run(path: str) -> Recorded:
+    """Return the record of the training run in a directory.
+
+    Raises:
+        ExperimentNotFoundError: there is none.
+        ValueError: what is there is no training run.
+        JournalError: a newer version wrote it.
+    """
+    recorded = Recorded(path)
+    if recorded.trainable != TRAINING:
+        raise ValueError(
+            f"{path} holds a tuning run of {recorded.trainable!r}, not a training run. Go on with "
+            "it by Tuner.restore(), or choose another RunConfig(name=...)."
+        )
+    return recorded
+
+
+def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
+    from milepost.tune.plan import plan_for
+
+    scaling = trainer.scaling_config
+    resources = scaling.as_placement_group_factory()
+    loop = TrainLoop(
+        trainer.train_loop_per_worker,
+        trainer.train_loop_config,
+        trainer.backend_config,
+        (trainer.run_config.worker_runtime_env or {}).get("env_vars") or {},
+        resources,
+    )
+    stored, resume = _stored(trainer)
+    experiment = Experiment.of(
+        Target(loop, TRAINING, "function"),
+        {},
+        TuneConfig(),
+        _of_one_trial(trainer.run_config),
+        path=stored.path,
+    )
+    description = recorded_as(
+        {"trainable": TRAINING, "kind": "function"},
+        {
+            "trainer": type(trainer).__name__,
+            "train_loop_per_worker": trainer.train_loop_per_worker,
+            "train_loop_config": trainer.train_loop_config,
+            "backend_config": trainer.backend_config,
+            "scaling_config": fields(scaling),
+            "run_config": fields(trainer.run_config),
+        },
+    )
+    plan = plan_for(experiment, lambda: stored, description, save_at_end=False)
+    start = trainer.resume_from_checkpoint
+    return dataclasses.replace(
+        plan,
+        workers=scaling.max_workers,
+        name_of=lambda trial: stored.name,
+        dirname_of=lambda trial: ITSELF,
+        initial_checkpoint=None if start is None else os.path.abspath(start.path),
+        resume=resume,
+        watch=watcher,
+    )
+
+
+def _stored(trainer: DataParallelTrainer) -> tuple[Stored, ResumeConfig | None]:
+    """The run's directory, and how it is gone on with if there was a run in it."""
+    path = os.path.join(trainer.storage_path, trainer.name)
+    if trainer.is_named:
+        try:
+            recorded = recorded_run(path)
+        except ExperimentNotFoundError:
+            pass
+        else:
+            again = ResumeType.RESUME
+            return recorded.stored, ResumeConfig(finished=again, unfinished=again, errored=again)
+    stored = place.create_experiment(
+        trainer.storage_path, trainer.name, trainable=TRAINING, automatic=not trainer.is_named
+    )
+    trainer.name, trainer.is_named = os.path.basename(stored.path), True
+    return stored, None
+
+
+def _of_one_trial(config: RunConfig) -> RunConfig:
+    """The config of the run's trial: callbacks that are told of workers are not of a trial."""
+    made = copy.copy(config)
+    made.callbacks = [each for each in config.callbacks or [] if isinstance(each, Callback)]
+    return made
+
+
+def _how_to_go_on(trainer: DataParallelTrainer, path: str) -> str:
+    return f"{type(trainer).__name__}.restore({path!r}).fit()"
+
+
+def _origin(error: Exception) -> Exception:
+    """The error of a callback, stopper or scheduler, which a run's error holds."""
+    cause = error.__cause__
+    return cause if isinstance(error, MilepostError) and isinstance(cause, Exception) else error

@@ -1,0 +1,122 @@
+"""What each worker of a training run does: it calls the training function of the user."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from milepost.train.context import TrainContext, entered
+
+if TYPE_CHECKING:
+    from milepost.api.resources import PlacementGroupFactory
+    from milepost.api.training.backend import BackendConfig
+    from milepost.worker.function_runner import Returned
+    from milepost.worker.protocol import RunTrial
+
+
+class TrainLoop:
+    """A training function with all that it needs; it is sent to every worker.
+
+    Args:
+        function: takes the config, or nothing.
+        config: what it is given; None for an empty dict, if it takes anything.
+        backend: sets up what surrounds it.
+        environment: variables that are set before it is called.
+        resources: what the workers hold, by rank.
+    """
+
+    _name = "training"
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        config: dict[str, Any] | None,
+        backend: BackendConfig,
+        environment: Mapping[str, str],
+        resources: PlacementGroupFactory,
+    ) -> None:
+        self._function = function
+        self._config = config
+        self._backend = backend
+        self._environment = dict(environment)
+        self._resources = resources
+
+    def __call__(self, config: dict[str, Any]) -> Returned | None:
+        """Run the function to its end; what rank 0 returns is handed on to the driver."""
+        from milepost.worker import metrics, session
+        from milepost.worker.function_runner import Returned
+        from milepost.worker.protocol import dump
+
+        trial = session.current_trial()
+        assert trial is not None
+        os.environ.update(self._environment)
+        with entered(_context(trial)), self._backend.train_func_context():
+            arguments = (
+                () if not takes_config(self._function, self._config) else (self._config or {},)
+            )
+            value = self._function(*arguments)
+        if trial.rank != 0 or value is None:
+            return None
+        metrics.refuse_tensors(value, "What the training function returned")
+        try:
+            return Returned(dump(value))
+        except Exception as error:
+            raise TypeError(
+                f"the training function returned {type(value).__name__}, which cannot be sent to "
+                f"the driver: {error}. Return plain values, and report a checkpoint of the rest."
+            ) from error
+
+
+def _context(trial: RunTrial) -> TrainContext:
+    from milepost.worker.storage_context import StorageContext
+
+    return TrainContext(
+        experiment_name=trial.storage.experiment_name,
+        world_rank=trial.rank,
+        world_size=trial.world_size,
+        local_rank=trial.rank,  # all on one machine
+        local_world_size=trial.world_size,
+        node_rank=0,
+        storage=StorageContext(
+            experiment_path=trial.storage.experiment_path, trial_path=trial.trial_dir
+        ),
+    )
+
+
+def takes_config(function: Callable[..., Any], config: dict[str, Any] | None) -> bool:
+    """Whether a training function is called with the config.
+
+    It is if it requires an argument, and if there is a config and it can take one.
+
+    Raises:
+        ValueError: it requires more than one argument.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in callables have none
+        return config is not None
+    kinds = inspect.Parameter
+    places = [
+        each
+        for each in signature.parameters.values()
+        if each.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD, kinds.VAR_POSITIONAL)
+    ]
+    required = [
+        each for each in places if each.default is kinds.empty and each.kind != kinds.VAR_POSITIONAL
+    ]
+    named = [
+        each.name
+        for each in signature.parameters.values()
+        if each.kind == kinds.KEYWORD_ONLY and each.default is kinds.empty
+    ]
+    if len(required) > 1 or named:
+        surplus = ", ".join([*(each.name for each in required[1:]), *named])
+        name = getattr(function, "__name__", repr(function))
+        raise ValueError(
+            f"train_loop_per_worker is called with one argument, the config, or with none, but its "
+            f"signature is {name}{signature}. Fix {surplus} with functools.partial, or put them "
+            "into train_loop_config."
+        )
+    return bool(required) or (bool(places) and config is not None)

@@ -1,0 +1,161 @@
+"""``report`` and ``get_checkpoint``: what training functions call."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from milepost.api import checks
+from milepost.api.training.reported import CheckpointUploadMode
+from milepost.train.context import TrainContext, current
+
+if TYPE_CHECKING:
+    from milepost.api.training.preemption import PreemptionInfo
+    from milepost.api.training.validation_config import ValidationTaskConfig
+    from milepost.checkpoint.handle import Checkpoint
+
+_LATER = "It comes in a later version of Milepost; leave it out."
+
+
+def report(
+    metrics: dict[str, Any],
+    checkpoint: Checkpoint | None = None,
+    checkpoint_dir_name: str | None = None,
+    checkpoint_upload_mode: CheckpointUploadMode | None = None,
+    delete_local_checkpoint_after_upload: bool | None = None,
+    checkpoint_upload_fn: Callable[[Checkpoint, str], Checkpoint] | None = None,
+    validation: bool | ValidationTaskConfig = False,
+) -> None:
+    """Report metrics, and a checkpoint with them. Mirrors ``ray.train.report``.
+
+    Every worker calls it, equally often. What rank 0 reports is the result. The checkpoint is made
+    up of the files of all workers that pass one; with None on all of them there is none. Two
+    workers may not bring a file of the same name with other bytes.
+
+    The directory is captured before it returns, so that it may be changed or deleted at once; its
+    bytes become durable afterwards, outside this process. A checkpoint is there when the parts of
+    all workers are, or not at all.
+
+    Args:
+        metrics: plain values by name; nested dicts are fine.
+        checkpoint: a directory, ``Checkpoint.from_directory(path)``.
+        checkpoint_dir_name: raises; directories are numbered.
+        checkpoint_upload_mode: ``SYNC`` returns when the checkpoint is durable. ``ASYNC`` is the
+            default, and deletes the directory.
+        delete_local_checkpoint_after_upload: whether the directory is given away; by default as
+            the mode says.
+        checkpoint_upload_fn: raises.
+        validation: raises for anything but False.
+
+    Raises:
+        SessionMisuseError: this is no training worker (also a ``RuntimeError``).
+        DeprecationWarning: this is a trial of a ``Tuner``, which has ``milepost.tune.report``.
+        TypeError: ``metrics`` is no dict or ``checkpoint`` no :class:`Checkpoint`.
+        ValueError: a metric is a tensor or a module; or the run's directory would be deleted.
+        FileNotFoundError: the checkpoint's directory does not exist.
+        CollectiveError: another worker does something else, has ended, or was waited for too long.
+        CaptureError: the checkpoint could not be captured; nothing was reported.
+        CheckpointFailedError: an earlier checkpoint could not be committed, or with ``SYNC``, this
+            one.
+        RuntimeError: called in a child process of the worker.
+    """
+    from milepost.worker import session
+
+    context = current("milepost.train.report")
+    for name, value in (
+        ("checkpoint_dir_name", checkpoint_dir_name),
+        ("checkpoint_upload_fn", checkpoint_upload_fn),
+        ("validation", validation),
+    ):
+        if value:
+            raise NotImplementedError(f"train.report({name}={value!r}) has no effect yet. {_LATER}")
+    mode = _mode(checkpoint_upload_mode)
+    if mode is CheckpointUploadMode.NO_UPLOAD:
+        raise NotImplementedError(
+            f"train.report(checkpoint_upload_mode=NO_UPLOAD) has no effect yet. {_LATER}"
+        )
+    deletes = delete_local_checkpoint_after_upload
+    if deletes is None:
+        deletes = mode is not None and mode.default_delete_local_checkpoint_after_upload()
+    if checkpoint is not None and checks.boolean(
+        "report()", "delete_local_checkpoint_after_upload", deletes
+    ):
+        checkpoint = _given_away(context, checkpoint)
+    worker = session.current_session()
+    assert worker is not None
+    worker.report(metrics, checkpoint, call="train.report")
+    if checkpoint is not None and deletes:
+        shutil.rmtree(checkpoint.path, ignore_errors=True)  # what was not simply moved away
+    if checkpoint is not None and mode is CheckpointUploadMode.SYNC:
+        worker.get_checkpoint()  # which waits for it
+
+
+def get_checkpoint() -> Checkpoint | None:
+    """Return the newest checkpoint of this run. Mirrors ``ray.train.get_checkpoint``.
+
+    At the start that is the one to go on from, or None; later the last one reported. It is the
+    same for all workers. After a report with a checkpoint this waits for its commit.
+
+    Raises:
+        SessionMisuseError: this is no training worker (also a ``RuntimeError``).
+        DeprecationWarning: this is a trial of a ``Tuner``.
+        CheckpointFailedError: the checkpoint reported last could not be committed.
+    """
+    from milepost.worker import session
+
+    current("milepost.train.get_checkpoint")
+    return session.get_checkpoint()
+
+
+def get_preemption_info() -> PreemptionInfo | None:
+    """Return why the workers should save and stop; None while they may go on.
+
+    Mirrors ``ray.train.get_preemption_info``. Every worker calls it, equally often, and all get
+    the same answer. The report after that does not return.
+
+    Raises:
+        SessionMisuseError: this is no training worker (also a ``RuntimeError``).
+        DeprecationWarning: this is a trial of a ``Tuner``.
+        CollectiveError: another worker does something else, has ended, or was waited for too long.
+    """
+    from milepost.api.training.preemption import PreemptionInfo
+    from milepost.train import collective
+    from milepost.worker import session
+
+    context = current("milepost.train.get_preemption_info")
+    dialog = session.current_dialog()
+    assert dialog is not None
+    seen = dialog.poll()
+    info = collective.shared(seen, "train.get_preemption_info()")
+    if info is None:
+        return None
+    ranks = list(range(context.world_size))
+    return PreemptionInfo(info.deadline_ms, {os.uname().nodename: ranks}, reason=info.reason)
+
+
+def _mode(mode: Any) -> CheckpointUploadMode | None:
+    if mode is None or isinstance(mode, CheckpointUploadMode):
+        return mode
+    names = ", ".join(f"CheckpointUploadMode.{each.name}" for each in CheckpointUploadMode)
+    raise TypeError(f"report(checkpoint_upload_mode=...) must be one of {names}, got {mode!r}.")
+
+
+def _given_away(context: TrainContext, checkpoint: Checkpoint) -> Checkpoint:
+    """The same directory, which may be renamed away."""
+    from milepost.checkpoint.handle import Checkpoint
+
+    if not isinstance(checkpoint, Checkpoint):
+        return checkpoint  # report says what is wrong with it
+    path = os.path.realpath(checkpoint.path)
+    run = os.path.realpath(context.storage.experiment_path)
+    if os.path.commonpath([path, run]) == path:
+        raise ValueError(
+            f"report() was to delete {checkpoint.path}, in which the run's own directory is: "
+            f"{run}. Save checkpoints in a directory of their own, such as a temporary one."
+        )
+    given = copy.copy(checkpoint)
+    given._move = True
+    return given
