@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plans import Notes, rows, run_plan
+from plans import Listed, Notes, rows, run_plan
 
 from milepost import tune
 from milepost.api.failure_config import FailureConfig
 from milepost.api.resources import placement_group_of
+from milepost.api.search_algorithm import SearchAlgorithm
 from milepost.checkpoint import manifest as manifests
 from milepost.errors import CollectiveError
 from milepost.worker import session
@@ -24,6 +25,12 @@ PAIR = {
     "workers": 2,
     "resources": lambda config: placement_group_of(tune.PlacementGroupFactory([{"CPU": 1}] * 2)),
 }
+
+
+class Deaf(Listed):
+    """Does not look at results, so that nobody judges them."""
+
+    on_trial_result = SearchAlgorithm.on_trial_result
 
 
 def rank() -> int:
@@ -67,9 +74,8 @@ def test_one_result_and_one_checkpoint(
 ) -> None:
     """The row is that of rank 0, the checkpoint has the parts of those that brought one."""
     notes = Notes()
-    outcome = run_plan(
-        tmp_path, train, [{"saves": saves}], **PAIR, callbacks=[notes] if judged else []
-    )
+    options = {"callbacks": [notes]} if judged else {"search": Deaf([{"saves": saves}])}
+    outcome = run_plan(tmp_path, train, [{"saves": saves}], **PAIR, **options)
     (record,) = outcome.trials
     assert record.status == "TERMINATED", record.error
     found = rows(record)
@@ -128,6 +134,34 @@ def test_all_see_the_same_checkpoint(tmp_path: Path) -> None:
     assert record.status == "TERMINATED", record.error
     for step, (_, path, _) in enumerate(record.checkpoints, 1):
         assert {Path(tmp_path, f"{each}-{step}").read_text() for each in range(2)} == {path}
+
+
+def last(config: dict[str, Any]) -> None:
+    """Rank 1 is always the last to tell of a report on which all have agreed."""
+    current = session._session
+    assert current is not None
+    decision = current._dialog.decision
+    for step in (1, 2, 3):
+        told = Path(config["mark"] + str(step))
+
+        def late(message: Any, told: Path = told) -> Any:
+            while not told.exists():
+                time.sleep(0.005)
+            return decision(message)
+
+        if rank() == 1:
+            current._dialog.decision = late
+        tune.report({"step": step}, checkpoint=part(step=str(step)) if rank() == 0 else None)
+        if rank() == 0:
+            told.touch()
+
+
+def test_whoever_was_first_is_told_that_a_report_is_on_record(tmp_path: Path) -> None:
+    """It waits for that before its next checkpoint, and nothing else would wake it."""
+    configs = [{"mark": str(tmp_path / "told")}]
+    (record,) = run_plan(tmp_path, last, configs, **PAIR, search=Deaf(configs)).trials
+    assert record.status == "TERMINATED", record.error
+    assert [row["step"] for row in rows(record)] == [1, 2, 3]
 
 
 def slow(config: dict[str, Any]) -> None:

@@ -248,7 +248,7 @@ class _Controller:
     def _worker_ready(self, worker_id: str) -> None:
         for message in self._run.workers.receive(worker_id):
             inbox.from_worker(self._run, worker_id, message)
-        self._run.workers.acknowledge(worker_id)
+        self._run.workers.acknowledge()
 
     def _keeper_ready(self) -> None:
         for event in self._run.keeper.events():

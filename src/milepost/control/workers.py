@@ -50,6 +50,7 @@ class Workers:
         base = os.environ.get(SEED_VARIABLE) if seed is None else seed
         self._seeds = random.Random(base)  # noqa: S311 - seeds, not secrets
         self._workers: dict[str, _Worker] = {}
+        self._acknowledged: list[str] = []
         self._deadlines: dict[str, float] = {}
         self._cleanup_s = cleanup_timeout_s()
 
@@ -93,14 +94,17 @@ class Workers:
         worker = self._workers.get(worker_id)
         if worker is not None:
             worker.recorded += 1
+            self._acknowledged.append(worker_id)
 
-    def acknowledge(self, worker_id: str) -> None:
-        """Tell a worker what is on record since the last call."""
-        worker = self._workers.get(worker_id)
-        if worker is not None and worker.recorded:
-            count: Recorded = worker.recorded
-            worker.recorded = 0
-            self.send(worker_id, count)
+    def acknowledge(self) -> None:
+        """Tell workers what is on record since the last call."""
+        for worker_id in self._acknowledged:
+            worker = self._workers.get(worker_id)
+            if worker is not None and worker.recorded:
+                count: Recorded = worker.recorded
+                worker.recorded = 0
+                self.send(worker_id, count)
+        self._acknowledged.clear()
 
     def end(self, worker_id: str) -> None:
         """Ask a worker to clean up and exit; it is killed if that takes too long."""
