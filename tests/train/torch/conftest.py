@@ -114,7 +114,7 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def worker() -> Worker:
-    """Make this process a worker: ``with worker(rank=0, ranks=2):``; there is no group."""
+    """Make this process one of several workers, without a process group, for a while."""
 
     @contextlib.contextmanager
     def become(rank: int = 0, ranks: int = 1) -> Iterator[None]:

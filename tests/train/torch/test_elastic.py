@@ -14,6 +14,7 @@ import torch
 import torch.distributed as group
 from torch import nn
 
+from milepost.errors import CorruptCheckpointError
 from milepost.train.torch import load_state, prepare_model, save_state
 
 Run = Callable[..., list[Any]]
@@ -235,6 +236,29 @@ def test_a_rank_that_cannot_load(workers: Run, tmp_path: Path) -> None:
     assert "here is a tensor F32 of shape (2, 4), saved was F32 of shape (2, 3)" in str(errors[1])
 
 
+def one_cannot_write(root: str) -> None:
+    from milepost.train.torch.state import safetensors
+
+    rank = group.get_rank()
+    if rank == 1:
+
+        def full(*args: Any) -> Any:
+            raise OSError(28, "No space left on device")
+
+        safetensors.write = full
+    net = prepare_model(nn.Linear(4, 4), parallel_strategy="fsdp")
+    save_state({"model": net}, os.path.join(root, f"rank-{rank}"))
+
+
+def test_a_rank_that_cannot_write(workers: Run, tmp_path: Path) -> None:
+    """All ranks raise its error, and there is no index, which would make the state complete."""
+    for error in workers(2, one_cannot_write, str(tmp_path), failing=True):
+        assert type(error) is OSError
+        assert "No space left on device" in str(error)
+        assert error.__notes__ == ["raised in rank 1"]
+    assert not list(tmp_path.glob("*/state.index.json"))
+
+
 def saved_into(root: str) -> None:
     net = prepare_model(nn.Linear(4, 4), parallel_strategy="fsdp")
     save_state({"model": net}, os.path.join(root, f"rank-{group.get_rank()}"))
@@ -247,15 +271,12 @@ def test_a_file_that_is_missing_or_cut(workers: Run, tmp_path: Path) -> None:
     file = directory / "state-00001-of-00002.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[:-1])
-    with pytest.raises(
-        Exception, match=r"of-00002.safetensors has [\d,]+ bytes, and .* written"
-    ) as cut:
+    with pytest.raises(CorruptCheckpointError, match=r"has [\d,]+ bytes, and .* written") as cut:
         load_state({"model": nn.Linear(4, 4)}, directory)
     file.unlink()
-    with pytest.raises(Exception, match="Every rank must pass its directory") as missing:
+    with pytest.raises(CorruptCheckpointError, match="Every rank must pass") as missing:
         load_state({"model": nn.Linear(4, 4)}, directory)
     for caught in (cut, missing):
-        assert type(caught.value).__name__ == "CorruptCheckpointError"
         assert "state-00001-of-00002.safetensors" in str(caught.value)
         assert "model/weight" in str(caught.value)
     (directory / "state.index.json").unlink()

@@ -50,6 +50,9 @@ class Index(msgspec.Struct, frozen=True):
     version: int = _VERSION
 
 
+_DECODER: Final = msgspec.json.Decoder(Index)
+
+
 def file_of(rank: int, ranks: int) -> str:
     """Return the name of a rank's file of tensors."""
     return f"state-{rank:05d}-of-{ranks:05d}.safetensors"
@@ -75,7 +78,7 @@ def read(directory: str) -> Index:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(_nothing(directory)) from None
     try:
-        index = msgspec.json.decode(raw, type=Index)
+        index = _DECODER.decode(raw)
     except msgspec.DecodeError as error:
         raise CorruptCheckpointError(
             f"{path} is not an index that save_state wrote ({error}). Load an older checkpoint."
