@@ -25,7 +25,8 @@ PATHS = {
     "milepost.train.backend": "Backend BackendConfig",
     "milepost.train.constants": "TRAIN_DATASET_KEY",
     "milepost.train.error": "SessionMisuseError TrainingFailedError",
-    "milepost.train.torch": "TorchConfig",
+    "milepost.train.torch": "TorchConfig accelerate backward enable_reproducibility get_device "
+    "get_devices load_state prepare_data_loader prepare_model prepare_optimizer save_state",
     "milepost.train.torch.config": "TorchConfig",
 }
 
