@@ -200,6 +200,15 @@ def test_a_group_starts_and_ends_together() -> None:
     ]
 
 
+def test_one_of_a_group_ends_before_another_starts() -> None:
+    """Its function may have had nothing to do; the trial ends with the last one."""
+    m = group()
+    m.started(0)
+    assert m.finished(0) == []
+    assert m.started(1) == ["record t RUNNING"]
+    assert m.finished(1)[-2:] == ["completed t", "ended t"]
+
+
 def test_a_group_fails_together() -> None:
     """When one worker dies the others are killed, and only then are captures settled."""
     m = group(max_failures=1)

@@ -65,7 +65,8 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
         convening.say(run, worker_id, message)
     elif isinstance(message, Finished):
         convening.left(run, worker_id)
-        if message.reason == "returned":
+        is_last = len(state.finished) == state.size - 1
+        if message.reason == "returned" and is_last:
             _returned(run, state, trial)
         if run.plan.watch is not None and message.value:
             run.plan.watch.returned(state.workers.index(worker_id), message.value)

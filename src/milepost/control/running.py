@@ -112,9 +112,9 @@ def saved(step: Step, event: events.Saved) -> None:
 def finished(step: Step, event: events.Finished) -> None:
     """User code is done: the slot is free, the end waits for captured checkpoints."""
     trial = step.runner(event.worker_id)
-    if trial is None or trial.phase not in (Phase.TRAINING, Phase.SAVING, Phase.STOPPING):
+    if trial is None or trial.phase not in ACTIVE or trial.phase is Phase.DYING:
         return
-    trial.finished.add(event.worker_id)
+    trial.finished.add(event.worker_id)  # others of its trial may not even have started
     if len(trial.finished) < trial.size:
         return
     ends_whole_run = trial.halt is Halt.END or (

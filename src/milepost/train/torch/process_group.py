@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from milepost.train import collective
 from milepost.train.context import TrainContext, current
+from milepost.train.torch.devices import get_device
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -48,7 +49,7 @@ def process_group(config: TorchConfig) -> Iterator[None]:
         LOCAL_WORLD_SIZE=str(context.local_world_size),
         NODE_RANK=str(context.node_rank),
     )
-    os.environ.setdefault("ACCELERATE_TORCH_DEVICE", _device(context))
+    os.environ.setdefault("ACCELERATE_TORCH_DEVICE", str(get_device()))
     backend = config.backend or "gloo"
     if "nccl" in backend and "TORCH_NCCL_BLOCKING_WAIT" not in os.environ:
         os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
@@ -78,9 +79,3 @@ def _store(context: TrainContext, timeout: timedelta) -> TCPStore:
     if store is None:
         store = TCPStore(_HOST, port, context.world_size, is_master=False, timeout=timeout)
     return store
-
-
-def _device(context: TrainContext) -> str:
-    import torch
-
-    return f"cuda:{context.local_rank}" if torch.cuda.is_available() else "cpu"
