@@ -66,6 +66,8 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
         trial.rounds = Rounds(command.size)
         if command.size > 1:
             run.meetings.begin(trial.trial_id, command.size)
+        if run.plan.watch is not None:
+            run.plan.watch.begins()
     run.prints(command.worker_id, trial)
     run.workers.send(
         command.worker_id,

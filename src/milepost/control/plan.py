@@ -45,6 +45,10 @@ class Progress(Protocol):
 class Watch(Protocol):
     """Is told of the single workers of a run's only trial; what it raises ends the run."""
 
+    def begins(self) -> None:
+        """Workers are started, for the first time or again."""
+        ...
+
     def reported(self, rows: tuple[bytes, ...], checkpoint: int | None) -> None:
         """All workers have made a report.
 

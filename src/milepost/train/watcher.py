@@ -33,11 +33,13 @@ class Watcher:
         self._committed: dict[int, str] = {}
         self.value: Any = None
 
+    def begins(self) -> None:
+        """Forget the last attempt: what was not committed by now never will be."""
+        self._failures.clear()
+        self._pending.clear()
+
     def reported(self, rows: tuple[bytes, ...], checkpoint: int | None) -> None:
         """Have callbacks called, in the order of reports, each when its checkpoint is committed."""
-        if self._failures:  # workers have started again: what was not committed never will be
-            self._failures.clear()
-            self._pending.clear()
         if self._callbacks:
             metrics = [
                 {key: value for key, value in load(row).items() if key not in AUTO_FIELDS}

@@ -17,7 +17,7 @@ _CONTEXT = BaseException.__dict__["__context__"]
 FULL_TRACEBACKS_VARIABLE = "RAY_AIR_FULL_TRACEBACKS"
 _OWN_FRAMES = tuple(
     os.path.dirname(os.path.abspath(__file__)).removesuffix("worker") + room + os.sep
-    for room in ("worker", "engine")
+    for room in ("worker", "engine", "train")
 )
 
 
