@@ -186,8 +186,17 @@ def test_public_errors_are_names_of_the_package() -> None:
     assert milepost.train is train
 
 
-@pytest.mark.parametrize("name", ["report", "get_checkpoint", "get_context"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "report",
+        "get_checkpoint",
+        "get_context",
+        "get_preemption_info",
+        "get_all_reported_checkpoints",
+    ],
+)
 def test_calls_outside_of_workers(name: str) -> None:
     """Functions of training workers raise an error of their own elsewhere."""
     with pytest.raises(SessionMisuseError, match=f"milepost.train.{name} was called outside"):
-        getattr(train, name)()
+        getattr(train, name)(*([{}] if name == "report" else []))

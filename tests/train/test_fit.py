@@ -342,3 +342,27 @@ def test_stopping(tmp_path: Path) -> None:
     ).fit()
     assert result.metrics["step"] == 2
     assert result.checkpoint.path.endswith("checkpoint_000001")
+
+
+def test_all_checkpoints_of_a_run(tmp_path: Path) -> None:
+    """Every worker sees those that are kept, the best one last, with what was reported."""
+
+    def loop(config: dict[str, Any]) -> None:
+        for loss in (0.3, 0.1, 0.2):
+            train.report({"loss": loss}, checkpoint=part(step="0") if rank() == 0 else None)
+            found = train.get_all_reported_checkpoints(timeout_s=60 if rank() else None)
+            assert max(each.checkpoint.path for each in found) == train.get_checkpoint().path
+        assert [each.metrics for each in found] == [{"loss": 0.2}, {"loss": 0.1}]
+        assert {each.status for each in found} == {train.ReportedCheckpointStatus.COMMITTED}
+        Path(config["out"], str(rank())).touch()
+        with pytest.raises(TypeError, match="must be a CheckpointConsistencyMode"):
+            train.get_all_reported_checkpoints("COMMITTED")
+
+    keep = {
+        "num_to_keep": 2,
+        "checkpoint_score_attribute": "loss",
+        "checkpoint_score_order": "min",
+    }
+    trainer(tmp_path, loop, keep=keep, train_loop_config={"out": str(tmp_path)}).fit()
+    assert Path(tmp_path, "0").exists()
+    assert Path(tmp_path, "1").exists()

@@ -13,20 +13,24 @@ from milepost import train, tune
 
 _PUBLIC = """
 BackendConfig Checkpoint CheckpointConfig CheckpointConsistencyMode CheckpointUploadMode
-ControllerError DataConfig FailureConfig LoggingConfig NCCLHangError PreemptionError PreemptionInfo
-ReportedCheckpoint ReportedCheckpointStatus RunConfig ScalingConfig SyncConfig TRAIN_DATASET_KEY
-TrainRunContext TrainingFailedError UserCallback ValidationConfig ValidationFn ValidationTaskConfig
-WorkerGroupError get_checkpoint get_context report
+ControllerError DataConfig DataParallelTrainer FailureConfig LoggingConfig NCCLHangError
+PreemptionError PreemptionInfo ReportedCheckpoint ReportedCheckpointStatus Result RunConfig
+ScalingConfig SyncConfig TRAIN_DATASET_KEY TrainContext TrainRunContext TrainingFailedError
+UserCallback ValidationConfig ValidationFn ValidationTaskConfig WorkerGroupError
+get_all_reported_checkpoints get_checkpoint get_context get_preemption_info report
 """
 NAMES = _PUBLIC.split()
 
 PATHS = {
     "milepost.train": " ".join(NAMES),
     "milepost.train.backend": "Backend BackendConfig",
+    "milepost.train.collective": "barrier broadcast_from_rank_zero",
     "milepost.train.constants": "TRAIN_DATASET_KEY",
     "milepost.train.error": "SessionMisuseError TrainingFailedError",
-    "milepost.train.torch": "TorchConfig accelerate backward enable_reproducibility get_device "
-    "get_devices load_state prepare_data_loader prepare_model prepare_optimizer save_state",
+    "milepost.train.context": "TrainContext get_context",
+    "milepost.train.data_parallel_trainer": "DataParallelTrainer",
+    "milepost.train.torch": "TorchConfig TorchTrainer accelerate backward enable_reproducibility "
+    "get_device get_devices load_state prepare_data_loader prepare_model prepare_optimizer save_state",
     "milepost.train.torch.config": "TorchConfig",
 }
 
@@ -65,7 +69,7 @@ def test_configs_load_nothing_heavy() -> None:
         "import sys\n"
         "from milepost import train\n"
         f"for name in {NAMES}:\n"
-        "    if name not in ('Checkpoint',):\n"
+        "    if name not in ('Checkpoint', 'Result'):\n"
         "        getattr(train, name)\n"
         "train.error.RayTrainError, train.backend.Backend\n"
         "train.torch.TorchConfig(backend='nccl')\n"

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from milepost.train.constants import TRAIN_DATASET_KEY
     from milepost.train.context import TrainContext, get_context
     from milepost.train.data_parallel_trainer import DataParallelTrainer
+    from milepost.train.reported_checkpoints import get_all_reported_checkpoints
     from milepost.train.result import Result
     from milepost.train.session import get_checkpoint, get_preemption_info, report
 
@@ -59,6 +60,7 @@ _WHERE = {
     "milepost.train.constants": ("TRAIN_DATASET_KEY",),
     "milepost.train.context": ("TrainContext", "get_context"),
     "milepost.train.data_parallel_trainer": ("DataParallelTrainer",),
+    "milepost.train.reported_checkpoints": ("get_all_reported_checkpoints",),
     "milepost.train.result": ("Result",),
     "milepost.train.session": ("get_checkpoint", "get_preemption_info", "report"),
     "milepost.api.training.data_config": ("DataConfig",),
@@ -94,9 +96,7 @@ _PARTS = (
 _ORIGIN = {name: module for module, names in _WHERE.items() for name in names}
 
 _NOT_YET = "Training with several workers comes in a later version."
-_DISTRIBUTED = dict.fromkeys(
-    ("get_all_reported_checkpoints", "get_dataset_shard", "lightning", "trainer", "v2"), _NOT_YET
-)
+_DISTRIBUTED = dict.fromkeys(("get_dataset_shard", "lightning", "trainer", "v2"), _NOT_YET)
 
 __all__ = [
     "BackendConfig",
@@ -127,6 +127,7 @@ __all__ = [
     "ValidationFn",
     "ValidationTaskConfig",
     "WorkerGroupError",
+    "get_all_reported_checkpoints",
     "get_checkpoint",
     "get_context",
     "get_preemption_info",

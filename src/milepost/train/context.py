@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from milepost.errors import SessionMisuseError
 
 if TYPE_CHECKING:
+    from milepost.api.checkpoint_config import CheckpointConfig
     from milepost.worker.storage_context import StorageContext
 
 
@@ -27,6 +28,7 @@ class TrainContext:
     local_world_size: int
     node_rank: int
     storage: StorageContext
+    _keeping: CheckpointConfig | None = field(default=None, repr=False)
 
     def get_experiment_name(self) -> str:
         """The run's name, which is its directory's."""

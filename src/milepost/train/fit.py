@@ -100,6 +100,7 @@ def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
         trainer.backend_config,
         (trainer.run_config.worker_runtime_env or {}).get("env_vars") or {},
         resources,
+        trainer.run_config.checkpoint_config,
     )
     stored, resume = _stored(trainer)
     experiment = Experiment.of(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from milepost.train.context import TrainContext, entered
 
 if TYPE_CHECKING:
+    from milepost.api.checkpoint_config import CheckpointConfig
     from milepost.api.resources import PlacementGroupFactory
     from milepost.api.training.backend import BackendConfig
     from milepost.worker.function_runner import Returned
@@ -25,6 +26,7 @@ class TrainLoop:
         backend: sets up what surrounds it.
         environment: variables that are set before it is called.
         resources: what the workers hold, by rank.
+        keeping: which checkpoints are kept.
     """
 
     _name = "training"
@@ -36,12 +38,14 @@ class TrainLoop:
         backend: BackendConfig,
         environment: Mapping[str, str],
         resources: PlacementGroupFactory,
+        keeping: CheckpointConfig | None = None,
     ) -> None:
         self._function = function
         self._config = config
         self._backend = backend
         self._environment = dict(environment)
         self._resources = resources
+        self._keeping = keeping
 
     def __call__(self, config: dict[str, Any]) -> Returned | None:
         """Run the function to its end; what rank 0 returns is handed on to the driver."""
@@ -52,7 +56,7 @@ class TrainLoop:
         trial = session.current_trial()
         assert trial is not None
         os.environ.update(self._environment)
-        with entered(_context(trial)), self._backend.train_func_context():
+        with entered(_context(trial, self._keeping)), self._backend.train_func_context():
             arguments = (
                 () if not takes_config(self._function, self._config) else (self._config or {},)
             )
@@ -69,7 +73,7 @@ class TrainLoop:
             ) from error
 
 
-def _context(trial: RunTrial) -> TrainContext:
+def _context(trial: RunTrial, keeping: CheckpointConfig | None) -> TrainContext:
     from milepost.worker.storage_context import StorageContext
 
     return TrainContext(
@@ -82,6 +86,7 @@ def _context(trial: RunTrial) -> TrainContext:
         storage=StorageContext(
             experiment_path=trial.storage.experiment_path, trial_path=trial.trial_dir
         ),
+        _keeping=keeping,
     )
 
 

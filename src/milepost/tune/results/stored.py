@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,6 +50,27 @@ def checkpoints(trial_dir: str) -> list[Kept]:
         row = codec.preview(manifest.metrics)
         found.append((index, path, row if isinstance(row, dict) else {}))
     return found
+
+
+def ranked(
+    trial_dir: str, attribute: str | None, order: str | None, *, without: Container[int] = ()
+) -> list[Kept]:
+    """Return the good committed checkpoints of a trial, the best one last.
+
+    Args:
+        trial_dir: the trial's directory.
+        attribute: the metric that ranks them; None ranks by age.
+        order: ``"max"`` or ``"min"``.
+        without: numbers of those that do not count.
+    """
+    from milepost.api.nested import flatten_dict
+    from milepost.checkpoint import retention
+
+    found = {kept[0]: kept for kept in checkpoints(trial_dir) if kept[0] not in without}
+    entries = [
+        retention.Entry(index, metrics=flatten_dict(row)) for index, (_, _, row) in found.items()
+    ]
+    return [found[entry.index] for entry in retention.ranked(entries, attribute, order)]
 
 
 def load_error(trial_dir: str) -> Exception | str | None:
@@ -260,24 +281,13 @@ class StoredTrial:
     @cached_property
     def checkpoints(self) -> list[Kept]:
         """The kept checkpoints, the best one last."""
-        from milepost.api.nested import flatten_dict
-        from milepost.checkpoint.retention import Entry, ranked
-
-        found = {kept[0]: kept for kept in checkpoints(self.directory)}
-        entries = [
-            Entry(index, metrics=flatten_dict(row))
-            for index, (_, _, row) in found.items()
-            if index not in self._image.deleting
-        ]
-        order = ranked(
-            entries,
+        kept = ranked(
+            self.directory,
             self._keeping.get("checkpoint_score_attribute"),
             self._keeping.get("checkpoint_score_order"),
+            without=self._image.deleting,
         )
-        return [
-            (index, path, {**row, "config": self.config})
-            for index, path, row in (found[entry.index] for entry in order)
-        ]
+        return [(index, path, {**row, "config": self.config}) for index, path, row in kept]
 
     @property
     def latest(self) -> Kept | None:
