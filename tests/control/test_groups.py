@@ -22,7 +22,7 @@ from milepost.errors import CollectiveError
 from milepost.worker import session
 
 PAIR = {
-    "workers": 2,
+    "grouped": True,
     "resources": lambda config: placement_group_of(tune.PlacementGroupFactory([{"CPU": 1}] * 2)),
 }
 
@@ -258,7 +258,7 @@ def waits(config: dict[str, Any]) -> None:
 def test_all_are_told_of_a_failure(tmp_path: Path) -> None:
     """A worker without a part waits for the commit too, and not for ever."""
     three = {
-        "workers": 3,
+        "grouped": True,
         "resources": lambda config: placement_group_of(
             tune.PlacementGroupFactory([{"CPU": 0.5}] * 3)
         ),

@@ -30,7 +30,8 @@ PATHS = {
     "milepost.train.context": "TrainContext get_context",
     "milepost.train.data_parallel_trainer": "DataParallelTrainer",
     "milepost.train.torch": "TorchConfig TorchTrainer accelerate backward enable_reproducibility "
-    "get_device get_devices load_state prepare_data_loader prepare_model prepare_optimizer save_state",
+    "get_device get_devices load_state prepare_data_loader prepare_model prepare_optimizer "
+    "save_state",
     "milepost.train.torch.config": "TorchConfig",
 }
 

@@ -99,7 +99,7 @@ def add(run: Run, spec: TrialSpec, *, restarts: str | None = None) -> None:
             evaluated=trial.raw_evaluated,
             resources=run.encoded(bundles),
             restarts=restarts,
-            size=run.plan.workers,
+            size=run.plan.size_of(bundles),
         )
     )
     trial.state = run.machine.trials[trial.trial_id]

@@ -273,6 +273,7 @@ class Restoring:
     def _take_in(self, back: Return) -> None:
         run, trial, found = self._run, back.trial, back.found
         live = run.ledger.live[trial.trial]
+        bundles = resources_of(live.resources)
         for index, _ in found.missing:
             if index in back.there.names:
                 self._put_aside(trial, index)
@@ -285,8 +286,8 @@ class Restoring:
                 trial_id=trial.trial,
                 name=trial.name,
                 directory=trial.directory,
-                request=request_of(resources_of(live.resources)),
-                size=run.plan.workers,
+                request=request_of(bundles),
+                size=run.plan.size_of(bundles),
                 order=trial.order,
                 status=live.recorded_status,
                 goal=back.goal,

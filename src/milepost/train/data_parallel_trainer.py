@@ -17,6 +17,7 @@ from milepost.train.loop import takes_config
 
 if TYPE_CHECKING:
     from milepost.checkpoint.handle import Checkpoint
+    from milepost.train.loop import TrainLoop
     from milepost.train.result import Result
 
 T = TypeVar("T", bound="DataParallelTrainer")
@@ -132,6 +133,24 @@ class DataParallelTrainer:
         from milepost.train.fit import fit
 
         return fit(self)
+
+    def as_trainable(self) -> TrainLoop:
+        """Return what a ``Tuner`` runs: each trial is a training run of all workers.
+
+        ``Tuner(trainer, param_space={"train_loop_config": {...}})`` puts values over those of
+        the trainer's ``train_loop_config``; a ``"scaling_config"`` in it over its scaling.
+        """
+        from milepost.train.loop import TrainLoop
+
+        return TrainLoop(
+            type(self).__name__,
+            self.train_loop_per_worker,
+            self.train_loop_config,
+            self.backend_config,
+            (self.run_config.worker_runtime_env or {}).get("env_vars") or {},
+            self.scaling_config,
+            self.run_config.checkpoint_config,
+        )
 
     @classmethod
     def restore(

@@ -14,7 +14,6 @@ from milepost.api.training.callback import TrainRunContext, UserCallback
 from milepost.api.tune_config import TuneConfig
 from milepost.errors import ControllerError, ExperimentNotFoundError, MilepostError
 from milepost.storage.names import ITSELF
-from milepost.train.loop import TrainLoop
 from milepost.train.result import Result
 from milepost.train.watcher import Watcher
 from milepost.tune import place
@@ -92,16 +91,7 @@ def recorded_run(path: str) -> Recorded:
 def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
     from milepost.tune.plan import plan_for
 
-    scaling = trainer.scaling_config
-    resources = scaling.as_placement_group_factory()
-    loop = TrainLoop(
-        trainer.train_loop_per_worker,
-        trainer.train_loop_config,
-        trainer.backend_config,
-        (trainer.run_config.worker_runtime_env or {}).get("env_vars") or {},
-        resources,
-        trainer.run_config.checkpoint_config,
-    )
+    loop = trainer.as_trainable()
     stored, resume = _stored(trainer)
     experiment = Experiment.of(
         Target(loop, TRAINING, "function"),
@@ -117,7 +107,7 @@ def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
             "train_loop_per_worker": trainer.train_loop_per_worker,
             "train_loop_config": trainer.train_loop_config,
             "backend_config": trainer.backend_config,
-            "scaling_config": fields(scaling),
+            "scaling_config": fields(trainer.scaling_config),
             "run_config": fields(trainer.run_config),
         },
     )
@@ -125,7 +115,6 @@ def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
     start = trainer.resume_from_checkpoint
     return dataclasses.replace(
         plan,
-        workers=scaling.max_workers,
         name_of=lambda trial: stored.name,
         dirname_of=lambda trial: ITSELF,
         initial_checkpoint=None if start is None else os.path.abspath(start.path),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from milepost.api.nested import merge_dicts
+from milepost.api.training.scaling_config import ScalingConfig
 from milepost.train.context import TrainContext, entered
 
 if TYPE_CHECKING:
@@ -21,31 +24,44 @@ class TrainLoop:
     """A training function with all that it needs; it is sent to every worker.
 
     Args:
+        name: begins the names of trials.
         function: takes the config, or nothing.
         config: what it is given; None for an empty dict, if it takes anything.
         backend: sets up what surrounds it.
         environment: variables that are set before it is called.
-        resources: what the workers hold, by rank.
+        scaling: how many workers there are, and what each holds.
         keeping: which checkpoints are kept.
     """
 
-    _name = "training"
+    #: Each bundle that it asks for is for a worker.
+    _grouped = True
 
     def __init__(
         self,
+        name: str,
         function: Callable[..., Any],
         config: dict[str, Any] | None,
         backend: BackendConfig,
         environment: Mapping[str, str],
-        resources: PlacementGroupFactory,
+        scaling: ScalingConfig,
         keeping: CheckpointConfig | None = None,
     ) -> None:
+        self._name = name
         self._function = function
         self._config = config
         self._backend = backend
         self._environment = dict(environment)
-        self._resources = resources
+        self._scaling = scaling
         self._keeping = keeping
+
+    def _resources(self, config: dict[str, Any]) -> PlacementGroupFactory:
+        """What the workers of a trial hold, by rank; its config may have a ``scaling_config``."""
+        given = config.get("scaling_config")
+        if not given:
+            return self._scaling.as_placement_group_factory()
+        names = [entry.name for entry in dataclasses.fields(self._scaling)]
+        whole = {name: given.get(name, getattr(self._scaling, name)) for name in names}
+        return ScalingConfig(**whole).as_placement_group_factory()
 
     def __call__(self, config: dict[str, Any]) -> Returned | None:
         """Run the function to its end; what rank 0 returns is handed on to the driver."""
@@ -56,10 +72,11 @@ class TrainLoop:
         trial = session.current_trial()
         assert trial is not None
         os.environ.update(self._environment)
+        given = self._config
+        if "train_loop_config" in config:
+            given = merge_dicts(given or {}, config["train_loop_config"])
+        arguments = (given or {},) if takes_config(self._function, given) else ()
         with entered(_context(trial, self._keeping)), self._backend.train_func_context():
-            arguments = (
-                () if not takes_config(self._function, self._config) else (self._config or {},)
-            )
             value = self._function(*arguments)
         if trial.rank != 0 or value is None:
             return None

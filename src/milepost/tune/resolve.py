@@ -24,6 +24,11 @@ class Target:
     name: str
     kind: Literal["function", "class"]
 
+    @property
+    def grouped(self) -> bool:
+        """Whether each bundle of what it asks for is for a worker of its own."""
+        return getattr(self.trainable, "_grouped", False) is True
+
 
 def resolve(trainable: Any) -> Target:
     """Return what to run for whatever a user passed as trainable.

@@ -49,11 +49,13 @@ class Tuner:
 
     Args:
         trainable: a function (or partial, or any callable) that takes a ``config``, a
-            ``Trainable`` class, or the name of a registered one.
+            ``Trainable`` class, the name of a registered one, or a trainer of
+            :mod:`milepost.train`, each trial then being a training run of all its workers.
         param_space: the search space: a dict of values, ``tune.uniform(...)`` and the like,
             ``tune.grid_search([...])``, nested as the trainable expects it. Default empty.
         tune_config: how the space is searched; see :class:`TuneConfig`.
-        run_config: where results go, when to stop, what to keep; see :class:`RunConfig`.
+        run_config: where results go, when to stop, what to keep; see :class:`RunConfig`. The
+            default is that of a trainer, if it is one.
 
     Raises:
         TuneError: there is no trainable, or no registered one of that name.
@@ -88,6 +90,8 @@ class Tuner:
         run_config: RunConfig | None = None,
     ) -> None:
         tune_config = _config("tune_config", tune_config, TuneConfig)
+        if run_config is None:  # a trainer has one
+            run_config = getattr(trainable, "run_config", None)
         run_config = for_tuning(_config("run_config", run_config, RunConfig))
         self._experiment = Experiment.of(trainable, param_space, tune_config, copy.copy(run_config))
         self._restoration: Restoration | None = None
