@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +367,37 @@ def test_all_checkpoints_of_a_run(tmp_path: Path) -> None:
     trainer(tmp_path, loop, keep=keep, train_loop_config={"out": str(tmp_path)}).fit()
     assert Path(tmp_path, "0").exists()
     assert Path(tmp_path, "1").exists()
+
+
+@pytest.mark.parametrize("damage", ["journal", "checkpoint", "half", "identity"])
+def test_a_damaged_run_goes_on(tmp_path: Path, damage: str) -> None:
+    """From the newest good checkpoint, with every row once."""
+    trainer(tmp_path, train_loop_config={"steps": 3}).fit()
+    run = tmp_path / "run"
+    if damage == "journal":
+        shutil.rmtree(run / ".milepost" / "journal")
+    elif damage == "identity":
+        (run / ".milepost" / "experiment.json").unlink()
+    elif damage == "checkpoint":
+        shutil.rmtree(run / "checkpoint_000002")
+    else:
+        (run / "checkpoint_000002" / "step").write_text("")
+    result = trainer(tmp_path, train_loop_config={"steps": 4}).fit()
+    begun_at = 3 if damage in ("journal", "identity") else 2
+    assert result.return_value == begun_at
+    assert (result.metrics["step"], begun_at) == (4, begun_at)
+    assert list(result.metrics_dataframe["step"])[-1] == 4
+    assert [row["step"] for _, row in result.best_checkpoints][-1] == 4
+
+
+def test_another_score(tmp_path: Path) -> None:
+    """All checkpoints are ranked anew, so that the best ones stay."""
+    trainer(tmp_path, train_loop_config={"steps": 3}).fit()
+    keep = {
+        "num_to_keep": 2,
+        "checkpoint_score_attribute": "loss",
+        "checkpoint_score_order": "max",
+    }
+    result = trainer(tmp_path, train_loop_config={"steps": 4}, keep=keep).fit()
+    assert [row["step"] for _, row in result.best_checkpoints] == [2, 1]
+    assert result.checkpoint.path.endswith("checkpoint_000003")

@@ -167,8 +167,10 @@ class TrialDirectory:
 def directories(experiment_path: str) -> list[str]:
     """The names of all directories that can be trials', sorted."""
     with os.scandir(experiment_path) as entries:
-        return sorted(
+        found = sorted(
             entry.name
             for entry in entries
             if not entry.name.startswith(names.PREFIX) and entry.is_dir(follow_symlinks=False)
         )
+    itself = TrialDirectory(experiment_path, names.ITSELF)
+    return [names.ITSELF, *found] if itself.is_of_a_trial else found
