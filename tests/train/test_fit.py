@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ import numpy as np
 import pytest
 from loops import begun, part, rank, steps, trainer
 
+import milepost
 from milepost import train, tune
 from milepost.train import CheckpointUploadMode, Result, collective
-from milepost.train.error import CollectiveError, CollectiveTimeoutError
+from milepost.train.error import (
+    CollectiveError,
+    CollectiveTimeoutError,
+    InsufficientClusterResourcesError,
+)
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
@@ -401,3 +407,34 @@ def test_another_score(tmp_path: Path) -> None:
     result = trainer(tmp_path, train_loop_config={"steps": 4}, keep=keep).fit()
     assert [row["step"] for _, row in result.best_checkpoints] == [2, 1]
     assert result.checkpoint.path.endswith("checkpoint_000003")
+
+
+@pytest.fixture
+def two_cpus() -> Iterator[None]:
+    """A machine with two CPUs."""
+    milepost.shutdown()
+    milepost.init(num_cpus=2)
+    yield
+    milepost.shutdown()
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_as_many_workers_as_fit(tmp_path: Path) -> None:
+    """An elastic run takes the most that there is room for; a later one may have another number."""
+
+    def loop() -> None:
+        saved = None if rank() else part(step=str(begun() + 1))
+        train.report({"workers": train.get_context().get_world_size()}, checkpoint=saved)
+
+    def run(num_workers: Any) -> Any:
+        return train.DataParallelTrainer(
+            loop,
+            scaling_config=train.ScalingConfig(num_workers=num_workers),
+            run_config=train.RunConfig(name="run", storage_path=str(tmp_path), verbose=0),
+        ).fit()
+
+    assert [run(number).metrics["workers"] for number in ((1, 8), 1, (1, 2))] == [2, 1, 2]
+    assert list(run(1).metrics_dataframe["workers"]) == [2, 1, 2, 1]
+    with pytest.raises(train.ControllerError, match=r"(?s)no group of 3 .*CPU 3.*CPU 2") as caught:
+        run((3, 9))
+    assert isinstance(caught.value.controller_failure, InsufficientClusterResourcesError)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from milepost.api.nested import merge_dicts
 from milepost.api.training.scaling_config import ScalingConfig
 from milepost.train.context import TrainContext, entered
+from milepost.train.fitting import largest_group
 
 if TYPE_CHECKING:
     from milepost.api.checkpoint_config import CheckpointConfig
@@ -58,10 +59,10 @@ class TrainLoop:
         """What the workers of a trial hold, by rank; its config may have a ``scaling_config``."""
         given = config.get("scaling_config")
         if not given:
-            return self._scaling.as_placement_group_factory()
+            return largest_group(self._scaling)
         names = [entry.name for entry in dataclasses.fields(self._scaling)]
         whole = {name: given.get(name, getattr(self._scaling, name)) for name in names}
-        return ScalingConfig(**whole).as_placement_group_factory()
+        return largest_group(ScalingConfig(**whole))
 
     def __call__(self, config: dict[str, Any]) -> Returned | None:
         """Run the function to its end; what rank 0 returns is handed on to the driver."""
