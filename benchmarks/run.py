@@ -37,6 +37,7 @@ CASES = (
     "simulated_asha",
     "pbt_exploits",
     "optuna_search",
+    "train_run",
 )
 #: Cases of what Ray does not have in this form.
 MILEPOST_ONLY = {"journal_append", "open_experiment", "restore", "simulated_asha"}
@@ -63,6 +64,10 @@ AIMS = {
     ("pbt_exploits", "pbt_written_over_saved"): (1.05, True),
     ("optuna_search", "searcher_over_optimize"): (1.1, True),
     ("optuna_search", "on_top_per_trial_s"): (0.01, True),
+    ("train_run", "report_512MiB_rank0_s"): (0.002, True),
+    ("train_run", "report_512MiB_rank1_s"): (0.002, True),
+    ("train_run", "report_1MiB_rank0_s"): (0.002, True),
+    ("train_run", "report_1MiB_rank1_s"): (0.002, True),
     ("journal_append", "append_p50_s"): (50e-6, True),
     ("journal_append", "end_over_start"): (1.5, True),
     ("open_experiment", "open_grid_with_import_s"): (1.0, True),
