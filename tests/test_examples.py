@@ -60,6 +60,20 @@ def test_an_example_tunes(
     assert again.splitlines()[-1] == printed.splitlines()[-1]
 
 
+@pytest.mark.chaos
+def test_an_example_trains_with_workers(tmp_path: Path) -> None:
+    """Started again with more epochs and another number of workers, it goes on."""
+    place = ("--storage-path", str(tmp_path / "results"))
+    printed = run("ddp_pytorch", tmp_path, "--smoke-test", *place)
+    (share,) = re.findall(r"loaded again, tells ([\d.]+)% of the test", printed)
+    assert float(share) > 60.0
+    again = run("ddp_pytorch", tmp_path, "--epochs", "4", "--workers", "1", *place)
+    assert "goes on from checkpoint_000001" in again
+    assert "The checkpoint of epoch 4" in again
+    said = run("ddp_pytorch", tmp_path, "--help")
+    assert "python examples/ddp_pytorch.py --smoke-test" in said
+
+
 @pytest.mark.parametrize(
     "name", ["asha_pytorch", "pbt_pytorch", "optuna_sklearn", "optuna_xgboost"]
 )
