@@ -119,6 +119,28 @@ def test_the_error_has_the_workers(tmp_path: Path) -> None:
     assert found.error is not None
 
 
+@pytest.mark.parametrize("fail_fast", [True, "raise"])
+def test_failing_fast(tmp_path: Path, fail_fast: Any) -> None:
+    """The first failure ends the run, with the same error as any other."""
+    config = {"dies": (1, 2), "how": "raise", "mark": str(tmp_path / "mark")}
+    run = train.RunConfig(
+        name="run",
+        storage_path=str(tmp_path),
+        verbose=0,
+        failure_config=train.FailureConfig(fail_fast=fail_fast),
+    )
+    one = train.DataParallelTrainer(
+        steps,
+        train_loop_config=config,
+        scaling_config=train.ScalingConfig(num_workers=2),
+        run_config=run,
+    )
+    with pytest.raises(train.WorkerGroupError) as caught:
+        one.fit()
+    assert list(caught.value.worker_failures) == [1]
+    assert run.failure_config.fail_fast == fail_fast
+
+
 def test_a_killed_worker(tmp_path: Path) -> None:
     """The error names its process and the signal."""
     config = {"dies": (0, 1), "how": "kill", "mark": str(tmp_path / "mark")}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from milepost.api.nested import merge_dicts
 from milepost.api.training.scaling_config import ScalingConfig
 from milepost.train.context import TrainContext, entered
-from milepost.train.fitting import largest_group
+from milepost.train.group_size import largest_group
 
 if TYPE_CHECKING:
     from milepost.api.checkpoint_config import CheckpointConfig

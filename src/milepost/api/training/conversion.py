@@ -34,6 +34,10 @@ def for_training(config: OfTuning | None) -> RunConfig:
     """
     given = checks.instance_of(OfTuning, RunConfig)("trainer", "run_config", config)
     made = copy.copy(converted(given, RunConfig))
+    if made.failure_config is not None and made.failure_config.fail_fast == "raise":
+        # The error of a trainer is raised in any case; so it has the workers' ranks.
+        made.failure_config = copy.copy(made.failure_config)
+        made.failure_config.fail_fast = True
     kept = made.checkpoint_config or CheckpointConfig()
     for name, blank in (("checkpoint_frequency", 0), ("checkpoint_at_end", False)):
         value = getattr(kept, name)
