@@ -36,6 +36,8 @@ class DataParallelTrainer:
         train_loop_config: what it is given; default an empty dict.
         backend_config: what surrounds it in each worker.
         scaling_config: how many workers there are, and what each holds; default one CPU worker.
+            With ``num_workers=0`` the function runs in this process, for debugging; all else is
+            the same.
         run_config: where results go, what is kept, and who is told; see :class:`RunConfig`.
         datasets: raises.
         dataset_config: how datasets are split.
@@ -104,7 +106,8 @@ class DataParallelTrainer:
         self.scaling_config = checks.instance_of(ScalingConfig, ScalingConfig)(
             owner, "scaling_config", scaling_config
         )
-        self.scaling_config.as_placement_group_factory()  # says what cannot be met
+        if self.scaling_config.max_workers:
+            self.scaling_config.as_placement_group_factory()  # says what cannot be met
         self.dataset_config = checks.instance_of(DataConfig, DataConfig)(
             owner, "dataset_config", dataset_config
         )

@@ -26,6 +26,8 @@ from milepost.tune.setup import fields, recorded_as
 
 if TYPE_CHECKING:
     from milepost.api.run_config import RunConfig
+    from milepost.control.interruption import Interruption
+    from milepost.control.outcome import RunOutcome
     from milepost.control.plan import RunPlan
     from milepost.journal.experiment import Experiment as Stored
     from milepost.train.data_parallel_trainer import DataParallelTrainer
@@ -54,6 +56,7 @@ def fit(trainer: DataParallelTrainer) -> Result:
             storage_path=trainer.storage_path,
             cpus=trainer.scaling_config.num_cpus_per_worker,
             go_on=functools.partial(_how_to_go_on, trainer),
+            run=_here if trainer.scaling_config.max_workers == 0 else None,
         )
     except Exception as error:
         raise ControllerError(_origin(error)) from error
@@ -121,6 +124,13 @@ def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
         resume=resume,
         watch=watcher,
     )
+
+
+def _here(plan: RunPlan, interruption: Interruption) -> RunOutcome:
+    from milepost.train.local_mode import run_here
+
+    # What a debugger shows refers to the directory that the script was started in.
+    return run_here(dataclasses.replace(plan, chdir=False), interruption)
 
 
 def _stored(trainer: DataParallelTrainer) -> tuple[Stored, ResumeConfig | None]:

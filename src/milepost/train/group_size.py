@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from milepost.api.resources import PlacementGroupFactory
 from milepost.api.session import ensure_initialized
 from milepost.api.training.scaling_config import ScalingConfig
@@ -12,7 +14,7 @@ def largest_group(scaling: ScalingConfig) -> PlacementGroupFactory:
     """Return what the most workers hold that there may be and that the machine has room for.
 
     Args:
-        scaling: how many there may be, and what each holds.
+        scaling: how many there may be, and what each holds; with 0 it is one.
 
     Raises:
         InsufficientClusterResourcesError: there is not even room for the least number.
@@ -21,6 +23,8 @@ def largest_group(scaling: ScalingConfig) -> PlacementGroupFactory:
     from milepost.api.resources import resources_of
     from milepost.control.resources import Pool, request_of
 
+    if scaling.max_workers == 0:  # it trains in the driver's process
+        scaling = dataclasses.replace(scaling, num_workers=1)
     there = ensure_initialized()
     pool = Pool(there.as_dict(), there.gpus)
     least = max(1, scaling.min_workers)

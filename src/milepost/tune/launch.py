@@ -93,6 +93,7 @@ def carry_out(
     storage_path: str,
     cpus: float,
     go_on: Callable[[str], str],
+    run: Callable[[RunPlan, Interruption], RunOutcome] | None = None,
 ) -> RunOutcome:
     """Run an experiment on this machine.
 
@@ -102,6 +103,7 @@ def carry_out(
         storage_path: must be writable.
         cpus: of a worker, probably: the first one is prepared for them.
         go_on: path of the experiment -> the statement that goes on with it.
+        run: carries out a plan; the default is to run its trials in processes of their own.
 
     Raises:
         Exception: as :func:`launch`.
@@ -112,12 +114,15 @@ def carry_out(
     fill_standard_descriptors()
     check_storage(storage_path)
     with Interruption() as interruption:  # from here on every signal ends in order
-        with contextlib.closing(LocalEngine()) as engine:
-            # Its process starts while this one imports the controller, which takes as long.
-            engine.prepare(cpus)
+        with contextlib.ExitStack() as stack:
+            if run is None:
+                engine = stack.enter_context(contextlib.closing(LocalEngine()))
+                # Its process starts while this one imports the controller, which takes as long.
+                engine.prepare(cpus)
+                run = functools.partial(_run_in_processes, engine=engine)
             plan = make_plan()
             try:
-                outcome = _run(plan, engine, interruption)
+                outcome = _run(plan, functools.partial(run, plan, interruption))
             except KeyboardInterrupt:
                 if os.path.isdir(plan.experiment.home):  # else nothing had begun
                     _say_how_to_go_on(go_on(plan.experiment.path))
@@ -155,12 +160,16 @@ def _plan(experiment: Experiment, save_at_end: bool, restoration: Restoration | 
     return plan
 
 
-def _run(plan: RunPlan, engine: Engine, interruption: Interruption) -> RunOutcome:
+def _run_in_processes(plan: RunPlan, interruption: Interruption, engine: Engine) -> RunOutcome:
+    from milepost.control.controller import run  # takes time, in which signals may come
+
+    return run(plan, engine=engine, interruption=interruption)
+
+
+def _run(plan: RunPlan, run: Callable[[], RunOutcome]) -> RunOutcome:
     with Whereabouts(plan.experiment) as whereabouts:
         try:
-            from milepost.control.controller import run  # takes time, in which signals may come
-
-            return run(plan, engine=engine, interruption=interruption)
+            return run()
         except (LeaseLostError, ExperimentExistsError):  # nothing of it is ours
             raise
         except BaseException as error:
