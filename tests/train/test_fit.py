@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -246,6 +247,48 @@ def test_callbacks(tmp_path: Path) -> None:
     assert notes.reports == [([0, 1], step, str(step)) for step in (1, 2, 3)]
     (failure,) = notes.failures
     assert issubclass(failure[1], KeyError)
+
+
+class OfEnvironment(train.UserCallback):
+    """Made without arguments."""
+
+    made: ClassVar[list[OfEnvironment]] = []
+
+    def __init__(self) -> None:
+        self.made.append(self)
+        self.reports = 0
+
+    def after_report(self, *about: Any) -> None:
+        self.reports += 1
+
+
+def test_callbacks_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told as well; a bad name ends the call."""
+    monkeypatch.setenv("RAY_TRAIN_CALLBACKS", f"{__name__}.OfEnvironment")
+    trainer(tmp_path, train_loop_config={"steps": 2}).fit()
+    assert [each.reports for each in OfEnvironment.made] == [2]
+    monkeypatch.setenv("RAY_TRAIN_CALLBACKS", f"{__name__}.Nothing")
+    with pytest.raises(ValueError, match=r"RAY_TRAIN_CALLBACKS names .*Nothing.* cannot be made"):
+        trainer(tmp_path).fit()
+
+
+@pytest.mark.parametrize(("level", "told"), [("ERROR", False), ("info", True), (None, True)])
+def test_how_much_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, level: str | None, told: bool
+) -> None:
+    """As ``logging_config`` says, and as before afterwards."""
+    logger = logging.getLogger("milepost")
+    before = logger.level
+
+    class Says(train.UserCallback):
+        def after_report(self, *about: Any) -> None:
+            logging.getLogger("milepost.control").warning("something")
+
+    config = None if level is None else train.LoggingConfig(level)
+    run = {"callbacks": [Says()], "logging_config": config}
+    trainer(tmp_path, train_loop_config={"steps": 1}, run=run).fit()
+    assert ("something" in caplog.text) == told
+    assert logger.level == before
 
 
 def test_a_callback_that_fails(tmp_path: Path) -> None:

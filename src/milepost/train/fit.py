@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
+import logging
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from milepost.api.callback import Callback
+from milepost.api.config import given_fields
 from milepost.api.resume_config import ResumeConfig, ResumeType
 from milepost.api.training.callback import TrainRunContext, UserCallback
 from milepost.api.tune_config import TuneConfig
@@ -19,6 +23,7 @@ from milepost.train.watcher import Watcher
 from milepost.tune import place
 from milepost.tune.experiment.experiment import Experiment
 from milepost.tune.launch import carry_out
+from milepost.tune.plan import callbacks_of_environment
 from milepost.tune.recorded import Recorded
 from milepost.tune.resolve import Target
 from milepost.tune.results.assemble import result_of
@@ -26,6 +31,7 @@ from milepost.tune.setup import fields, recorded_as
 
 if TYPE_CHECKING:
     from milepost.api.run_config import RunConfig
+    from milepost.api.training.logging_config import LoggingConfig
     from milepost.control.interruption import Interruption
     from milepost.control.outcome import RunOutcome
     from milepost.control.plan import RunPlan
@@ -39,7 +45,10 @@ TRAINING = "training"
 def fit(trainer: DataParallelTrainer) -> Result:
     """Run a trainer to its end; see :meth:`DataParallelTrainer.fit`."""
     config = trainer.run_config
-    callbacks = [each for each in config.callbacks or [] if isinstance(each, UserCallback)]
+    callbacks = [
+        *callbacks_of_environment("RAY_TRAIN_CALLBACKS", UserCallback),
+        *(each for each in config.callbacks or [] if isinstance(each, UserCallback)),
+    ]
     watcher = Watcher(
         callbacks,
         TrainRunContext(
@@ -51,13 +60,14 @@ def fit(trainer: DataParallelTrainer) -> Result:
         ),
     )
     try:
-        outcome = carry_out(
-            functools.partial(_plan, trainer, watcher),
-            storage_path=trainer.storage_path,
-            cpus=trainer.scaling_config.num_cpus_per_worker,
-            go_on=functools.partial(_how_to_go_on, trainer),
-            run=_here if trainer.scaling_config.max_workers == 0 else None,
-        )
+        with _logging(config.logging_config):
+            outcome = carry_out(
+                functools.partial(_plan, trainer, watcher),
+                storage_path=trainer.storage_path,
+                cpus=trainer.scaling_config.num_cpus_per_worker,
+                go_on=functools.partial(_how_to_go_on, trainer),
+                run=_here if trainer.scaling_config.max_workers == 0 else None,
+            )
     except Exception as error:
         raise ControllerError(_origin(error)) from error
     if outcome.interrupted:
@@ -72,6 +82,19 @@ def fit(trainer: DataParallelTrainer) -> Result:
     assert isinstance(result, Result)
     result.return_value = watcher.value
     return result
+
+
+@contextlib.contextmanager
+def _logging(config: LoggingConfig | None) -> Iterator[None]:
+    """Log as much of the run as the user wants, if anything was said about that."""
+    logger = logging.getLogger("milepost")
+    before = logger.level
+    if config is not None and "log_level" in given_fields(config):
+        logger.setLevel(config.log_level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def recorded_run(path: str) -> Recorded:

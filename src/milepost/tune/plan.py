@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from milepost.api.callback import Callback
 from milepost.api.resources import PlacementGroupFactory, placement_group_of
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from milepost.tune.setup import Description
 
 log = logging.getLogger("milepost.tune")
+
+C = TypeVar("C")
 
 
 def plan_for(
@@ -156,26 +158,31 @@ def _own_request(target: Target, config: dict[str, Any]) -> Any:
     return request
 
 
-def callbacks_of_environment() -> list[Callback]:
-    """Return the callbacks that ``RAY_TUNE_CALLBACKS`` names, a comma-separated list of paths.
+def callbacks_of_environment(
+    variable: str = "RAY_TUNE_CALLBACKS",
+    kind: type[C] = Callback,  # type: ignore[assignment]
+) -> list[C]:
+    """Return the callbacks that an environment variable names, a comma-separated list of paths.
+
+    Args:
+        variable: its name.
+        kind: what callbacks derive from.
 
     Raises:
         ValueError: one cannot be imported or is no callback.
     """
     found = []
-    for path in filter(
-        None, (p.strip() for p in os.environ.get("RAY_TUNE_CALLBACKS", "").split(","))
-    ):
+    for path in filter(None, (p.strip() for p in os.environ.get(variable, "").split(","))):
         module, _, name = path.rpartition(".")
         try:
             callback = getattr(importlib.import_module(module), name)()
         except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise ValueError(
-                f"RAY_TUNE_CALLBACKS names {path!r}, which cannot be made: {error}. It must be the "
-                "import path of a Callback class, such as mypackage.callbacks.MyCallback."
+                f"{variable} names {path!r}, which cannot be made: {error}. It must be the import "
+                f"path of a {kind.__name__} class, such as mypackage.callbacks.MyCallback."
             ) from error
-        if not isinstance(callback, Callback):
-            raise ValueError(f"RAY_TUNE_CALLBACKS names {path!r}, which is no Callback class.")
+        if not isinstance(callback, kind):
+            raise ValueError(f"{variable} names {path!r}, which is no {kind.__name__} class.")
         found.append(callback)
     return found
 
