@@ -17,7 +17,8 @@ ControllerError DataConfig DataParallelTrainer FailureConfig LoggingConfig NCCLH
 PreemptionError PreemptionInfo ReportedCheckpoint ReportedCheckpointStatus Result RunConfig
 ScalingConfig SyncConfig TRAIN_DATASET_KEY TrainContext TrainRunContext TrainingFailedError
 UserCallback ValidationConfig ValidationFn ValidationTaskConfig WorkerGroupError
-get_all_reported_checkpoints get_checkpoint get_context get_preemption_info report
+get_all_reported_checkpoints get_checkpoint get_context get_dataset_shard get_preemption_info
+report
 """
 NAMES = _PUBLIC.split()
 
@@ -108,7 +109,7 @@ def test_examples_in_the_documentation_of_classes(module: str) -> None:
     ("name", "says"),
     [
         ("ScalingConfg", "Did you mean 'ScalingConfig'"),
-        ("get_dataset_shard", "several workers comes in a later version"),
+        ("lightning", "several workers comes in a later version"),
         ("nothing_like_it", "has no attribute 'nothing_like_it'"),
     ],
 )

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from milepost.train.constants import TRAIN_DATASET_KEY
     from milepost.train.context import TrainContext, get_context
+    from milepost.train.data.shards import get_dataset_shard
     from milepost.train.data_parallel_trainer import DataParallelTrainer
     from milepost.train.reported_checkpoints import get_all_reported_checkpoints
     from milepost.train.result import Result
@@ -59,6 +60,7 @@ _WHERE = {
     "milepost.api.training.callback": ("TrainRunContext", "UserCallback"),
     "milepost.train.constants": ("TRAIN_DATASET_KEY",),
     "milepost.train.context": ("TrainContext", "get_context"),
+    "milepost.train.data.shards": ("get_dataset_shard",),
     "milepost.train.data_parallel_trainer": ("DataParallelTrainer",),
     "milepost.train.reported_checkpoints": ("get_all_reported_checkpoints",),
     "milepost.train.result": ("Result",),
@@ -96,7 +98,7 @@ _PARTS = (
 _ORIGIN = {name: module for module, names in _WHERE.items() for name in names}
 
 _NOT_YET = "Training with several workers comes in a later version."
-_DISTRIBUTED = dict.fromkeys(("get_dataset_shard", "lightning", "trainer", "v2"), _NOT_YET)
+_DISTRIBUTED = dict.fromkeys(("lightning", "trainer", "v2"), _NOT_YET)
 
 __all__ = [
     "BackendConfig",
@@ -130,6 +132,7 @@ __all__ = [
     "get_all_reported_checkpoints",
     "get_checkpoint",
     "get_context",
+    "get_dataset_shard",
     "get_preemption_info",
     "report",
 ]

@@ -13,6 +13,7 @@ from milepost.api.training.conversion import for_training
 from milepost.api.training.data_config import DataConfig
 from milepost.api.training.run_config import RunConfig
 from milepost.api.training.scaling_config import ScalingConfig
+from milepost.train.data.given import given_datasets
 from milepost.train.loop import takes_config
 
 if TYPE_CHECKING:
@@ -39,15 +40,21 @@ class DataParallelTrainer:
             With ``num_workers=0`` the function runs in this process, for debugging; all else is
             the same.
         run_config: where results go, what is kept, and who is told; see :class:`RunConfig`.
-        datasets: raises.
-        dataset_config: how datasets are split.
+        datasets: what :func:`~milepost.train.get_dataset_shard` hands to workers, by name: lists
+            and other sequences, dicts of columns, numpy arrays, DataFrames, Tables of pyarrow,
+            datasets of PyTorch, what else can be iterated over again and again, and functions
+            without arguments that return one of these in each worker. They travel to all workers
+            whole; arrays are in memory once.
+        dataset_config: which datasets are split; default all.
         resume_from_checkpoint: what to start from, in a run that has no checkpoint yet.
         metadata: raises.
         validation_config: raises.
 
     Raises:
-        TypeError: an argument has the wrong type or is misspelt, or the function cannot be pickled.
-        ValueError: the function takes several arguments, or an option is out of range.
+        TypeError: an argument has the wrong type or is misspelt, or the function or a dataset
+            cannot be pickled.
+        ValueError: the function takes several arguments, an option is out of range, or a dataset
+            has columns of different lengths.
         StorageError: results cannot be written to the storage path.
         DeprecationWarning: ``metadata`` is given.
     """
@@ -80,11 +87,11 @@ class DataParallelTrainer:
                 f"{owner}(metadata=...) has no effect any more. Put it into the checkpoint: "
                 "checkpoint.set_metadata(...)."
             )
-        for name, value in (("datasets", datasets), ("validation_config", validation_config)):
-            if value:
-                raise NotImplementedError(
-                    f"{owner}({name}=...) comes in a later version of Milepost; leave it out."
-                )
+        if validation_config:
+            raise NotImplementedError(
+                f"{owner}(validation_config=...) comes in a later version of Milepost; leave it "
+                "out."
+            )
         function = checks.function(owner, "train_loop_per_worker", train_loop_per_worker)
         if train_loop_config is not None and not isinstance(train_loop_config, dict):
             raise TypeError(
@@ -111,6 +118,7 @@ class DataParallelTrainer:
         self.dataset_config = checks.instance_of(DataConfig, DataConfig)(
             owner, "dataset_config", dataset_config
         )
+        self.datasets = given_datasets(owner, datasets, self.dataset_config)
         self.resume_from_checkpoint = resume_from_checkpoint
         self.run_config = for_training(run_config)
         if self.run_config.storage_filesystem is not None:
@@ -153,6 +161,8 @@ class DataParallelTrainer:
             (self.run_config.worker_runtime_env or {}).get("env_vars") or {},
             self.scaling_config,
             self.run_config.checkpoint_config,
+            self.datasets,
+            self.dataset_config if self.datasets else None,
         )
 
     @classmethod
@@ -172,12 +182,13 @@ class DataParallelTrainer:
             path: the run's directory: a path or a ``file://`` URI.
             train_loop_per_worker: the training function; None for the recorded one.
             train_loop_config: what it is given; None for the recorded one.
-            **given: other arguments of the trainer.
+            **given: other arguments of the trainer. If the run had datasets, give them again: its
+                record has only their names.
 
         Raises:
             ExperimentNotFoundError: there is no run (also a ``FileNotFoundError``).
             ValueError: what is there is no training run, or something of it could not be recorded
-                and must be given.
+                and must be given; or a dataset that the run had is missing.
             TypeError: an argument is misspelt, or has the wrong type.
         """
         from milepost.train.restoring import arguments

@@ -135,6 +135,9 @@ def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
             "backend_config": trainer.backend_config,
             "scaling_config": fields(trainer.scaling_config),
             "run_config": fields(trainer.run_config),
+            # The data is not the record's to keep; whoever goes on with the run has it.
+            "datasets": sorted(trainer.datasets),
+            "dataset_config": trainer.dataset_config if trainer.datasets else None,
         },
     )
     plan = plan_for(experiment, lambda: stored, description, save_at_end=False)

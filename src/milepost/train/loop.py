@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from milepost.api.checkpoint_config import CheckpointConfig
     from milepost.api.resources import PlacementGroupFactory
     from milepost.api.training.backend import BackendConfig
+    from milepost.api.training.data_config import DataConfig
     from milepost.worker.function_runner import Returned
     from milepost.worker.protocol import RunTrial
 
@@ -32,6 +33,8 @@ class TrainLoop:
         environment: variables that are set before it is called.
         scaling: how many workers there are, and what each holds.
         keeping: which checkpoints are kept.
+        datasets: what workers read, by name.
+        dataset_config: how datasets are handed out; None if there are none.
     """
 
     #: Each bundle that it asks for is for a worker.
@@ -46,6 +49,8 @@ class TrainLoop:
         environment: Mapping[str, str],
         scaling: ScalingConfig,
         keeping: CheckpointConfig | None = None,
+        datasets: Mapping[str, Any] | None = None,
+        dataset_config: DataConfig | None = None,
     ) -> None:
         self._name = name
         self._function = function
@@ -54,6 +59,8 @@ class TrainLoop:
         self._environment = dict(environment)
         self._scaling = scaling
         self._keeping = keeping
+        self._datasets = dict(datasets or {})
+        self._dataset_config = dataset_config
 
     def _resources(self, config: dict[str, Any]) -> PlacementGroupFactory:
         """What the workers of a trial hold, by rank; its config may have a ``scaling_config``."""
@@ -77,7 +84,7 @@ class TrainLoop:
         if "train_loop_config" in config:
             given = merge_dicts(given or {}, config["train_loop_config"])
         arguments = (given or {},) if takes_config(self._function, given) else ()
-        with entered(_context(trial, self._keeping)), self._backend.train_func_context():
+        with entered(self._context(trial)), self._backend.train_func_context():
             value = self._function(*arguments)
         if trial.rank != 0 or value is None:
             return None
@@ -90,22 +97,26 @@ class TrainLoop:
                 f"the driver: {error}. Return plain values, and report a checkpoint of the rest."
             ) from error
 
+    def _context(self, trial: RunTrial) -> TrainContext:
+        from milepost.train.data.shards import Shards
+        from milepost.worker.storage_context import StorageContext
 
-def _context(trial: RunTrial, keeping: CheckpointConfig | None) -> TrainContext:
-    from milepost.worker.storage_context import StorageContext
-
-    return TrainContext(
-        experiment_name=trial.storage.experiment_name,
-        world_rank=trial.rank,
-        world_size=trial.world_size,
-        local_rank=trial.rank,  # all on one machine
-        local_world_size=trial.world_size,
-        node_rank=0,
-        storage=StorageContext(
-            experiment_path=trial.storage.experiment_path, trial_path=trial.trial_dir
-        ),
-        _keeping=keeping,
-    )
+        shards = None
+        if self._dataset_config is not None:
+            shards = Shards(self._datasets, self._dataset_config, trial.rank, trial.world_size)
+        return TrainContext(
+            experiment_name=trial.storage.experiment_name,
+            world_rank=trial.rank,
+            world_size=trial.world_size,
+            local_rank=trial.rank,  # all on one machine
+            local_world_size=trial.world_size,
+            node_rank=0,
+            storage=StorageContext(
+                experiment_path=trial.storage.experiment_path, trial_path=trial.trial_dir
+            ),
+            _keeping=self._keeping,
+            _shards=shards,
+        )
 
 
 def takes_config(function: Callable[..., Any], config: dict[str, Any] | None) -> bool:

@@ -47,6 +47,9 @@ def arguments(
     for name, value in whole.items():
         whole[name] = _value(recorded, name) if value is None else value
     whole[backend] = whole.pop("backend_config")
+    _require_datasets(recorded, given.get("datasets"))
+    if given.get("dataset_config") is None:
+        given["dataset_config"] = _value(recorded, "dataset_config")
     scaling = _fields(recorded, ScalingConfig, "scaling_config", given)
     run = given.pop("run_config", None)
     run = None if run is None else for_training(run)
@@ -84,6 +87,23 @@ def _value(recorded: Recorded, name: str) -> Any:
     if isinstance(value, Unloadable):
         _require(recorded.path, {name: value})
     return value
+
+
+def _require_datasets(recorded: Recorded, given: Any) -> None:
+    """Check that the datasets of a run are there again.
+
+    Raises:
+        ValueError: some are missing.
+    """
+    names = recorded.value("datasets") or []
+    missing = sorted(set(names) - set(given if isinstance(given, dict) else ()))
+    if missing:
+        entries = ", ".join(f"{name!r}: ..." for name in names)
+        raise ValueError(
+            f"The run in {recorded.path} had the datasets {names}; its record has their names, not "
+            f"their data, and {missing} is not given. Give all: "
+            f"restore(..., datasets={{{entries}}}).\nNothing was changed."
+        )
 
 
 def _require(path: str, missing: dict[str, Unloadable]) -> None:

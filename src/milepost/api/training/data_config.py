@@ -12,9 +12,14 @@ from milepost.api.spelling import Spelled, did_you_mean
 class DataConfig(Spelled):
     """Which datasets are split among the workers. Mirrors ``ray.train.DataConfig``.
 
-    Datasets are objects with the two methods of Ray Data: ``streaming_split`` for those that are
-    split, ``iterator`` for those that each worker sees whole. Override :meth:`configure` for
-    others.
+    Of a dataset that is split, each row is seen by one worker per epoch, and all workers have
+    equally many: rows are dealt out in turns, and those of an incomplete last turn, fewer than
+    there are workers, go to nobody. The same number of workers has the same rows each time; of
+    another number, each has others. Other datasets are seen whole by each worker. Override
+    :meth:`configure` to hand them out in another way.
+
+    An object with methods ``streaming_split`` and ``iterator``, like those of Ray Data, splits
+    itself, in each worker.
 
     Args:
         datasets_to_split: names of those that are split, or ``"all"`` (the default).
@@ -67,10 +72,14 @@ class DataConfig(Spelled):
     ) -> list[dict[str, Any]]:
         """Return what each worker iterates over.
 
+        It is called in each worker, which takes the entry of its rank; so it must return the same
+        in all of them. What an override returns may also be data, such as a list of rows.
+
         Args:
-            datasets: datasets by name, as given to the trainer.
+            datasets: datasets by name. Each has ``streaming_split(n, equal=...)`` and
+                ``iterator()``; in ``data`` those of Milepost have what the trainer was given.
             world_size: how many workers there are.
-            worker_handles: the workers, by world rank.
+            worker_handles: None; workers have no handles.
             worker_node_ids: ids of their machines, by world rank.
             **kwargs: accept more; later versions may pass it.
 
@@ -81,12 +90,7 @@ class DataConfig(Spelled):
             ValueError: a name in ``datasets_to_split`` is that of no dataset.
             TypeError: a dataset lacks the method that it needs.
         """
-        for name in self._to_split if isinstance(self._to_split, list) else ():
-            if name not in datasets:
-                raise ValueError(
-                    f"DataConfig.datasets_to_split names {name!r}, and the trainer has no dataset "
-                    f"of that name.{did_you_mean(name, datasets)}"
-                )
+        require_known(self, datasets)
         hints = list(worker_node_ids) if worker_node_ids and self._locality else None
         handed: list[dict[str, Any]] = [{} for _ in range(world_size)]
         for name, dataset in datasets.items():
@@ -105,6 +109,20 @@ class DataConfig(Spelled):
             f"DataConfig(datasets_to_split={self._to_split!r}, "
             f"enable_shard_locality={self._locality!r})"
         )
+
+
+def require_known(config: DataConfig, datasets: Mapping[str, Any]) -> None:
+    """Check that the datasets that are to be split exist.
+
+    Raises:
+        ValueError: a name is that of no dataset; with the closest one.
+    """
+    for name in config._to_split if isinstance(config._to_split, list) else ():
+        if name not in datasets:
+            raise ValueError(
+                f"DataConfig.datasets_to_split names {name!r}, and the trainer has no dataset "
+                f"of that name.{did_you_mean(name, datasets)}"
+            )
 
 
 def _method(name: str, dataset: Any, method: str) -> Any:

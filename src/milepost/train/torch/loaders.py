@@ -33,7 +33,8 @@ def prepare_data_loader(
         add_dist_sampler: whether each of several workers gets a share. Where samples come in
             order or shuffled, that is a ``DistributedSampler``. What any other sampler or batch
             sampler yields is dealt out in turns. Those that share out themselves (they have
-            ``num_replicas``) and an ``IterableDataset`` are left alone.
+            ``num_replicas``), an ``IterableDataset`` and a split shard of
+            ``train.get_dataset_shard`` are left alone.
         move_to_device: whether to move batches to :func:`get_device`'s device, or the device.
             Tensors are moved inside dicts, lists and tuples, and so is everything else that has a
             method ``to``.
@@ -67,6 +68,7 @@ def prepare_data_loader(
         add_dist_sampler
         and context.world_size > 1
         and not isinstance(loader.dataset, IterableDataset)
+        and not getattr(loader.dataset, "is_split", False)
     ):
         vars(loader).update(_share(loader, context))
     device = None
