@@ -33,6 +33,12 @@ def kind_of(name: str, data: Any) -> Kind:
         ValueError: it has no columns, or columns of different lengths.
     """
     if not isinstance(data, type):
+        if type(data).__module__.startswith("ray."):
+            raise TypeError(
+                f"The dataset {name!r} is a {type(data).__name__} of Ray, which only a cluster of "
+                "Ray can read, and the workers are in none. Give its to_pandas(), or write it to "
+                "files and give a function without arguments that reads them."
+            )
         if all(callable(getattr(data, it, None)) for it in ("streaming_split", "iterator")):
             return "split by itself"
         if _is(data, "pandas", "DataFrame"):
@@ -105,6 +111,10 @@ def _refuse(name: str, data: Any) -> None:
         raise TypeError(
             f"{what}, which has another order in each worker, so that rows would be seen twice or "
             "never. Give sorted(...) of it."
+        )
+    if _has(data, "__arrow_c_stream__") or _has(data, "__arrow_c_array__"):
+        raise TypeError(
+            f"{what}, whose rows Milepost does not know. Give pyarrow.table(...) of it."
         )
     if _is(data, "torch.utils.data", "DataLoader"):
         raise TypeError(

@@ -96,6 +96,15 @@ class Frame(Placed):
 
     at_once = _OF_COLUMNS
 
+    def __init__(self, data: Any) -> None:
+        whole = {key: _in_one(data[key].array) for key in data.columns}
+        if any(array is not None for array in whole.values()):
+            data = data.copy(deep=False)
+            for key, array in whole.items():
+                if array is not None:
+                    data[key] = array
+        super().__init__(data)
+
     def columns(self, items: Sequence[Any]) -> Columns:
         """Return its columns; those of arrays are one array where they have a common shape."""
         frame = self.frame(items)
@@ -114,6 +123,9 @@ class Table(Placed):
     """A Table of pyarrow."""
 
     at_once = _OF_COLUMNS
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data.combine_chunks())  # from many, each batch would take long
 
     def columns(self, items: Sequence[Any]) -> Columns:
         """Return its columns; those of lists are one array where they have a common length."""
@@ -178,6 +190,20 @@ class Stream(Source):
     def columns(self, items: Sequence[Any]) -> Columns:
         """Return the columns that rows have in common."""
         return columns.columns_of(items)
+
+
+def _in_one(array: Any) -> Any:
+    """Return a column of pandas that pyarrow keeps in chunks, as text is, in one; else None.
+
+    From many chunks, each batch would take long.
+    """
+    dtype = array.dtype
+    if getattr(dtype, "storage", None) != "pyarrow" and not hasattr(dtype, "pyarrow_dtype"):
+        return None
+    kept = array.__arrow_array__()
+    if getattr(kept, "num_chunks", 1) == 1:
+        return None
+    return columns.library("pandas").array(kept.combine_chunks(), dtype=dtype)
 
 
 def source_of(name: str, data: Any) -> Source:
