@@ -216,6 +216,9 @@ def test_several_samples_at_once() -> None:
     assert batch.tolist() == [0, 10, 20, 30, 40, 50]
 
 
+Raylike = type("Dataset", (Own,), {"__module__": "ray.data.dataset"})
+
+
 def _three(a: int) -> list[int]:
     return [a]
 
@@ -230,6 +233,8 @@ WRONG = [
     ({"train": numbers()}, TypeError, "generator, which can be read only once"),
     ({"train": {1, 2}}, TypeError, "set, which has another order"),
     ({"train": DataLoader([1])}, TypeError, "DataLoader, whose batches cannot be dealt out"),
+    ({"train": Raylike()}, TypeError, "Dataset of Ray, which only a cluster.*to_pandas"),
+    ({"train": pa.array([1])}, TypeError, "Int64Array, whose rows.*pyarrow.table"),
     ({"train": {}}, ValueError, "dict without any column"),
     ({"train": {"a": [1], "b": [1, 2]}}, ValueError, "got rows: {'a': 1, 'b': 2}"),
     ({"train": {"a": "text"}}, TypeError, r"Its 'a' is 'text' \(str\)"),
@@ -388,6 +393,22 @@ def test_wrong_options(method: str, options: Any, error: type, message: str) -> 
         getattr(whole([1]), method)(**options)
 
 
+@pytest.mark.parametrize("dtype", ["object", "str", pd.ArrowDtype(pa.string())])
+def test_data_in_chunks(dtype: Any) -> None:
+    """Tables that were put together of many have the same rows, and are gathered only once."""
+    table = pa.concat_tables([pa.table({"a": [n, -n], "s": [str(n), None]}) for n in range(4)])
+    frame = table.to_pandas().astype({"s": dtype})
+    expected = [0, 0, 1, -1, 2, -2, 3, -3]
+    for data in (table, frame):
+        iterator = whole(data)
+        (batch,) = iterator.iter_batches()
+        assert batch["a"].tolist() == expected
+        assert batch["s"][::2].tolist() == ["0", "1", "2", "3"]
+        (made,) = iterator.iter_batches(batch_format="pandas")
+        assert made["a"].tolist() == expected
+    assert made["s"].dtype == frame["s"].dtype
+
+
 def test_rows_without_common_columns() -> None:
     """The error says what is different; entries of different shapes are objects."""
     with pytest.raises(ValueError, match=r"first has \['a'\], row 1 of the batch has \['b'\]"):
@@ -451,6 +472,19 @@ def test_materialized() -> None:
     assert len(read) == 1
     ((_, labels),) = whole(Squares(3)).materialize().iter_batches()
     assert labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.timeout(150)
+def test_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says about data runs."""
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    section = text.partition("\n## Data\n")[2].partition("\n## ")[0]
+    code, *_ = section.partition("```python\n")[2].partition("```")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, "training.md", "exec"), names)
+    assert names["result"].metrics["epoch"] == 2
 
 
 # --- in workers -------------------------------------------------------------------------------
