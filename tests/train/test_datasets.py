@@ -170,7 +170,7 @@ KINDS = [
     (torch.arange(2), [{"data": 0}, {"data": 1}]),
     (pd.Series([1.5, 2.5], name="s", index=[7, 8]), [{"s": 1.5}, {"s": 2.5}]),
     (pd.DataFrame({"a": [1, 2]}, index=[5, 9]), [{"a": 1}, {"a": 2}]),
-    (pa.table({"a": [1, 2], "b": ["u", None]}), [{"a": 1, "b": "u"}, {"a": 2, "b": None}]),
+    (pa.table({"a": [1, None], "b": [[1], []]}), [{"a": 1, "b": [1]}, {"a": None, "b": []}]),
     (Countdown(), [{"item": n} for n in range(7, 0, -1)]),
     (numbers, [{"n": n} for n in range(5)]),
     (Countdown, [{"item": n} for n in range(7, 0, -1)]),
@@ -382,6 +382,8 @@ OPTIONS = [
     ("iter_torch_batches", {"batch_size": -1, "device": "cpu"}, ValueError, "at least 1"),
     ("iter_torch_batches", {"collate_fn": 3}, TypeError, "collate_fn"),
     ("iter_torch_batches", {"collate_fn": len, "device": "cpu"}, ValueError, "no device together"),
+    ("iter_torch_batches", {"dtypes": "float32", "device": "cpu"}, TypeError, "got 'float32'"),
+    ("iter_torch_batches", {"dtypes": {"a": 3}, "device": "cpu"}, TypeError, r"got 3 \(int\)"),
     ("iter_torch_batches", {"dtype": torch.int8}, TypeError, "Did you mean 'dtypes'"),
 ]
 
@@ -430,6 +432,30 @@ def test_formats_of_samples() -> None:
     assert whole([]).schema() is None
     with pytest.raises(ValueError, match=r"have no names.*'numpy'"):
         list(whole(Squares()).iter_batches(batch_format="numpy"))
+
+
+def test_types_of_columns() -> None:
+    """Batches of tables have numpy's dtypes, whatever made the table."""
+    when = np.array(["2026-01-01", "2026-01-02"], dtype="datetime64[s]")
+    columns = {"b": [True, False], "i": [1, 2], "t": when, "s": ["u", "v"]}
+    for data in (columns, pd.DataFrame(columns), pa.table(columns)):
+        iterator = whole(data)
+        (batch,) = iterator.iter_batches()
+        assert [batch[name].dtype.kind for name in "bit"] == ["b", "i", "M"]
+        assert batch["s"].tolist() == ["u", "v"]
+        assert batch["t"].tolist() == when.astype(batch["t"].dtype).tolist()
+        first = next(iter(iterator))
+        assert (first["b"], first["i"], first["s"]) == (True, 1, "u")
+        assert np.datetime64(first["t"]) == when[0]
+        (table,) = iterator.iter_batches(batch_format="pyarrow")
+        assert table["i"].to_pylist() == [1, 2]
+
+
+def test_a_function_that_opens_a_file(tmp_path: Path) -> None:
+    """Its lines are read anew in each epoch."""
+    (tmp_path / "lines").write_text("a\nb\n")
+    iterator = whole((tmp_path / "lines").open)
+    assert [row["item"] for row in (*iterator, *iterator)] == ["a\n", "b\n"] * 2
 
 
 @pytest.mark.parametrize("data", [[], pd.DataFrame({"a": []}), pa.table({"a": []}), {"a": []}])
@@ -543,13 +569,14 @@ def test_a_config_of_the_users() -> None:
     shards = Shards({n: [1, 2, 3] for n in ("train", "other")}, Halves(), 1, 2)
     assert list(shards.get("train")) == [{"item": 2}]
     assert shards.get("train") is shards.get("train")
+    assert len(list(shards.get("whole"))) == 3
+    with pytest.raises(KeyError, match="Did you mean 'whole'"):
+        shards.get("hole")
     with pytest.raises(KeyError, match=r"Halves.configure\(\) returned nothing for .* 'other'"):
         shards.get("other")
-    handed = shards._handed
-    assert handed is not None
-    assert [len(handed[name]) for name in ("whole", "share")] == [3, 1]
-    assert handed["mine"] is Own
-    assert next(handed["once"]) == 1
+    assert len(shards.get("share")) == 1
+    assert shards.get("mine") is Own
+    assert next(shards.get("once")) == 1
 
 
 @pytest.mark.parametrize(

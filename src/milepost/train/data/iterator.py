@@ -287,8 +287,16 @@ class Indexed(DataIterator):
         Raises:
             IndexError: there is none of this number.
         """
-        (row,) = self._source.rows([self._places[operator.index(number)]])
+        (row,) = self.__getitems__([number])
         return row
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Any]:
+        """Return several rows; loaders of PyTorch ask for those of a batch at once.
+
+        Raises:
+            IndexError: there is none of a number.
+        """
+        return list(self._source.rows([self._places[operator.index(each)] for each in numbers]))
 
     def count(self) -> int:
         """Return how many rows there are."""

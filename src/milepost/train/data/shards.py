@@ -39,16 +39,16 @@ class Shards:
         Raises:
             KeyError: there is no such dataset.
         """
-        if name not in self._datasets:
-            raise KeyError(_unknown(name, self._datasets))
         if self._handed is None:
             self._handed = self._hand_out()
-        if name not in self._handed:
+        if name in self._handed:
+            return self._handed[name]
+        if name in self._datasets:
             raise KeyError(
                 f"{_call(self._config)} returned nothing for the dataset {name!r} and rank "
                 f"{self._rank}, only: {sorted(self._handed)}."
             )
-        return self._handed[name]
+        raise KeyError(_unknown(name, self._handed))
 
     def _hand_out(self) -> dict[str, Any]:
         from milepost.train.data.dataset import Dataset

@@ -7,6 +7,7 @@ place would find its own changes in the next epoch.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,10 @@ class Table(Placed):
             for key, array in zip(table.column_names, table.columns, strict=True)
         }
 
+    def rows(self, items: Sequence[Any]) -> Iterable[Any]:
+        """Return rows with Python's values, so that what is null is None."""
+        return self.table(items).to_pylist()  # type: ignore[no-any-return]
+
     def frame(self, items: Sequence[Any]) -> Any:
         """Return what pyarrow makes of the rows."""
         columns.library("pandas")  # which pyarrow would miss in words of its own
@@ -240,10 +245,25 @@ def source_of(name: str, data: Any) -> Source:
 def _made(name: str, function: Callable[[], Any]) -> Source:
     data = function()
     if isinstance(data, Iterator):  # the function is a generator's, which is called for each epoch
-        return Stream(Again(function))
+        _close(data)
+        return Stream(Again(functools.partial(_read, function)))
     if callable(data) and kind_of(name, data) == "made":
         raise TypeError(
             f"The function of the dataset {name!r} returned {data!r}, another function. Return "
             "the data."
         )
     return source_of(name, data)
+
+
+def _read(function: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    rows = function()
+    try:
+        yield from rows
+    finally:
+        _close(rows)
+
+
+def _close(rows: Any) -> None:
+    """Close a generator or a file, which may be one of many epochs."""
+    if callable(close := getattr(rows, "close", None)):
+        close()

@@ -34,7 +34,18 @@ def converter(
         dtypes: of all tensors, or of columns by name; None leaves them.
         collate: makes the batch of what the rows are: a dict of arrays, or for a dataset of
             PyTorch a list of samples.
+
+    Raises:
+        TypeError: what is given as dtypes is none.
     """
+    import torch
+
+    for each in dtypes.values() if isinstance(dtypes, dict) else (dtypes,):
+        if each is not None and not isinstance(each, torch.dtype):
+            raise TypeError(
+                "iter_torch_batches().dtypes must be a torch.dtype, or a dict of them by column, "
+                f"got {each!r} ({type(each).__name__}). Write torch.float32, for example."
+            )
 
     def batch(items: Sequence[Any]) -> Any:
         if source.collates:
