@@ -78,6 +78,7 @@ def test_missing_libraries(
     for name in names:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, f"{HERE}._{module}", raising=False)
+    monkeypatch.delattr(import_module(HERE), f"_{module}", raising=False)
     public = import_module(f"{HERE}.{module}")
     monkeypatch.delitem(vars(public), "TuneReportCheckpointCallback", raising=False)
     with pytest.raises(ImportError, match=f"needs {library}: run `pip install {package}`"):

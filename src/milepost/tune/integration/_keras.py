@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from milepost.api.spelling import did_you_mean
 from milepost.tune.integration import reporting
 
 _Base: Any = reporting.library("keras").callbacks.Callback
 
-_MODEL_FILENAME = "model.keras"
+#: The model's file in a checkpoint, in the format that needs no code to load.
+MODEL_FILENAME = "model.keras"
 _PARTS = ("epoch", "batch", "train_batch", "test_batch", "predict_batch")
 _PHASES = ("train", "test", "predict")
+#: Events of Keras at which something can be reported.
 EVENTS = tuple(f"{part}_{end}" for part in (*_PARTS, *_PHASES) for end in ("begin", "end"))
 
 
-class TuneReportCheckpointCallback(_Base):  # type: ignore[misc]
-    """Reports Keras' metrics and saves its model at chosen events.
-
-    Pass an object of it to ``model.fit(callbacks=[...])`` inside a function trainable.
+class ReportCallback(_Base):  # type: ignore[misc]
+    """Reports Keras' metrics and saves its model at chosen events; subclasses say where to.
 
     Args:
         checkpoint_on: event or events at which the model is saved and reported.
@@ -30,6 +30,8 @@ class TuneReportCheckpointCallback(_Base):  # type: ignore[misc]
     Raises:
         ValueError: there is no such event.
     """
+
+    _report: ClassVar[reporting.Report]
 
     def __init__(
         self,
@@ -52,15 +54,23 @@ class TuneReportCheckpointCallback(_Base):  # type: ignore[misc]
             available = known if isinstance(known, dict) else {}
             metrics = {k: _number(v) for k, v in reporting.chosen(self._names, available).items()}
             if event in self._checkpoint_on:
-                reporting.report_with_checkpoint(
-                    metrics,
-                    lambda path: self.model.save(os.path.join(path, _MODEL_FILENAME)),
-                    {"_model_filename": _MODEL_FILENAME},
-                )
+                self._report(metrics, self._save, {"_model_filename": MODEL_FILENAME})
             else:
-                reporting.report(metrics)
+                self._report(metrics)
 
         return handle
+
+    def _save(self, directory: str) -> None:
+        self.model.save(os.path.join(directory, MODEL_FILENAME))
+
+
+class TuneReportCheckpointCallback(ReportCallback):
+    """Reports from a trial. Mirrors Ray's class; arguments are those of :class:`ReportCallback`.
+
+    Pass an object of it to ``model.fit(callbacks=[...])`` inside a function trainable.
+    """
+
+    _report = staticmethod(reporting.report)
 
 
 def _events(argument: str, events: str | list[str]) -> set[str]:

@@ -1,20 +1,17 @@
-"""Reports from LightGBM. Mirrors ``ray.tune.integration.lightgbm``."""
+"""The callback for LightGBM, which is a plain function and needs no base class."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from milepost.tune.integration import reporting
 
-__all__ = ["TuneReportCallback", "TuneReportCheckpointCallback"]
 
-
-class TuneReportCheckpointCallback:
-    """Reports each iteration of LightGBM, some with a checkpoint.
-
-    Pass an object of it to ``lightgbm.train(callbacks=[...])`` inside a function trainable.
+class ReportCallback:
+    """Reports each iteration of LightGBM, some with a checkpoint; subclasses say where to.
 
     Args:
         metrics: which metrics, under which names; all by default. They are named
@@ -24,6 +21,8 @@ class TuneReportCheckpointCallback:
         checkpoint_at_end: also one with the last iteration.
         results_postprocessing_fn: ``metrics -> metrics``, applied before they are chosen.
     """
+
+    _report: ClassVar[reporting.Report]
 
     #: Called before LightGBM's early stopping (30), which ends the loop.
     order = 20
@@ -48,12 +47,13 @@ class TuneReportCheckpointCallback:
         metrics = self._metrics(env)
         is_last = env.iteration == env.end_iteration - 1
         is_due = self._frequency > 0 and (env.iteration + 1) % self._frequency == 0
+        save = None
         if is_due or (is_last and self._checkpoint_at_end):
-            reporting.report_with_checkpoint(
-                metrics, lambda path: _save(env.model, os.path.join(path, self._filename))
-            )
-        else:
-            reporting.report(metrics)
+            save = functools.partial(self._save, env.model)
+        self._report(metrics, save)
+
+    def _save(self, model: Any, directory: str) -> None:
+        model.save_model(os.path.join(directory, self._filename))
 
     def _metrics(self, env: Any) -> dict[str, Any]:
         available: dict[str, Any] = {}
@@ -78,18 +78,3 @@ class TuneReportCheckpointCallback:
         lightgbm = reporting.library("lightgbm")
         with checkpoint.as_directory() as path:
             return lightgbm.Booster(model_file=os.path.join(path, filename))
-
-
-def _save(model: Any, path: str) -> None:
-    model.save_model(path)
-
-
-class TuneReportCallback:
-    """Not available any more."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> TuneReportCallback:
-        """Raise ``DeprecationWarning``."""
-        raise DeprecationWarning(
-            "TuneReportCallback does not exist any more; use TuneReportCheckpointCallback("
-            "frequency=0, checkpoint_at_end=False)."
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import warnings
@@ -13,15 +14,15 @@ from milepost.tune.integration import reporting
 logger = logging.getLogger("milepost.tune")
 
 
-def _lightning() -> Any:
-    """The package, under its new or its old name."""
+def lightning() -> Any:
+    """Import Lightning, under its new name or its old one."""
     try:
         return reporting.library("lightning.pytorch", "lightning")
     except ImportError:
         return reporting.library("pytorch_lightning", "lightning")
 
 
-_Base: Any = _lightning().Callback
+_Base: Any = lightning().Callback
 HOOKS = tuple(sorted(n.removeprefix("on_") for n in dir(_Base) if n.startswith("on_")))
 
 
@@ -88,13 +89,11 @@ class TuneReportCheckpointCallback(TuneCallback):
         metrics = self._metrics(trainer.callback_metrics)
         if not metrics:
             return
-        if self._save_checkpoints:
-            reporting.report_with_checkpoint(
-                metrics,
-                lambda path: trainer.save_checkpoint(os.path.join(path, self._filename)),
-            )
-        else:
-            reporting.report(metrics)
+        save = functools.partial(self._save, trainer) if self._save_checkpoints else None
+        reporting.report(metrics, save)
+
+    def _save(self, trainer: Any, directory: str) -> None:
+        trainer.save_checkpoint(os.path.join(directory, self._filename))
 
     def _metrics(self, available: Any) -> dict[str, Any]:
         names = self._names if self._names is not None else {name: name for name in available}

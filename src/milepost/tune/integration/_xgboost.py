@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from milepost.tune.integration import reporting
 
 _Base: Any = reporting.library("xgboost").callback.TrainingCallback
 
 
-class TuneReportCheckpointCallback(_Base):  # type: ignore[misc]
-    """Reports each iteration of XGBoost, some with a checkpoint.
-
-    Pass an object of it to ``xgboost.train(callbacks=[...])`` inside a function trainable.
+class ReportCallback(_Base):  # type: ignore[misc]
+    """Reports each iteration of XGBoost, some with a checkpoint; subclasses say where to.
 
     Args:
         metrics: which metrics, under which names; all by default. They are named
@@ -22,9 +20,11 @@ class TuneReportCheckpointCallback(_Base):  # type: ignore[misc]
         filename: the model's file in the checkpoint.
         frequency: a checkpoint every so many iterations; 0 for none.
         checkpoint_at_end: one more report, with a checkpoint, when training has ended, unless
-            the last iteration had one.
+            the last one had the same model.
         results_postprocessing_fn: ``metrics -> metrics``, applied before they are chosen.
     """
+
+    _report: ClassVar[reporting.Report]
 
     def __init__(
         self,
@@ -40,27 +40,28 @@ class TuneReportCheckpointCallback(_Base):  # type: ignore[misc]
         self._frequency = frequency
         self._checkpoint_at_end = checkpoint_at_end
         self._postprocess = results_postprocessing_fn
-        self._last_saved: int | None = None
+        self._saved_rounds: int | None = None
         self._last_metrics: dict[str, Any] = {}
 
     def after_iteration(self, model: Any, epoch: int, evals_log: dict[str, Any]) -> bool:
         """Report one iteration; called by XGBoost. False lets it go on."""
         self._last_metrics = self._metrics(evals_log)
         if self._frequency > 0 and (epoch + 1) % self._frequency == 0:
-            self._last_saved = epoch
             self._report_with_model(model)
         else:
-            reporting.report(dict(self._last_metrics))
+            self._report(dict(self._last_metrics))
         return False
 
     def after_training(self, model: Any) -> Any:
         """Report the final model; called by XGBoost."""
-        if self._checkpoint_at_end and self._last_saved != model.num_boosted_rounds() - 1:
+        if self._checkpoint_at_end and self._saved_rounds != model.num_boosted_rounds():
             self._report_with_model(model)
         return model
 
     def _report_with_model(self, model: Any) -> None:
-        reporting.report_with_checkpoint(
+        # Not the iteration's number: that counts from 0 where training goes on with a model.
+        self._saved_rounds = model.num_boosted_rounds()
+        self._report(
             dict(self._last_metrics),
             lambda path: model.save_model(os.path.join(path, self._filename)),
         )
@@ -82,6 +83,15 @@ class TuneReportCheckpointCallback(_Base):  # type: ignore[misc]
         with checkpoint.as_directory() as path:
             booster.load_model(os.path.join(path, filename))
         return booster
+
+
+class TuneReportCheckpointCallback(ReportCallback):
+    """Reports from a trial. Mirrors Ray's class; arguments are those of :class:`ReportCallback`.
+
+    Pass an object of it to ``xgboost.train(callbacks=[...])`` inside a function trainable.
+    """
+
+    _report = staticmethod(reporting.report)
 
 
 def _last(values: Any) -> Any:

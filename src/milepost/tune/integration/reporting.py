@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from milepost.api.spelling import did_you_mean
 
-logger = logging.getLogger("milepost.tune")
+if TYPE_CHECKING:
+    from milepost.checkpoint.handle import Checkpoint
 
 #: Metrics to report: all (None), one, several, or ``{reported name: library's name}``.
 Metrics = str | list[str] | dict[str, str] | None
@@ -32,7 +33,7 @@ def library(name: str, package: str | None = None) -> Any:
         if error.name is None or error.name.partition(".")[0] != name.partition(".")[0]:
             raise  # the library is there, something that it needs is not
         raise ImportError(
-            f"milepost.tune.integration needs {name}: run `pip install {package or name}`."
+            f"This part of Milepost needs {name}: run `pip install {package or name}`."
         ) from None
 
 
@@ -67,31 +68,59 @@ def chosen(names: dict[str, str] | None, available: Mapping[str, Any]) -> dict[s
     return {ours: available[theirs] for ours, theirs in names.items()}
 
 
-def report(metrics: dict[str, Any]) -> None:
-    """Report metrics."""
-    from milepost.worker import session
+#: Where staged checkpoints lie until they are captured.
+_PREFIX = "milepost-report-"
 
-    session.report(metrics)
+#: Writes a checkpoint's files into a directory.
+Save = Callable[[str], object]
 
 
-def report_with_checkpoint(
-    metrics: dict[str, Any],
-    save: Callable[[str], None],
-    metadata: Mapping[str, Any] | None = None,
-) -> None:
-    """Report metrics with a checkpoint.
+class Report(Protocol):
+    """Hands metrics on, with a checkpoint or without; trials and workers have their own."""
+
+    def __call__(
+        self,
+        metrics: dict[str, Any],
+        save: Save | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Report.
+
+        Args:
+            metrics: what to report.
+            save: writes the checkpoint's files into a directory; None for no checkpoint.
+            metadata: kept with the checkpoint.
+        """
+
+
+@contextlib.contextmanager
+def staged(save: Save, metadata: Mapping[str, Any] | None = None) -> Iterator[Checkpoint]:
+    """Give a checkpoint for a while, in a directory of its own that is deleted afterwards.
 
     Args:
-        metrics: what to report.
         save: writes the checkpoint's files into a directory.
         metadata: kept with the checkpoint.
     """
     from milepost.checkpoint.handle import Checkpoint
-    from milepost.worker import session
 
-    with tempfile.TemporaryDirectory(prefix="milepost-report-") as directory:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as directory:
         save(directory)
         checkpoint = Checkpoint.from_directory(directory)
         if metadata:
             checkpoint.set_metadata(dict(metadata))
+        yield checkpoint
+
+
+def report(
+    metrics: dict[str, Any],
+    save: Save | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Report from a trial; see :class:`Report`."""
+    from milepost.worker import session
+
+    if save is None:
+        session.report(metrics)
+        return
+    with staged(save, metadata) as checkpoint:
         session.report(metrics, checkpoint=checkpoint)
