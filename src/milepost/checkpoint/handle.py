@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from milepost.api import uri
 from milepost.storage.filesystem import LocalFileSystem, local_filesystem, require_local
@@ -97,7 +97,7 @@ class Checkpoint(metaclass=_CheckpointType):
         self._move = False
 
     @classmethod
-    def from_directory(cls, path: str | os.PathLike[str], *, move: bool = False) -> Checkpoint:
+    def from_directory(cls, path: str | os.PathLike[str], *, move: bool = False) -> Self:
         """Return a reference to a local directory. Mirrors Ray's method of the same name.
 
         Args:

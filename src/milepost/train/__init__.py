@@ -93,6 +93,7 @@ _PARTS = (
     "data_parallel_trainer",
     "error",
     "torch",
+    "xgboost",
 )
 
 _ORIGIN = {name: module for module, names in _WHERE.items() for name in names}

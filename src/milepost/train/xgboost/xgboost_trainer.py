@@ -1,0 +1,91 @@
+"""Trains with XGBoost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from milepost.api import checks
+from milepost.api.spelling import spelled
+from milepost.train import boosting
+from milepost.train.data_parallel_trainer import DataParallelTrainer
+from milepost.train.xgboost.config import XGBoostConfig
+
+if TYPE_CHECKING:
+    from milepost.api.training.data_config import DataConfig
+    from milepost.api.training.run_config import RunConfig
+    from milepost.api.training.scaling_config import ScalingConfig
+    from milepost.checkpoint.handle import Checkpoint
+
+
+class XGBoostTrainer(DataParallelTrainer):
+    """Trains with XGBoost. Mirrors ``ray.train.xgboost.XGBoostTrainer``.
+
+    The training function finds XGBoost's collective set up: ``xgboost.train``, called by all
+    workers, each with its share of the rows, makes one model of all rows.
+
+    Args:
+        train_loop_per_worker: as for :class:`DataParallelTrainer`, like all that is not here.
+        xgboost_config: how the collective is made.
+        label_column: raises.
+        params: raises.
+        num_boost_round: raises.
+
+    Raises:
+        DeprecationWarning: one of the last three is given.
+    """
+
+    _backend_argument: ClassVar[str] = "xgboost_config"
+
+    @spelled
+    def __init__(
+        self,
+        train_loop_per_worker: Callable[..., Any],
+        *,
+        train_loop_config: dict[str, Any] | None = None,
+        xgboost_config: XGBoostConfig | None = None,
+        scaling_config: ScalingConfig | None = None,
+        run_config: RunConfig | None = None,
+        datasets: dict[str, Any] | None = None,
+        dataset_config: DataConfig | None = None,
+        resume_from_checkpoint: Checkpoint | None = None,
+        metadata: dict[str, Any] | None = None,
+        validation_config: Any | None = None,
+        label_column: str | None = None,
+        params: dict[str, Any] | None = None,
+        num_boost_round: int | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        boosting.refuse_single_call(
+            owner,
+            "xgboost",
+            label_column=label_column,
+            params=params,
+            num_boost_round=num_boost_round,
+        )
+        super().__init__(
+            train_loop_per_worker,
+            train_loop_config=train_loop_config,
+            backend_config=checks.instance_of(XGBoostConfig, XGBoostConfig)(
+                owner, "xgboost_config", xgboost_config
+            ),
+            scaling_config=scaling_config,
+            run_config=run_config,
+            datasets=datasets,
+            dataset_config=dataset_config,
+            resume_from_checkpoint=resume_from_checkpoint,
+            metadata=metadata,
+            validation_config=validation_config,
+        )
+
+    @classmethod
+    def get_model(cls, checkpoint: Checkpoint) -> NoReturn:
+        """Refuse: ``RayTrainReportCallback.get_model`` does this.
+
+        Args:
+            checkpoint: one with a model.
+
+        Raises:
+            DeprecationWarning: always, as Ray does.
+        """
+        boosting.refuse_get_model(cls.__name__)
