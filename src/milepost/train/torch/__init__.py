@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from milepost.api.lazy import attributes
 
 if TYPE_CHECKING:
+    from milepost.train.torch.checkpoint import TorchCheckpoint
     from milepost.train.torch.config import TorchConfig
     from milepost.train.torch.deprecated import accelerate, backward, prepare_optimizer
     from milepost.train.torch.devices import get_device, get_devices
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from milepost.train.torch.torch_trainer import TorchTrainer
 
 __all__ = [
+    "TorchCheckpoint",
     "TorchConfig",
     "TorchTrainer",
     "accelerate",
@@ -39,6 +41,7 @@ _HERE = "milepost.train.torch"
 __getattr__, __dir__ = attributes(
     __name__,
     {
+        "TorchCheckpoint": f"{_HERE}.checkpoint",
         "TorchConfig": f"{_HERE}.config",
         "TorchTrainer": f"{_HERE}.torch_trainer",
         "accelerate": f"{_HERE}.deprecated",
@@ -51,5 +54,10 @@ __getattr__, __dir__ = attributes(
         "enable_reproducibility": f"{_HERE}.reproducibility",
         "load_state": f"{_HERE}.state",
         "save_state": f"{_HERE}.state",
+    },
+    advice={
+        "TorchftConfig": "Replacing single workers with torchft is not part of it: after a "
+        "failure all workers start again from the latest checkpoint.",
+        "xla": "There are no TPUs here.",
     },
 )
