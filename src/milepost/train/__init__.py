@@ -92,6 +92,7 @@ _PARTS = (
     "context",
     "data_parallel_trainer",
     "error",
+    "lightgbm",
     "torch",
     "xgboost",
 )

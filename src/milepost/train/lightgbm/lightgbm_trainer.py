@@ -1,0 +1,91 @@
+"""Trains with LightGBM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from milepost.api import checks
+from milepost.api.spelling import spelled
+from milepost.train import boosting
+from milepost.train.data_parallel_trainer import DataParallelTrainer
+from milepost.train.lightgbm.config import LightGBMConfig
+
+if TYPE_CHECKING:
+    from milepost.api.training.data_config import DataConfig
+    from milepost.api.training.run_config import RunConfig
+    from milepost.api.training.scaling_config import ScalingConfig
+    from milepost.checkpoint.handle import Checkpoint
+
+
+class LightGBMTrainer(DataParallelTrainer):
+    """Trains with LightGBM. Mirrors ``ray.train.lightgbm.LightGBMTrainer``.
+
+    ``lightgbm.train``, called by all workers with :func:`get_network_params`, each with its share
+    of the rows, makes one model of all rows.
+
+    Args:
+        train_loop_per_worker: as for :class:`DataParallelTrainer`, like all that is not here.
+        lightgbm_config: how the network is made.
+        label_column: raises.
+        params: raises.
+        num_boost_round: raises.
+
+    Raises:
+        DeprecationWarning: one of the last three is given.
+    """
+
+    _backend_argument: ClassVar[str] = "lightgbm_config"
+
+    @spelled
+    def __init__(
+        self,
+        train_loop_per_worker: Callable[..., Any],
+        *,
+        train_loop_config: dict[str, Any] | None = None,
+        lightgbm_config: LightGBMConfig | None = None,
+        scaling_config: ScalingConfig | None = None,
+        run_config: RunConfig | None = None,
+        datasets: dict[str, Any] | None = None,
+        dataset_config: DataConfig | None = None,
+        resume_from_checkpoint: Checkpoint | None = None,
+        metadata: dict[str, Any] | None = None,
+        validation_config: Any | None = None,
+        label_column: str | None = None,
+        params: dict[str, Any] | None = None,
+        num_boost_round: int | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        boosting.refuse_single_call(
+            owner,
+            "lightgbm",
+            label_column=label_column,
+            params=params,
+            num_boost_round=num_boost_round,
+        )
+        super().__init__(
+            train_loop_per_worker,
+            train_loop_config=train_loop_config,
+            backend_config=checks.instance_of(LightGBMConfig, LightGBMConfig)(
+                owner, "lightgbm_config", lightgbm_config
+            ),
+            scaling_config=scaling_config,
+            run_config=run_config,
+            datasets=datasets,
+            dataset_config=dataset_config,
+            resume_from_checkpoint=resume_from_checkpoint,
+            metadata=metadata,
+            validation_config=validation_config,
+        )
+
+    @classmethod
+    def get_model(cls, checkpoint: Checkpoint) -> NoReturn:
+        """Refuse: ``RayTrainReportCallback.get_model`` does this.
+
+        Args:
+            checkpoint: one with a model.
+
+        Raises:
+            DeprecationWarning: always, as Ray does.
+        """
+        boosting.refuse_get_model(cls.__name__)
