@@ -93,6 +93,7 @@ _PARTS = (
     "data_parallel_trainer",
     "error",
     "lightgbm",
+    "lightning",
     "torch",
     "xgboost",
 )
@@ -100,7 +101,7 @@ _PARTS = (
 _ORIGIN = {name: module for module, names in _WHERE.items() for name in names}
 
 _NOT_YET = "Training with several workers comes in a later version."
-_DISTRIBUTED = dict.fromkeys(("lightning", "trainer", "v2"), _NOT_YET)
+_DISTRIBUTED = dict.fromkeys(("trainer", "v2"), _NOT_YET)
 
 __all__ = [
     "BackendConfig",
