@@ -93,6 +93,7 @@ _PARTS = (
     "data_parallel_trainer",
     "error",
     "lightgbm",
+    "huggingface",
     "lightning",
     "torch",
     "xgboost",
