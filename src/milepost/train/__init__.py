@@ -95,6 +95,7 @@ _PARTS = (
     "lightgbm",
     "huggingface",
     "lightning",
+    "tensorflow",
     "torch",
     "xgboost",
 )

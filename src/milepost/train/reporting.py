@@ -28,3 +28,20 @@ def report(
         return
     with staged(save, metadata) as checkpoint:
         report_here(metrics, checkpoint=checkpoint)
+
+
+def report_where_all_save(
+    metrics: dict[str, Any],
+    save: Save | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Report as :func:`report` does, of a model that can only be saved by all workers together.
+
+    What rank 0 has saved is the checkpoint; the files of others differ in times, not in weights.
+    """
+    if save is None:
+        report_here(metrics)
+        return
+    with staged(save, metadata) as checkpoint:
+        first = get_context().get_world_rank() == 0
+        report_here(metrics, checkpoint=checkpoint if first else None)
