@@ -30,14 +30,24 @@ PATHS = {
     "milepost.train.error": "SessionMisuseError TrainingFailedError",
     "milepost.train.context": "TrainContext get_context",
     "milepost.train.data_parallel_trainer": "DataParallelTrainer",
-    "milepost.train.torch": "TorchConfig TorchTrainer accelerate backward enable_reproducibility "
-    "get_device get_devices load_state prepare_data_loader prepare_model prepare_optimizer "
+    "milepost.train.torch": "TorchCheckpoint TorchConfig TorchTrainer accelerate backward "
+    "enable_reproducibility get_device get_devices load_state prepare_data_loader prepare_model prepare_optimizer "
     "save_state",
     "milepost.train.torch.config": "TorchConfig",
+    "milepost.train.xgboost": "XGBoostCheckpoint XGBoostConfig XGBoostTrainer",
+    "milepost.train.lightgbm": "LightGBMCheckpoint LightGBMConfig LightGBMTrainer "
+    "RayTrainReportCallback get_network_params normalize_pandas_for_lightgbm",
+    "milepost.train.lightning": "",
+    "milepost.train.huggingface.transformers": "prepare_trainer",
+    "milepost.train.tensorflow": "TensorflowCheckpoint TensorflowConfig TensorflowTrainer",
+    "milepost.train.tensorflow.keras": "",
+    "milepost.train.v2.jax": "JaxConfig JaxTrainer",
+    "milepost.train.v2.api.data_parallel_trainer": "DataParallelTrainer",
 }
 
 _HEAVY = """
-numpy rich psutil tensorboardX torch pandas pyarrow ray msgspec cloudpickle xxhash asyncio
+numpy rich psutil tensorboardX torch xgboost lightgbm lightning transformers tensorflow jax
+pandas pyarrow ray msgspec cloudpickle xxhash asyncio
 multiprocessing subprocess milepost.control milepost.journal milepost.keeper milepost.engine
 milepost.display milepost.worker milepost.tune
 """
@@ -74,7 +84,9 @@ def test_configs_load_nothing_heavy() -> None:
         "    if name not in ('Checkpoint', 'Result'):\n"
         "        getattr(train, name)\n"
         "train.error.RayTrainError, train.backend.Backend\n"
-        "train.torch.TorchConfig(backend='nccl')\n"
+        "train.torch.TorchConfig(backend='nccl'), train.jax.JaxConfig(use_gpu=True)\n"
+        "train.xgboost.XGBoostConfig(), train.lightgbm.LightGBMConfig()\n"
+        "train.tensorflow.TensorflowConfig(), train.lightning, train.huggingface.transformers\n"
         "train.RunConfig(name='x', stop={'loss': 1}), train.ScalingConfig(num_workers=(1, 2))\n"
         f"print([m for m in {_HEAVY.split()} if m in sys.modules])\n"
     )
@@ -94,7 +106,11 @@ def test_configs_load_nothing_heavy() -> None:
         "api.training.preemption",
         "api.training.run_config",
         "api.training.scaling_config",
+        "train.jax.config",
+        "train.lightgbm.config",
+        "train.tensorflow.config",
         "train.torch.config",
+        "train.xgboost.config",
         "api.training.validation_config",
     ],
 )
@@ -109,7 +125,7 @@ def test_examples_in_the_documentation_of_classes(module: str) -> None:
     ("name", "says"),
     [
         ("ScalingConfg", "Did you mean 'ScalingConfig'"),
-        ("lightning", "several workers comes in a later version"),
+        ("horovod", "use TorchTrainer"),
         ("nothing_like_it", "has no attribute 'nothing_like_it'"),
     ],
 )

@@ -94,16 +94,21 @@ _PARTS = (
     "error",
     "lightgbm",
     "huggingface",
+    "jax",
     "lightning",
     "tensorflow",
     "torch",
+    "v2",
     "xgboost",
 )
 
 _ORIGIN = {name: module for module, names in _WHERE.items() for name in names}
 
-_NOT_YET = "Training with several workers comes in a later version."
-_DISTRIBUTED = dict.fromkeys(("trainer", "v2"), _NOT_YET)
+_ADVICE = {
+    "horovod": "Horovod is not part of it: use TorchTrainer, whose process group does the same.",
+    "trainer": "Trainers are in milepost.train.torch and its siblings, and in "
+    "milepost.train.data_parallel_trainer.",
+}
 
 __all__ = [
     "BackendConfig",
@@ -152,7 +157,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     from milepost.api.available import missing
 
-    raise missing(__name__, name, __dir__(), _DISTRIBUTED)
+    raise missing(__name__, name, __dir__(), _ADVICE)
 
 
 def __dir__() -> list[str]:
