@@ -170,6 +170,22 @@ def test_a_failed_run_goes_on(tmp_path: Path) -> None:
     assert trainer(tmp_path, train_loop_config=config).fit().return_value == 2
 
 
+def test_failures_count_for_each_fit(tmp_path: Path) -> None:
+    """Those of earlier runs of the name do not."""
+
+    def config(number: int) -> dict[str, Any]:
+        mark = str(tmp_path / f"mark-{number}")
+        return {"steps": number + 1, "dies": (1, number + 1), "how": "raise", "mark": mark}
+
+    with pytest.raises(train.WorkerGroupError):
+        trainer(tmp_path, train_loop_config=config(1)).fit()
+    for number in (2, 3):
+        result = trainer(tmp_path, train_loop_config=config(number), max_failures=1).fit()
+        assert result.metrics["step"] == number + 1
+    with pytest.raises(train.WorkerGroupError):
+        trainer(tmp_path, train_loop_config=config(4)).fit()
+
+
 def test_restore(tmp_path: Path) -> None:
     """Everything is as recorded; what is given counts; the directory may have been moved."""
     first = trainer(tmp_path, train_loop_config={"steps": 2}, keep={"num_to_keep": 2})

@@ -31,7 +31,7 @@ MISSING = [
     ("milepost.tune.integration", "jax", "Available are: keras"),
     ("milepost.tune", "Tunner", "Did you mean 'Tuner'"),
     ("milepost.tune", "automl", "of Milepost"),
-    ("milepost.train", "TrainContext", "several workers comes in a later version"),
+    ("milepost.train", "trainer", "Trainers are in milepost.train.torch"),
     ("milepost.air", "RunConfig", "from milepost.tune import RunConfig"),
     ("milepost.air", "session", "Available are: integrations"),
     ("milepost", "available_resources", "milepost.cluster_resources"),

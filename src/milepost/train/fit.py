@@ -30,6 +30,7 @@ from milepost.tune.results.assemble import result_of
 from milepost.tune.setup import fields, recorded_as
 
 if TYPE_CHECKING:
+    from milepost.api.failure_config import FailureConfig
     from milepost.api.run_config import RunConfig
     from milepost.api.training.logging_config import LoggingConfig
     from milepost.control.interruption import Interruption
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 #: What the record of a run says in place of a trainable's name.
 TRAINING = "training"
+
+_EVERYTHING_GOES_ON = ResumeConfig(
+    finished=ResumeType.RESUME, unfinished=ResumeType.RESUME, errored=ResumeType.RESUME
+)
 
 
 def fit(trainer: DataParallelTrainer) -> Result:
@@ -118,7 +123,7 @@ def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
     from milepost.tune.plan import plan_for
 
     loop = trainer.as_trainable()
-    stored, resume = _stored(trainer)
+    stored, before = _stored(trainer)
     experiment = Experiment.of(
         Target(loop, TRAINING, "function"),
         {},
@@ -147,7 +152,8 @@ def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
         name_of=lambda trial: stored.name,
         dirname_of=lambda trial: ITSELF,
         initial_checkpoint=None if start is None else os.path.abspath(start.path),
-        resume=resume,
+        resume=None if before is None else _EVERYTHING_GOES_ON,
+        failure=_limits(plan.failure, before),
         watch=watcher,
     )
 
@@ -159,8 +165,8 @@ def _here(plan: RunPlan, interruption: Interruption) -> RunOutcome:
     return run_here(dataclasses.replace(plan, chdir=False), interruption)
 
 
-def _stored(trainer: DataParallelTrainer) -> tuple[Stored, ResumeConfig | None]:
-    """The run's directory, and how it is gone on with if there was a run in it."""
+def _stored(trainer: DataParallelTrainer) -> tuple[Stored, Recorded | None]:
+    """The run's directory, and the record of the run that was in it before, if there was one."""
     path = os.path.join(trainer.storage_path, trainer.name)
     if trainer.is_named:
         try:
@@ -168,13 +174,22 @@ def _stored(trainer: DataParallelTrainer) -> tuple[Stored, ResumeConfig | None]:
         except ExperimentNotFoundError:
             pass
         else:
-            again = ResumeType.RESUME
-            return recorded.stored, ResumeConfig(finished=again, unfinished=again, errored=again)
+            return recorded.stored, recorded
     stored = place.create_experiment(
         trainer.storage_path, trainer.name, trainable=TRAINING, automatic=not trainer.is_named
     )
     trainer.name, trainer.is_named = os.path.basename(stored.path), True
     return stored, None
+
+
+def _limits(config: FailureConfig, before: Recorded | None) -> FailureConfig:
+    """How often the run may fail in all: as often as in each ``fit()``, and as it has before."""
+    if before is None or config.fail_fast or config.max_failures < 0:
+        return config
+    failed = sum(trial.failures for trial in before.image.trials.values())
+    made = copy.copy(config)
+    made.max_failures += failed
+    return made
 
 
 def _of_one_trial(config: RunConfig) -> RunConfig:
