@@ -500,6 +500,7 @@ def test_materialized() -> None:
     assert labels.tolist() == [0, 1, 2]
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(150)
 def test_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it says about data runs."""

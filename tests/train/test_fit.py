@@ -98,6 +98,7 @@ def test_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["raise", "kill"])
 @pytest.mark.parametrize("dies", [(0, 2), (1, 2), (1, 1)])
+@pytest.mark.always("dies0-raise", "dies1-kill")
 def test_workers_start_again(tmp_path: Path, how: str, dies: tuple[int, int]) -> None:
     """From the latest committed checkpoint, whichever worker has failed."""
     config = {"steps": 3, "dies": dies, "how": how, "mark": str(tmp_path / "mark")}

@@ -27,6 +27,7 @@ from milepost.tune.schedulers import (
 from milepost.tune.schedulers.pb2 import PB2
 from milepost.tune.search import ConcurrencyLimiter, Repeater, Searcher
 from milepost.tune.search.basic_variant import BasicVariantGenerator
+from milepost.tune.setup import describe
 
 LR = {"lr": tune.uniform(0, 1)}
 
@@ -364,7 +365,7 @@ def told(tmp_path: Path, caplog: pytest.LogCaptureFixture, scheduler: Any, space
         experiment = scored(tmp_path, space=space, scheduler=scheduler)._experiment
         assert not caplog.messages
         with pytest.raises(InterruptedError):
-            plan_for(experiment, create, save_at_end=True)
+            plan_for(experiment, create, describe(experiment), save_at_end=True)
     return caplog.messages
 
 

@@ -14,6 +14,7 @@ GUIDE = Path(__file__).parents[3] / "docs" / "train-frameworks.md"
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize(("number", "library", "says"), [(0, "xgboost", "10"), (1, "torch", "Lin")])
 def test_programs(number: int, library: str, says: str, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_a_model_that_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.chaos
 def test_reports_take_it_away(tmp_path: Path) -> None:
     """A run keeps it; its temporary directory is gone."""
     from milepost import train

@@ -80,6 +80,7 @@ def test_two_workers_make_one_model(make: Any) -> None:
     np.testing.assert_allclose(model.predict(data), alone.predict(data), atol=0.2)
 
 
+@pytest.mark.chaos
 def test_one_worker(make: Any) -> None:
     """It has the collective too, so that a loop need not ask."""
     config = {"params": PARAMS, "rounds": 3}

@@ -134,6 +134,7 @@ def merge(root: Path) -> str:
 
 
 @pytest.mark.parametrize(("strategy", "optimizer"), [("ddp", "sgd"), ("fsdp", "adam")])
+@pytest.mark.always("fsdp-adam")
 def test_saved_on_two_loaded_on_any(
     workers: Run, tmp_path: Path, strategy: str, optimizer: str
 ) -> None:
@@ -264,6 +265,7 @@ def saved_into(root: str) -> None:
     save_state({"model": net}, os.path.join(root, f"rank-{group.get_rank()}"))
 
 
+@pytest.mark.chaos
 def test_a_file_that_is_missing_or_cut(workers: Run, tmp_path: Path) -> None:
     """The error names the file, and keys that are in it."""
     workers(2, saved_into, str(tmp_path))

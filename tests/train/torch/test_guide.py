@@ -38,6 +38,7 @@ def looped(code: str, epochs: int, checkpoint: str | None, root: str) -> list[di
     return reports
 
 
+@pytest.mark.chaos
 def test_the_loop(workers: Run, tmp_path: Path) -> None:
     """Two workers train two epochs, three go on with the third."""
     (code,) = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)

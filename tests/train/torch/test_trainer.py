@@ -43,6 +43,7 @@ def alone(config: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.always("2")
 def test_the_process_group(tmp_path: Path, workers: int) -> None:
     """It is there, for one worker too, and so are torchrun's variables."""
     found = trainer(tmp_path, alone, workers).fit().return_value
