@@ -23,6 +23,8 @@ from milepost.control.controller import run
 from milepost.journal import records, replay
 from milepost.tune.schedulers import PopulationBasedTraining
 
+pytestmark = pytest.mark.chaos  # others of their kind run always
+
 LRS = (1.0, 2.0, 3.0, 4.0)
 CONFIGS = [{"lr": lr} for lr in LRS]
 

@@ -27,6 +27,8 @@ from milepost.tune.search.basic_variant import BasicVariantGenerator
 from milepost.tune.search.concurrency_limiter import ConcurrencyLimiter
 from milepost.tune.search.search_generator import SearchGenerator
 
+pytestmark = pytest.mark.chaos  # others of their kind run always
+
 
 @pytest.fixture(autouse=True, params=[pytest.param("0", marks=pytest.mark.chaos), "3600"])
 def save_every_s(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:

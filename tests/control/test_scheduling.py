@@ -19,6 +19,8 @@ from milepost.tune.schedulers import (
     TrialScheduler,
 )
 
+pytestmark = pytest.mark.chaos  # others of their kind run always
+
 SCORES = (3, 8, 1, 7, 5, 2, 9, 4, 6)
 CONFIGS = [{"x": x} for x in SCORES]
 

@@ -306,6 +306,7 @@ def test_metrics_that_the_driver_cannot_read(tmp_path: Path) -> None:
 # --- silence -----------------------------------------------------------------------------------
 
 
+@pytest.mark.chaos
 def test_a_class_that_hangs_in_setup_and_while_it_saves(tmp_path: Path) -> None:
     """Silence counts from the start, and while a class saves; the error tells which it was."""
 

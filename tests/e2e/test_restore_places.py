@@ -15,6 +15,8 @@ from chaos.ordeal import Ordeal
 
 from milepost.testing.mounts import MountUnavailableError, mounted
 
+pytestmark = pytest.mark.chaos  # others of their kind run always
+
 #: Somewhere in the middle: some trials have ended, some run, some have never been started.
 MIDDLE = Moment("line", 60)
 

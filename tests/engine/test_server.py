@@ -135,6 +135,7 @@ def test_death_of_the_server_is_the_death_of_its_workers(
     assert again.rows[0]["server"] != worker.rows[0]["server"]
 
 
+@pytest.mark.chaos
 def test_a_worker_that_was_only_asked_for_is_not_to_blame(drive: Any) -> None:
     """The server dies before it has made the process: the start has failed through the engine."""
     driver = drive(lambda config: {"server": os.getppid()})
@@ -199,6 +200,7 @@ def test_installed_packages_are_inherited(
 
 
 @pytest.mark.preloading
+@pytest.mark.chaos
 def test_package_that_starts_a_thread_is_left_to_the_workers(
     drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
@@ -285,6 +287,7 @@ print(os.path.exists(f"/proc/{server}"))
 
 
 @pytest.mark.preloading
+@pytest.mark.chaos
 def test_servers_that_were_expensive_serve_the_next_fit(
     drive: Any, monkeypatch: pytest.MonkeyPatch, gone: Gone
 ) -> None:

@@ -168,6 +168,7 @@ def test_random_samples_are_those_of_the_uncut_run(store: Path) -> None:
     assert drawn(restore(store / "exp").fit()) == drawn(uncut)
 
 
+@pytest.mark.chaos
 def test_how_to_go_on_is_said(store: Path, caplog: pytest.LogCaptureFixture) -> None:
     """After an interruption, with one line that can be pasted as it is."""
     fit(store, space={"x": 1}, cut=2)
@@ -177,6 +178,7 @@ def test_how_to_go_on_is_said(store: Path, caplog: pytest.LogCaptureFixture) -> 
     assert iterations(grid) == [4]
 
 
+@pytest.mark.chaos
 def test_what_will_be_done_is_said(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On standard output, before anything starts; verbose=0 says nothing."""
     fit(store, space={"x": tune.grid_search([1, 2])}, cut=5)
@@ -205,6 +207,7 @@ def test_unfinished_trials_can_be_left(store: Path) -> None:
 FAILING = {"x": tune.grid_search([1, 2]), "fails_at": 2}
 
 
+@pytest.mark.chaos
 def test_failed_trials_stay_by_default(store: Path) -> None:
     """With their errors in the results."""
     fit(store, space=FAILING)
@@ -273,6 +276,7 @@ def test_more_samples(store: Path) -> None:
     assert len(restore(store / "exp").fit()) == 4  # what was set is recorded
 
 
+@pytest.mark.chaos
 def test_another_stop_condition(store: Path) -> None:
     """It counts for trials that go on and those to come."""
     space = {"x": tune.grid_search([1, 2, 3]), "steps": 100}
@@ -281,6 +285,7 @@ def test_another_stop_condition(store: Path) -> None:
     assert iterations(grid) == [3, 5, 5]
 
 
+@pytest.mark.chaos
 def test_another_search_space(store: Path) -> None:
     """New trials are drawn from it; trials that exist keep their configs."""
     fit(store, space={"x": tune.uniform(0, 1)}, num_samples=2, cut=5)
@@ -294,6 +299,7 @@ def test_another_search_space(store: Path) -> None:
 
 @pytest.mark.parametrize("cut", [0, 3])
 @pytest.mark.always("3")
+@pytest.mark.chaos
 def test_a_longer_grid(store: Path, cut: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Its further values run, whether the run had ended or had proposed all it had; totals fit."""
     fit(store, space={"x": tune.grid_search([1, 2]), "steps": 2}, cut=cut)
@@ -398,6 +404,7 @@ def test_callbacks_remember(store: Path) -> None:
     assert json.loads((store / "exp" / "seen").read_text()) == [8, ["setup after 6"]]
 
 
+@pytest.mark.chaos
 def test_values_that_cannot_be_loaded_are_supplied(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,6 +499,7 @@ def test_trials_that_were_cut_short_with_their_run(store: Path, by: str) -> None
     assert iterations(restore(store / "exp", hesitant).fit()) == after
 
 
+@pytest.mark.chaos
 def test_a_second_driver_is_told_who_runs(written: Written, tmp_path: Path) -> None:
     """fit() on a live experiment raises with the holder, and changes nothing."""
     run = written(train, {"x": 1})
@@ -506,6 +514,7 @@ def test_a_second_driver_is_told_who_runs(written: Written, tmp_path: Path) -> N
     assert iterations(tuner.fit()) == [4]
 
 
+@pytest.mark.chaos
 def test_an_experiment_is_never_overwritten(store: Path) -> None:
     """A new Tuner of the same name names both ways out."""
     fit(store, space={"x": 1})
@@ -514,6 +523,7 @@ def test_an_experiment_is_never_overwritten(store: Path) -> None:
         fit(store, space={"x": 1})
 
 
+@pytest.mark.chaos
 def test_a_run_that_died_while_it_started(store: Path, caplog: pytest.LogCaptureFixture) -> None:
     """There is nothing to restore, and the name is free."""
     from milepost.journal import experiment as experiments

@@ -65,6 +65,7 @@ def test_a_script_that_may_be_started_many_times(
     assert [grid[0].metrics["training_iteration"] for grid in grids] == [1, 3, 3]  # type: ignore[index]
 
 
+@pytest.mark.chaos
 def test_more_of_everything(tmp_path: Path) -> None:
     """The settings of the guide may all be given anew."""
 
@@ -82,6 +83,7 @@ def test_more_of_everything(tmp_path: Path) -> None:
     assert [result.metrics["step"] for result in grid] == [2, 200, 200]
 
 
+@pytest.mark.chaos
 def test_the_function_of_the_reference(tmp_path: Path) -> None:
     """get_checkpoint() is the trial's latest checkpoint when the experiment is restored."""
     marker = tmp_path / "interrupted"

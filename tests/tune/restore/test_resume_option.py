@@ -11,6 +11,8 @@ import pytest
 from milepost import tune
 from milepost.errors import ExperimentExistsError
 
+pytestmark = pytest.mark.chaos  # others of their kind run always
+
 
 def train(config: dict[str, Any]) -> None:
     """Report three times; fail at ``fails_at`` while there is a file that says so."""
