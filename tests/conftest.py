@@ -26,7 +26,14 @@ hypothesis.settings.load_profile("unhurried")
 # Suites that projects inherit explain their failures like tests do.
 pytest.register_assert_rewrite("milepost.testing.engine_suite", "milepost.testing.storage")
 
-_LEAN = frozenset({"milepost", "cloudpickle", "msgspec", "numpy"})
+_LEAN = ("milepost", "cloudpickle", "msgspec", "numpy")
+# Of those, what imports more than that.
+_HEAVY = (
+    *("numpy.f2py", "numpy.testing", "milepost.tune.integration", "milepost.tune.logger"),
+    *("milepost.tune.search.", "milepost.train.data.", "milepost.train.torch"),
+    *("milepost.train.xgboost", "milepost.train.lightgbm", "milepost.train.lightning"),
+    *("milepost.train.huggingface", "milepost.train.tensorflow", "milepost.train.jax"),
+)
 _LONG = frozenset({"test_project", "test_examples", "test_resumable_torch", "test_reference_000"})
 
 
@@ -88,19 +95,23 @@ def pytest_collection_finish() -> None:
 def lean_workers(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have workers inherit no libraries that only other tests need.
 
-    Tests with ``@pytest.mark.preloading`` are about what workers inherit.
+    Tests with ``@pytest.mark.preloading`` are about what workers inherit;
+    ``@pytest.mark.preloading("torch")`` spares many workers of a test the import of that.
 
     One process collects all tests and imports whatever any of them imports; a script that had
     imported as much would rightly wait seconds for its first worker.
     """
-    if request.node.get_closest_marker("preloading"):
+    mark = request.node.get_closest_marker("preloading")
+    if mark is not None and not mark.args:
         yield
         return
     wanted = preload.wanted
+    named = mark.args if mark is not None else ()
 
     def few() -> tuple[tuple[str, ...], tuple[str, ...]]:
         first, later = wanted()
-        return tuple(name for name in first if name.partition(".")[0] in _LEAN), later
+        lean = (name for name in first if name.partition(".")[0] in (*_LEAN, *named))
+        return (*named, *(name for name in lean if not name.startswith(_HEAVY))), later
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preload, "wanted", few)

@@ -16,7 +16,7 @@ from milepost.train.xgboost import XGBoostCheckpoint, XGBoostConfig, XGBoostTrai
 
 xgboost = pytest.importorskip("xgboost")
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = [pytest.mark.timeout(150), pytest.mark.preloading("xgboost")]
 
 PARAMS = {"max_depth": 2, "tree_method": "hist", "nthread": 1}
 

@@ -14,7 +14,7 @@ from milepost import train
 from milepost.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from milepost.train.torch import TorchConfig, TorchTrainer
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = [pytest.mark.timeout(150), pytest.mark.preloading("torch")]
 
 
 def trainer(root: Path, loop: Any, workers: int = 2, **options: Any) -> TorchTrainer:
