@@ -71,12 +71,14 @@ class Attend(Command, frozen=True):
 class Preempt(Command, frozen=True, kw_only=True):
     """Tell user code that its trial is to save and will stop at its next report.
 
-    Fields as in :class:`milepost.control.events.Interrupt`.
+    Fields as in :class:`milepost.control.events.Interrupt`; ``ranks`` are the workers whose
+    machines go away, None for all.
     """
 
     worker_id: str
     reason: str
     deadline_ms: int | None
+    ranks: tuple[int, ...] | None = None
 
 
 class EndWorker(Command, frozen=True):

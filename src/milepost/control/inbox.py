@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.fields import DONE, TRAINING_ITERATION
-from milepost.control import convening, events, problems, signalled
+from milepost.control import convening, events, preempting, problems, signalled
 from milepost.control.judge import Verdict
 from milepost.control.rounds import combined
 from milepost.control.state import Halt, Phase
@@ -22,6 +22,7 @@ from milepost.worker.protocol import (
     Finished,
     FromWorker,
     Meet,
+    Preempting,
     Reported,
     Saved,
     Started,
@@ -61,6 +62,8 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
             run.silence.excuse(worker_id)
         else:
             run.must_speak(worker_id)
+    elif isinstance(message, Preempting):
+        preempting.told(run, worker_id, state, message)
     elif isinstance(message, Meet):
         convening.say(run, worker_id, message)
     elif isinstance(message, Finished):

@@ -17,6 +17,7 @@ from milepost.control import (
     exploiting,
     failing,
     invariants,
+    restarting,
     reviving,
     running,
     settling,
@@ -58,6 +59,8 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.WorkerFailed: running.failed,
     events.WorkerGone: running.gone,
     events.Silent: running.silent,
+    events.Preempting: restarting.preempting,
+    events.LookForRoom: lambda step, _: restarting.look_for_room(step),
     events.Committed: settling.committed,
     events.CommitFailed: failing.commit_failed,
     events.Drained: settling.drained,
@@ -124,6 +127,11 @@ class Machine:
         if any(self.has_room_for(request) for request in state.requests):
             return True
         return len(state.queue) > 0 and starting.idle_worker(state) is not None
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether a trial trains with fewer workers than it may have."""
+        return any(restarting.may_grow(self.state.trials[each]) for each in self.state.active)
 
     @property
     def is_full(self) -> bool:

@@ -32,6 +32,14 @@ class Request:
                 total[name] = total.get(name, 0) + amount
         return total
 
+    def first(self, number: int) -> Request:
+        """What the first bundles ask for."""
+        return Request(self.bundles[:number])
+
+    def only(self, bundle: int) -> Request:
+        """What one bundle asks for."""
+        return Request(self.bundles[bundle : bundle + 1])
+
     def cpus(self, bundle: int) -> float:
         """CPUs of one bundle."""
         return dict(self.bundles[bundle]).get("CPU", 0) / _PARTS

@@ -60,6 +60,12 @@ class Halt(StrEnum):
     STOP = "stop"  # the scheduler stops it: an ordinary end
     END = "end"  # the whole run stops: no hooks, no checkpoint at the end
     INTERRUPT = "interrupt"  # the user interrupts: it stays unfinished in the journal
+    PREEMPT = "preempt"  # a worker's machine goes away: it saves and begins again
+    RESIZE = "resize"  # there is room for more workers: it saves and begins again
+
+
+#: Why a trial will be told to stop, only to begin again.
+RESTARTS = frozenset({Halt.PREEMPT, Halt.RESIZE})
 
 
 class TrialState(msgspec.Struct):
@@ -68,7 +74,8 @@ class TrialState(msgspec.Struct):
     Attributes:
         order: its place among all trials, from 0.
         directory: relative to the experiment.
-        request: resources that it needs.
+        request: resources that it needs; ``most`` what it takes if there is room for more workers
+            than it needs.
         size: number of workers.
         workers: ids of its workers, by rank.
         started, finished: those of them that run user code, and that are done with it.
@@ -99,6 +106,8 @@ class TrialState(msgspec.Struct):
         draining: the keeper was asked to settle all captures of the last attempt.
         goal: the status that ``SETTLING`` leads to.
         quiet: it ends without hooks, because the whole run stops.
+        preemptions: how often it began again because a machine went away.
+        preempted: ranks whose machine goes away; ``taken`` is the problem with that.
         own_end: it would have ended all the same.
         halt: why it will be told to stop at its next report, or what it was asked to do while it
             settled.
@@ -120,6 +129,7 @@ class TrialState(msgspec.Struct):
     request: Request
     status: Status = PENDING
     phase: Phase = Phase.QUEUED
+    most: Request | None = None
     size: int = 1
     workers: list[str] = []
     started: set[str] = set()
@@ -153,6 +163,9 @@ class TrialState(msgspec.Struct):
     recovering: bool = False
     draining: bool = False
     goal: Status | None = None
+    preemptions: int = 0
+    preempted: tuple[int, ...] = ()
+    taken: Problem | None = None
     quiet: bool = False
     own_end: bool = False
     halt: Halt | None = None
@@ -220,7 +233,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         save_every: class API: save when the iteration is a multiple; 0 never.
         save_at_end: class API: save when a trial ends.
         can_save: class API: trials can save at any time.
-        count_preemption: a worker that is killed with the whole job has failed.
+        count_preemption: a worker that is killed with the whole job, or whose machine goes away,
+            has failed.
+        max_preemptions: how often a trial may begin again for that otherwise; -1 without limit.
         retention: which checkpoints are worth keeping; None keeps all.
         rank_by: the metric that ranks checkpoints, if any.
         judged: somebody may stop a trial after a result, or is told of it before the trial goes on.
@@ -238,6 +253,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     save_at_end: bool = False
     can_save: bool = False
     count_preemption: bool = False
+    max_preemptions: int = -1
     retention: Policy | None = None
     rank_by: str | None = None
     judged: bool = True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from milepost.api.nested import merge_dicts
 from milepost.api.training.scaling_config import ScalingConfig
+from milepost.control.group import Group
 from milepost.train.context import TrainContext, entered
 from milepost.train.group_size import largest_group
 
@@ -37,9 +38,6 @@ class TrainLoop:
         dataset_config: how datasets are handed out; None if there are none.
     """
 
-    #: Each bundle that it asks for is for a worker.
-    _grouped = True
-
     def __init__(
         self,
         name: str,
@@ -64,12 +62,23 @@ class TrainLoop:
 
     def _resources(self, config: dict[str, Any]) -> PlacementGroupFactory:
         """What the workers of a trial hold, by rank; its config may have a ``scaling_config``."""
+        return largest_group(self._scaling_of(config))
+
+    @property
+    def _group(self) -> Group:
+        """Each bundle that it asks for is for a worker."""
+        return Group(
+            least=lambda config: max(1, self._scaling_of(config).min_workers),
+            resize_every_s=self._scaling.elastic_resize_monitor_interval_s,
+        )
+
+    def _scaling_of(self, config: dict[str, Any]) -> ScalingConfig:
         given = config.get("scaling_config")
         if not given:
-            return largest_group(self._scaling)
+            return self._scaling
         names = [entry.name for entry in dataclasses.fields(self._scaling)]
         whole = {name: given.get(name, getattr(self._scaling, name)) for name in names}
-        return largest_group(ScalingConfig(**whole))
+        return ScalingConfig(**whole)
 
     def __call__(self, config: dict[str, Any]) -> Returned | None:
         """Run the function to its end; what rank 0 returns is handed on to the driver."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from milepost.errors import ChannelClosedError
@@ -36,6 +38,7 @@ class Dialog:
         asks: user code has asked whether it is to save; so it will act on it.
         told: user code has been told to save, and has reported nothing since.
         awaits: the next report is to wait for its answer, even if nobody judges the results.
+        preempted: ranks of the workers that lose their machine; None when all are to end.
 
     Concurrency: any thread may :meth:`poll`, signal handlers too; one thread at a time asks.
     """
@@ -45,10 +48,13 @@ class Dialog:
         self.asks = False
         self.told = False
         self.awaits = False
+        self.preempted: tuple[int, ...] | None = None
         self._channel = channel
         self._preemption: PreemptionInfo | None = None
         self._unrecorded = 0
         self._turn = threading.Lock()  # of whoever receives
+        self._sending = threading.Lock()
+        self._unsaid: deque[FromWorker] = deque()
         self._poller = 0
         self._pid = os.getpid()
 
@@ -58,7 +64,17 @@ class Dialog:
         Raises:
             ChannelClosedError: the controller is gone.
         """
-        self._channel.send(message)
+        self._send(message)
+
+    def tell_soon(self, message: FromWorker) -> None:
+        """Send what needs no answer, from a signal handler: it may have interrupted a sender.
+
+        What cannot be sent at once goes out after what is being sent. It is lost when the
+        controller is gone, as nobody is left to care.
+        """
+        self._unsaid.append(message)
+        with contextlib.suppress(ChannelClosedError):
+            self._catch_up_saying()
 
     def decision(self, on: Reported) -> Reply:
         """Send a result and wait for the decision; it is to stop when the controller is gone.
@@ -72,7 +88,7 @@ class Dialog:
         self.told = False
         try:
             with self._turn:  # before the result is sent: a poll must not take the answer
-                self._channel.send(on)
+                self._send(on)
                 if not on.awaited:
                     self._unrecorded += 1
                     return Reply("continue")
@@ -113,7 +129,7 @@ class Dialog:
         self._require_turn()
         try:
             with self._turn:
-                self._channel.send(message)
+                self._send(message)
                 while not self.shutdown:
                     met = self._take(self._channel.receive())
                     if isinstance(met, Met):
@@ -130,6 +146,16 @@ class Dialog:
         info = self.preemption()
         self.told = info is not None
         return info
+
+    def agreed_preemption(self) -> PreemptionInfo | None:
+        """What :meth:`poll` says, for user code of several workers that have just met.
+
+        It is the same for all: each has taken in what was sent to all before they were told that
+        they have met, and nothing since.
+        """
+        self.asks = True
+        self.told = self._preemption is not None
+        return self._preemption
 
     def preemption(self) -> PreemptionInfo | None:
         """The same, for ourselves."""
@@ -148,6 +174,20 @@ class Dialog:
     def detach(self) -> None:
         """In a forked child: let go of the channel, so that it ends with the trial's process."""
         self._channel.close()
+
+    def _send(self, message: FromWorker) -> None:
+        with self._sending:
+            self._channel.send(message)
+        if self._unsaid:
+            self._catch_up_saying()
+
+    def _catch_up_saying(self) -> None:
+        """Send what a signal handler has left; whoever sends at the moment does it afterwards."""
+        while self._unsaid and self._sending.acquire(blocking=False):
+            try:
+                self._channel.send(self._unsaid.popleft())
+            finally:
+                self._sending.release()
 
     def _require_turn(self) -> None:
         if self._poller == threading.get_ident():
@@ -168,6 +208,7 @@ class Dialog:
             from milepost.api.preemption import PreemptionInfo
 
             self._preemption = PreemptionInfo(message.reason, message.deadline_ms)
+            self.preempted = message.ranks
         elif isinstance(message, Shutdown):
             self.shutdown = True
         else:

@@ -72,6 +72,7 @@ class RunTrial(NamedTuple):
             until the worker's end.
         watched: True when it must not be silent for long: it says when it is :class:`Busy`, and
             tells where it is when asked (:mod:`milepost.worker.stacks`).
+        grouped: True for a training worker: SIGTERM does not end it, see :class:`Preempting`.
         judged: False when nobody has a say in the run's results: a function's report need not wait
             for its answer, until the worker is told to :class:`Attend` or of a :class:`Preempt`.
     """
@@ -96,6 +97,7 @@ class RunTrial(NamedTuple):
     world_size: int = 1
     watched: bool = False
     judged: bool = True
+    grouped: bool = False
 
 
 class Reply(NamedTuple):
@@ -118,10 +120,12 @@ class Preempt(NamedTuple):
     Attributes:
         reason: what ends the run, such as ``"SIGTERM"``.
         deadline_ms: when the worker is killed, in milliseconds since the epoch; None without one.
+        ranks: of the workers that lose their machine; None when all of them are to end.
     """
 
     reason: str
     deadline_ms: int | None = None
+    ranks: tuple[int, ...] | None = None
 
 
 class Attend(NamedTuple):
@@ -188,6 +192,12 @@ class Saved(NamedTuple):
     nbytes: int = 0
 
 
+class Preempting(NamedTuple):
+    """The worker was told by a signal, such as ``"SIGTERM"``, that its machine goes away."""
+
+    reason: str
+
+
 class Busy(NamedTuple):
     """A watched worker waits for us, or no longer: for a capture or a commit, which take time."""
 
@@ -247,7 +257,7 @@ class Failed(NamedTuple):
 Recorded = int
 
 ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Met | Shutdown
-FromWorker = Started | Reported | Saved | Busy | Meet | Finished | Failed
+FromWorker = Started | Reported | Saved | Preempting | Busy | Meet | Finished | Failed
 
 
 class WorkerOutput(NamedTuple):
