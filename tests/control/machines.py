@@ -138,6 +138,22 @@ class Driven:
             )
         )
 
+    def borrow(
+        self, worker: int, *cpus: float, least: int | None = None, number: int = 0
+    ) -> list[str]:
+        return self(
+            events.BorrowAsked(
+                at=0,
+                worker_id=f"worker-{worker}",
+                number=number,
+                most=request_of({"CPU": each} for each in cpus),
+                least=len(cpus) if least is None else least,
+            )
+        )
+
+    def give_back(self, worker: int, number: int = 0) -> list[str]:
+        return self(events.LoanReturned(at=0, worker_id=f"worker-{worker}", number=number))
+
     def look_for_room(self) -> list[str]:
         return self(events.LookForRoom(at=0))
 
@@ -289,6 +305,8 @@ def describe(command: AnyCommand) -> str:
             return f"attend {w}"
         case commands.Preempt(worker_id=w, reason=reason, deadline_ms=deadline):
             return f"preempt {w} {reason}" + (f" by={deadline}" if deadline else "")
+        case commands.Lend(worker_id=w, number=n, size=size, gpus=gpus):
+            return f"lend {w} {n} size={size}" + (f" gpus={','.join(gpus)}" if gpus else "")
         case commands.EndWorker(w):
             return f"end {w}"
         case commands.KillWorker(w):

@@ -27,6 +27,8 @@ class Worker:
     next_index: int
     state: str = "starting"  # training, saving, obeying, idle, dead
     action: str = "continue"
+    waits: bool = False  # for resources that a trainer in it needs
+    lent: int = 0
     told: bool = False  # it knows that it is to save
     attends: bool = False  # it was told to wait for answers, which it may not do by itself
 
@@ -72,6 +74,11 @@ class World:
                     worker.state = (
                         "saving" if saves else "training" if rest[1] == "continue" else "obeying"
                     )
+            elif verb == "lend":
+                worker = self.workers[_worker(rest[0])]
+                assert worker.waits, "it is answered once"
+                worker.waits = False
+                worker.lent += rest[2] != "size=0"
             elif verb in ("end", "kill"):
                 self.workers[_worker(rest[0])].state = "ending"
             elif verb == "drain":
@@ -224,7 +231,7 @@ class World:
         return (
             whole
             and peers[0] is self.workers[number]
-            and all(peer.state == "training" for peer in peers)
+            and all(peer.state == "training" and not peer.waits for peer in peers)
         )
 
     def _of_worker(self, number: int, worker: Worker, *, calm: bool) -> list[Choice]:
@@ -234,7 +241,11 @@ class World:
             return [("gone", lambda: self._gone(number))]
         if worker.state == "starting":
             found.append(("started", lambda: self._started(number)))
-        elif worker.state == "training":
+        elif worker.state == "training" and not worker.waits:
+            if worker.lent:
+                found.append(("give back", lambda: self._give_back(number)))
+            elif self.groups and not calm:
+                found.append(("borrow", lambda: self._borrow(number)))
             found.append(("finish", lambda: self._finish(number, "returned")))
             if not calm and self._may_report(number):
                 actions = ("continue", "stop", "pause") if self.judged else ("continue", "stop")
@@ -265,7 +276,8 @@ class World:
                 found.append(("is preempted", lambda: m.preempting(number, 0)))
                 found.append(("room", m.look_for_room))
             found.append(("is signalled", lambda: self._signalled(number)))
-            if worker.state == "training" and (m.machine.state.interrupted or worker.told):
+            trains = worker.state == "training" and not worker.waits
+            if trains and (m.machine.state.interrupted or worker.told):
                 found.append(("leaves", lambda: self._finish(number, "stop")))
         return found
 
@@ -300,6 +312,14 @@ class World:
         worker = self.workers[number]
         worker.state = "training" if worker.action == "continue" else "obeying"
         return self.m.saved(number, self._capture(number))
+
+    def _borrow(self, number: int) -> list[str]:
+        self.workers[number].waits = True
+        return self.m.borrow(number, 1, 1, least=1 + number % 2)
+
+    def _give_back(self, number: int) -> list[str]:
+        self.workers[number].lent = 0
+        return self.m.give_back(number)
 
     def _finish(self, number: int, reason: str) -> list[str]:
         self.workers[number].state = "idle"
@@ -479,8 +499,8 @@ def test_populations(seed: int) -> None:
 # --- groups of workers -------------------------------------------------------------------------
 
 #: How often things happen to trials of several workers.
-_TOGETHER = {**_OFTEN, "is preempted": 2, "room": 3, "continue": 24, "gone": 12, "offer": 0.2,
-             "copy": 0.2, "exploit": 0.2}  # fmt: skip
+_TOGETHER = {**_OFTEN, "is preempted": 2, "borrow": 2, "give back": 4, "room": 3,
+             "continue": 24, "gone": 12, "offer": 0.2, "copy": 0.2, "exploit": 0.2}  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -133,6 +133,12 @@ def _preempt(run: Run, command: commands.Preempt) -> None:
     )
 
 
+def _lend(run: Run, command: commands.Lend) -> None:
+    lent = protocol.Lent(command.number, command.size, command.gpus, command.why)
+    run.workers.send(command.worker_id, lent)
+    run.must_speak(command.worker_id)
+
+
 def _end_worker(run: Run, command: commands.EndWorker) -> None:
     run.workers.end(command.worker_id)
 
@@ -260,6 +266,7 @@ ACTS: dict[type, Callable[[Run, Any], None]] = {
     commands.Answer: _answer,
     commands.Attend: _attend,
     commands.Preempt: _preempt,
+    commands.Lend: _lend,
     commands.EndWorker: _end_worker,
     commands.KillWorker: _kill_worker,
     commands.Drain: _drain,

@@ -81,6 +81,23 @@ class Preempt(Command, frozen=True, kw_only=True):
     ranks: tuple[int, ...] | None = None
 
 
+class Lend(Command, frozen=True, kw_only=True):
+    """Tell a trainer in a trial how many workers it may have.
+
+    Attributes:
+        worker_id, number: as in :class:`milepost.control.events.BorrowAsked`.
+        size: how many; 0 if it may not have any.
+        gpus: ids of the GPUs that they hold.
+        why: why not.
+    """
+
+    worker_id: str
+    number: int
+    size: int
+    gpus: tuple[str, ...]
+    why: str
+
+
 class EndWorker(Command, frozen=True):
     """Tell a worker to clean up and exit."""
 
@@ -217,6 +234,7 @@ AnyCommand = (
     | Answer
     | Attend
     | Preempt
+    | Lend
     | EndWorker
     | KillWorker
     | Drain

@@ -312,6 +312,29 @@ class Preempting(Event, frozen=True, kw_only=True):
     problem: Problem
 
 
+class BorrowAsked(Event, frozen=True, kw_only=True):
+    """A trainer in a trial wants workers.
+
+    Attributes:
+        worker_id: the process of the trial.
+        number: tells its trainers apart.
+        most: what they hold, a bundle for each.
+        least: so many of them will do.
+    """
+
+    worker_id: str
+    number: int
+    most: Request
+    least: int
+
+
+class LoanReturned(Event, frozen=True, kw_only=True):
+    """The trainer in a trial has ended."""
+
+    worker_id: str
+    number: int
+
+
 class LookForRoom(Event, frozen=True, kw_only=True):
     """Trials with fewer workers than they may have could have more, if there is room now."""
 
@@ -464,6 +487,8 @@ AnyEvent = (
     | WorkerGone
     | Preempting
     | LookForRoom
+    | BorrowAsked
+    | LoanReturned
     | Silent
     | Committed
     | CommitFailed

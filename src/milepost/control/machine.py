@@ -17,6 +17,7 @@ from milepost.control import (
     exploiting,
     failing,
     invariants,
+    lending,
     restarting,
     reviving,
     running,
@@ -60,6 +61,8 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.WorkerGone: running.gone,
     events.Silent: running.silent,
     events.Preempting: restarting.preempting,
+    events.BorrowAsked: lending.borrow,
+    events.LoanReturned: lending.give_back,
     events.LookForRoom: lambda step, _: restarting.look_for_room(step),
     events.Committed: settling.committed,
     events.CommitFailed: failing.commit_failed,
@@ -95,6 +98,8 @@ class Machine:
             reviving.release(step)
         if self.state.failed_fast:
             asking.stop_all(step)
+        if self.state.borrowers:
+            lending.review(step)
         if self.state.deletions and not self.state.swept and self._is_settled():
             deleting.sweep(step)
         return step.out
@@ -121,6 +126,8 @@ class Machine:
         """Whether a trial that waits or is paused could start now."""
         state = self.state
         if state.stopping or state.interrupted or not (len(state.queue) or state.counts[PAUSED]):
+            return False
+        if state.borrowers:
             return False
         if self.is_full:
             return False

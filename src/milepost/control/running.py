@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from milepost.control import commands, events, exploiting, failing, restarting, settling
+from milepost.control import commands, events, exploiting, failing, lending, restarting, settling
 from milepost.control.events import Problem
 from milepost.control.state import ACTIVE, PAUSED, RESTARTS, TERMINATED, Halt, Phase, TrialState
 from milepost.control.step import Step
@@ -167,6 +167,7 @@ def gone(step: Step, event: events.WorkerGone) -> None:
         return
     if worker.grant is not None:
         step.state.pool.release(worker.grant)
+    lending.gone(step, worker)
     trial = step.runner_of(worker)
     if trial is None:
         return

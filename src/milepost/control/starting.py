@@ -67,8 +67,8 @@ def add(step: Step, event: events.TrialAdded) -> None:
 def place(step: Step, event: events.Place) -> None:
     """Start as many waiting trials as fit, the scheduler's choice first."""
     state = step.state
-    if state.stopping or state.interrupted:
-        return
+    if state.stopping or state.interrupted or state.borrowers:
+        return  # those that run already come first
     first = state.trials.get(event.first) if event.first is not None else None
     if first is not None and first.phase is Phase.PAUSED:
         settling.unpause(step, first, in_front=True)

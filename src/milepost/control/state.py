@@ -14,6 +14,7 @@ import msgspec
 from milepost.checkpoint.retention import Policy
 from milepost.control.checkpoints import Adoption, Capture, Checkpoint, Offer
 from milepost.control.events import Committed, Problem
+from milepost.control.loans import Borrower, Loan
 from milepost.control.queue import StartQueue
 from milepost.control.resources import Grant, Pool, Request
 
@@ -202,6 +203,7 @@ class WorkerState(msgspec.Struct):
         request: what it was started for; it can run other trials that ask for the same.
         grant: resources that it holds while it has no trial.
         ending: it was told to end, or killed.
+        loans: what trainers in its trial have been lent, by their numbers.
     """
 
     worker_id: str
@@ -209,6 +211,7 @@ class WorkerState(msgspec.Struct):
     request: Request
     grant: Grant | None = None
     ending: bool = False
+    loans: dict[int, Loan] = {}
 
 
 class Deletion(msgspec.Struct):
@@ -279,6 +282,7 @@ class RunState(msgspec.Struct):
         deletions: checkpoints being deleted, by (trial, index).
         returning: ids of restored trials that had been started and cannot yet start again.
         held: ids of trials that were never started; they wait until none is returning.
+        borrowers: trainers in trials that wait for resources, in the order in which they asked.
         created: number of trials; ``next_order`` is the place of the next one, which is higher
             when trials of an earlier run were restarted as others.
         launched, workers_started: how many so far.
@@ -311,6 +315,7 @@ class RunState(msgspec.Struct):
     deletions: dict[tuple[str, int], Deletion] = {}
     returning: set[str] = set()
     held: list[str] = []
+    borrowers: list[Borrower] = []
     created: int = 0
     next_order: int = 0
     launched: int = 0

@@ -24,6 +24,7 @@ from milepost.errors import (
     PreemptionError,
 )
 from milepost.storage.names import ITSELF
+from milepost.train.borrowing import room_for
 from milepost.train.result import Result
 from milepost.train.watcher import Watcher
 from milepost.tune import place
@@ -70,7 +71,7 @@ def fit(trainer: DataParallelTrainer) -> Result:
         ),
     )
     try:
-        with _logging(config.logging_config):
+        with _logging(config.logging_config), room_for(trainer.scaling_config):
             outcome = carry_out(
                 functools.partial(_plan, trainer, watcher),
                 storage_path=trainer.storage_path,

@@ -12,6 +12,7 @@ from milepost.errors import ChannelClosedError
 from milepost.worker.channel import Channel
 from milepost.worker.protocol import (
     Attend,
+    Lent,
     Meet,
     Met,
     Preempt,
@@ -24,7 +25,7 @@ from milepost.worker.protocol import (
 
 if TYPE_CHECKING:
     from milepost.api.preemption import PreemptionInfo
-    from milepost.worker.protocol import FromWorker, ToWorker
+    from milepost.worker.protocol import Borrow, FromWorker, ToWorker
 
 
 class Dialog:
@@ -140,6 +141,29 @@ class Dialog:
             self.shutdown = True
         return None
 
+    def borrow(self, message: Borrow) -> Lent | None:
+        """Wait until there is room for the workers of a trainer; None when this process is to end.
+
+        Raises:
+            RuntimeError: as :meth:`decision`.
+        """
+        self._require_turn()
+        try:
+            with self._turn:
+                self._send(message)
+                while not self.shutdown:
+                    lent = self._take(self._channel.receive())
+                    if isinstance(lent, Lent):
+                        return lent
+        except ChannelClosedError:
+            self.shutdown = True
+        return None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the process that talks, and not one that it has forked."""
+        return os.getpid() == self._pid
+
     def poll(self) -> PreemptionInfo | None:
         """What the trial is to know about the end of its run, for user code; never waits."""
         self.asks = True
@@ -160,7 +184,7 @@ class Dialog:
     def preemption(self) -> PreemptionInfo | None:
         """The same, for ourselves."""
         # Whoever waits for an answer meanwhile takes note of everything that comes.
-        if os.getpid() == self._pid and self._turn.acquire(blocking=False):
+        if self.is_here and self._turn.acquire(blocking=False):
             self._poller = threading.get_ident()
             try:
                 if not self._channel.is_quiet:
@@ -196,9 +220,9 @@ class Dialog:
                 "flag there, and report in the training loop."
             )
 
-    def _take(self, message: ToWorker) -> Reply | Met | None:
+    def _take(self, message: ToWorker) -> Reply | Met | Lent | None:
         """Take note of a message; return it if it is an answer."""
-        if isinstance(message, Reply | Met):
+        if isinstance(message, Reply | Met | Lent):
             return message
         if isinstance(message, Recorded):
             self._unrecorded -= message

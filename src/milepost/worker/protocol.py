@@ -146,6 +146,22 @@ class Met(NamedTuple):
     error: bytes = b""
 
 
+class Lent(NamedTuple):
+    """What a trainer in the trial may use; answers :class:`Borrow`.
+
+    Attributes:
+        number: of the question.
+        size: how many workers it may have; 0 for none.
+        gpus: ids of the GPUs that they hold.
+        why: why it may have none.
+    """
+
+    number: int
+    size: int
+    gpus: tuple[str, ...] = ()
+    why: str = ""
+
+
 class Shutdown(NamedTuple):
     """End the worker after cleanup; it exits with status 0."""
 
@@ -196,6 +212,26 @@ class Preempting(NamedTuple):
     """The worker was told by a signal, such as ``"SIGTERM"``, that its machine goes away."""
 
     reason: str
+
+
+class Borrow(NamedTuple):
+    """A trainer in the trial wants workers; answered by :class:`Lent` when there is room.
+
+    Attributes:
+        number: tells the trainers in a trial apart.
+        bundles: what they hold, one for each.
+        least: so many of them will do.
+    """
+
+    number: int
+    bundles: tuple[dict[str, float], ...]
+    least: int
+
+
+class GiveBack(NamedTuple):
+    """The trainer with this number has ended."""
+
+    number: int
 
 
 class Busy(NamedTuple):
@@ -256,8 +292,10 @@ class Failed(NamedTuple):
 #: with a checkpoint read it while user code waits.
 Recorded = int
 
-ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Met | Shutdown
-FromWorker = Started | Reported | Saved | Preempting | Busy | Meet | Finished | Failed
+ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Met | Lent | Shutdown
+FromWorker = (
+    Started | Reported | Saved | Preempting | Borrow | GiveBack | Busy | Meet | Finished | Failed
+)
 
 
 class WorkerOutput(NamedTuple):
