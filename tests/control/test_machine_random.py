@@ -499,7 +499,7 @@ def test_populations(seed: int) -> None:
 # --- groups of workers -------------------------------------------------------------------------
 
 #: How often things happen to trials of several workers.
-_TOGETHER = {**_OFTEN, "is preempted": 2, "borrow": 2, "give back": 4, "room": 3,
+_TOGETHER = {**_OFTEN, "is preempted": 2, "borrow": 12, "give back": 2, "room": 3,
              "continue": 24, "gone": 12, "offer": 0.2, "copy": 0.2, "exploit": 0.2}  # fmt: skip
 
 

@@ -203,3 +203,14 @@ def test_the_second_signal_ends_a_worker(tmp_path: Path) -> None:
 
     made = trainer(tmp_path, twice, train_loop_config={"mark": str(tmp_path / "mark")})
     assert made.fit().return_value == 7
+
+
+def test_fields_without_effect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They are named, as silence would be taken for consent."""
+    made = trainer(tmp_path, lambda: train.report({"step": 1}))
+    made.run_config.failure_config = FailureConfig(
+        controller_failure_limit=3, relax_collectives_on_preemption=True
+    )
+    made.fit()
+    assert "FailureConfig(controller_failure_limit=3) has no effect" in caplog.text
+    assert "FailureConfig(relax_collectives_on_preemption=True) has no effect" in caplog.text

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from milepost.journal.experiment import Experiment as Stored
     from milepost.train.data_parallel_trainer import DataParallelTrainer
 
+log = logging.getLogger("milepost.train")
+
 #: What the record of a run says in place of a trainable's name.
 TRAINING = "training"
 
@@ -158,6 +160,12 @@ def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
     assert plan.group is not None
     given = trainer.run_config.failure_config
     assert isinstance(given, FailureConfig)
+    for name in given.without_effect:
+        log.warning(
+            "FailureConfig(%s=%r) has no effect; its documentation says what holds instead.",
+            name,
+            getattr(given, name),
+        )
     return dataclasses.replace(
         plan,
         name_of=lambda trial: stored.name,
