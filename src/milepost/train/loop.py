@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from milepost.api.nested import merge_dicts
 from milepost.api.training.scaling_config import ScalingConfig
-from milepost.control.group import Group
 from milepost.train.context import TrainContext, entered
 from milepost.train.group_size import largest_group
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from milepost.api.resources import PlacementGroupFactory
     from milepost.api.training.backend import BackendConfig
     from milepost.api.training.data_config import DataConfig
+    from milepost.control.group import Group
     from milepost.worker.function_runner import Returned
     from milepost.worker.protocol import RunTrial
 
@@ -67,6 +67,8 @@ class TrainLoop:
     @property
     def _group(self) -> Group:
         """Each bundle that it asks for is for a worker."""
+        from milepost.control.group import Group
+
         return Group(
             least=lambda config: max(1, self._scaling_of(config).min_workers),
             resize_every_s=self._scaling.elastic_resize_monitor_interval_s,
