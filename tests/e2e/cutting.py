@@ -1,10 +1,11 @@
 """The examples that train with several workers, and what cuts them at an event of one of them.
 
-As a script: ``cutting.py EXAMPLE ROOT [VICTIM RANK EVENT NUMBER]``.
+As a script: ``cutting.py EXAMPLE ROOT [VICTIM RANK REPORTS EVENT NUMBER]``.
 """
 
 from __future__ import annotations
 
+import collections
 import os
 import runpy
 import signal
@@ -34,13 +35,15 @@ class Cut(NamedTuple):
     Attributes:
         victim: ``"worker"`` or ``"driver"``.
         rank: the worker whose events count, and which dies if it is the worker.
+        reports: how many reports of that worker have returned before.
         event: ``"forward"``, before which gradients of the others wait for ours; ``"step"`` and
             ``"stepped"``, before and after the optimizer's step; ``"report"`` and ``"reported"``.
-        number: at which of these events in the worker's process, from 1.
+        number: at which of these events after those reports, from 1.
     """
 
     victim: str
     rank: int
+    reports: int
     event: str
     number: int
 
@@ -53,12 +56,13 @@ def watched(config: dict[str, Any]) -> None:
 
     cut, mark = config["cut"], Path(config["mark"])
     if cut is not None and not mark.exists() and train.get_context().get_world_rank() == cut.rank:
-        left = cut.number
+        seen: collections.Counter[str] = collections.Counter()
 
         def happens(event: str) -> None:
-            nonlocal left
-            left -= event == cut.event
-            if not left:
+            if seen["returned"] != cut.reports:
+                return
+            seen[event] += 1
+            if seen[cut.event] == cut.number:
                 mark.touch()
                 os.kill(config["driver"] if cut.victim == "driver" else os.getpid(), signal.SIGKILL)
                 signal.pause()  # until the driver's death is ours
@@ -71,6 +75,7 @@ def watched(config: dict[str, Any]) -> None:
             happens("report")
             report(*args, **options)
             happens("reported")
+            seen["returned"] += 1
 
         register_module_forward_pre_hook(forward)
         optimizer.register_optimizer_step_pre_hook(lambda *about: happens("step"))
@@ -111,4 +116,8 @@ def outcome(run: str) -> tuple[dict[str, bytes], list[float]]:
 
 if __name__ == "__main__":
     example, root, *rest = sys.argv[1:]
-    fit(example, root, Cut(rest[0], int(rest[1]), rest[2], int(rest[3])) if rest else None)
+    fit(
+        example,
+        root,
+        Cut(*(int(each) if each.isdecimal() else each for each in rest)) if rest else None,
+    )
