@@ -1,11 +1,12 @@
-"""A training loop in the style of Hugging Face's Trainer, in plain PyTorch, whose saves are kept.
+"""A training loop in the style of Hugging Face's Trainer, in plain PyTorch, for several workers.
 
     python examples/huggingface_style.py               # some seconds
     python examples/huggingface_style.py --smoke-test  # fewer
 
-The loop knows nothing of Milepost. It writes ``output_dir/checkpoint-N`` and tells its callbacks;
-one of them reports what was written. It needs PyTorch and scikit-learn. The real Trainer has a
-callback of the same name: see docs/train-frameworks.md.
+The loop writes ``output_dir/checkpoint-N`` every so many steps and tells its callbacks, one of
+which reports what was written. Stop it in any way you like, and start it again: it goes on. It
+needs PyTorch and scikit-learn. For the real Trainer there is a callback that does the same, see
+docs/train-frameworks.md.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,7 +31,7 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        batches: Any,
+        batches: Callable[[int], tuple[torch.Tensor, torch.Tensor]],
         *,
         output_dir: str,
         max_steps: int,
@@ -66,10 +68,9 @@ class Trainer:
 
 
 class ReportCallback:
-    """Reports each checkpoint that a trainer has saved."""
+    """Reports each checkpoint that a trainer has saved; the run keeps it, so that ours can go."""
 
     def on_save(self, trainer: Trainer, folder: str) -> None:
-        """Called when a checkpoint is complete; the run keeps it, so that ours can go."""
         train.report(
             trainer.log,
             checkpoint=train.Checkpoint.from_directory(folder),
@@ -78,12 +79,13 @@ class ReportCallback:
 
 
 def train_digits(config: dict[str, Any]) -> None:
-    """What each worker does: its part of each batch, with gradients averaged over all."""
+    """What each worker does: batches of its own, with gradients averaged over all."""
     rank = train.get_context().get_world_rank()
     pixels, digits = load_digits(return_X_y=True)
     images, labels = torch.tensor(pixels, dtype=torch.float32) / 16, torch.tensor(digits)
 
     def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        # Made of the step and the rank: a step that is done again has the same batch.
         drawn = torch.Generator().manual_seed(1000 * step + rank)
         chosen = torch.randint(len(images), (32,), generator=drawn)
         return images[chosen], labels[chosen]
@@ -112,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--storage-path", default=os.path.expanduser("~/milepost_results"))
+    parser.add_argument("--storage-path", help="(default: ~/milepost_results)")
     parser.add_argument("--smoke-test", action="store_true", help="100 steps instead of 2000")
     arguments = parser.parse_args()
     steps = 100 if arguments.smoke_test else 2000

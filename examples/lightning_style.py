@@ -1,17 +1,16 @@
-"""A training loop in the style of Lightning, in plain PyTorch, that goes on after any failure.
+"""A training loop in the style of Lightning, in plain PyTorch, for several workers.
 
     python examples/lightning_style.py               # some seconds
     python examples/lightning_style.py --smoke-test  # fewer
 
-The module says what is trained, the loop how, and a callback reports at the end of each epoch;
-only the callback and the function that starts the loop know Milepost. It needs PyTorch and
-scikit-learn. Lightning itself has a callback of Milepost's: see docs/train-frameworks.md.
+A module says what is trained, the loop how, and a callback reports at the end of each epoch. Stop
+it in any way you like, and start it again: it goes on. It needs PyTorch and scikit-learn. For
+Lightning itself there is a callback that does the same, see docs/train-frameworks.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from typing import Any
 
@@ -90,7 +89,6 @@ class ReportCallback:
     """Reports the metrics of each epoch, with a checkpoint."""
 
     def on_train_epoch_end(self, trainer: Trainer, module: Digits) -> None:
-        """Called when an epoch is over."""
         with tempfile.TemporaryDirectory() as folder:
             trainer.save_checkpoint(folder)
             train.report(trainer.metrics, checkpoint=train.Checkpoint.from_directory(folder))
@@ -118,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--storage-path", default=os.path.expanduser("~/milepost_results"))
+    parser.add_argument("--storage-path", help="(default: ~/milepost_results)")
     parser.add_argument("--smoke-test", action="store_true", help="2 epochs instead of 20")
     arguments = parser.parse_args()
     result = TorchTrainer(

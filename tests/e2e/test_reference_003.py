@@ -274,3 +274,4 @@ def test_gpus_that_are_not_there(place: Any) -> None:
     assert line.startswith("REFUSED ControllerError")
     assert "no group of 4 workers" in line
     assert "asks for GPU 4, and there is CPU 4 in all" in line
+    assert "No GPU was found: leave use_gpu out to train on CPUs" in line

@@ -12,8 +12,6 @@ import cutting
 import pytest
 from cutting import Cut
 
-pytest.importorskip("torch")
-
 EXAMPLES = list(cutting.TRAINED)
 LIBRARIES = ("torch", "sklearn.datasets", "sklearn.model_selection")
 
