@@ -81,6 +81,7 @@ def test_an_example_trains_with_workers(tmp_path: Path) -> None:
         ("huggingface_style", r"The best of step 100, with a loss of 0\.[0-5]\d\d, is at"),
         ("lightning_style", r"The best tells [789]\d\.\d% of the test digits right, and is at"),
     ],
+    ids=["ddp_transformer", "huggingface_style", "lightning_style"],
 )
 @pytest.mark.chaos
 def test_an_example_of_a_loop(name: str, says: str, tmp_path: Path) -> None:

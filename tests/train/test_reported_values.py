@@ -70,6 +70,9 @@ def test_values_of_every_kind(tmp_path: Path, saves: bool) -> None:
         return
     for step, (_, row) in enumerate(result.best_checkpoints, start=1):
         assert_same({name: row[name] for name in values(step)}, values(step))
+    for step, (_, row) in enumerate(read.best_checkpoints, start=1):
+        assert (row["float32"], row["array"]) == (step, [0.0, step, 2.0 * step])
+        assert row["deep"] == {"array": [[step, step], [step, step]], "list": [0.5, None]}
     again = trainer(tmp_path, loop, train_loop_config={"steps": 3, "saves": True}).fit()
     assert again.return_value == 2
     assert_same(again.best_checkpoints[0][1]["deep"], values(1)["deep"])
