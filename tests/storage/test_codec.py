@@ -166,7 +166,7 @@ def test_numpy_arrays_come_back_equal_and_writable(array: np.ndarray[Any, Any]) 
 
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "u2", "<i4", ">i8", "u8", "f2", ">f4", "f8"])
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 1, 4)])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 1, 4), (0, 2)])
 def test_small_arrays_in_a_preview(dtype: str, shape: tuple[int, ...]) -> None:
     """They are shown as lists, as in result files."""
     array = np.arange(math.prod(shape)).reshape(shape).astype(dtype)

@@ -459,7 +459,7 @@ class _Previewing(Lifting):
     def lift_ndarray(self, form: dict[str, Any], path: Path) -> Any:
         dtype, shape = form["dtype"], form["shape"]
         kind = _NUMBERS.get(dtype[1:])
-        if kind is None or "object" in form or 0 in shape:
+        if kind is None or "object" in form or 0 in shape[1:]:
             return _array_text(form)
         order = ">" if dtype.startswith(">") else "<"
         values = [value for (value,) in struct.iter_unpack(order + kind, _bytes(form["v"]))]
