@@ -21,6 +21,7 @@ from milepost.control import (
     running,
     settling,
     starting,
+    validating,
 )
 from milepost.control.commands import AnyCommand
 from milepost.control.events import AnyEvent
@@ -63,6 +64,8 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.Drained: settling.drained,
     events.Deleted: deleting.deleted,
     events.Verified: settling.verified,
+    events.ValidationEnded: settling.validated,
+    events.ValidatorGone: validating.gone,
     events.Overdue: asking.overdue,
     events.StopAll: lambda step, event: asking.stop_all(step, by=event.by),
     events.Interrupt: asking.interrupt,
@@ -92,6 +95,7 @@ class Machine:
             reviving.release(step)
         if self.state.failed_fast:
             asking.stop_all(step)
+        validating.advance(step)
         if self.state.deletions and not self.state.swept and self._is_settled():
             deleting.sweep(step)
         return step.out

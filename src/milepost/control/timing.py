@@ -65,6 +65,7 @@ class Clocks:
             run.silence.next_deadline(),
             run.meetings.next_moment(),
             run.held.next_moment(),
+            run.validator.deadline,
             self._deadline(now),
             min((moment for moment, _ in run.obeying.values()), default=None),
         )
@@ -86,6 +87,7 @@ class Clocks:
         run.workers.kill_overdue(now)
         silence.check(run, now)
         convening.tick(run, now)
+        run.validator.tick(now)
         for worker_id, (moment, trial_id) in list(run.obeying.items()):
             if now >= moment:
                 del run.obeying[worker_id]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from milepost.errors import TuneError
 from milepost.tune.naming import trainable_name
+
+if TYPE_CHECKING:
+    from milepost.control.plan import ValidationPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,17 @@ class Target:
     def grouped(self) -> bool:
         """Whether each bundle of what it asks for is for a worker of its own."""
         return getattr(self.trainable, "_grouped", False) is True
+
+    @property
+    def validation(self) -> ValidationPlan | None:
+        """How checkpoints of its trials are validated, if they are."""
+        from milepost.api.training.validation_config import ValidationConfig
+        from milepost.control.plan import ValidationPlan
+
+        config = getattr(self.trainable, "_validation", None)
+        if not isinstance(config, ValidationConfig):
+            return None
+        return ValidationPlan(config.fn, config.resources)
 
 
 def resolve(trainable: Any) -> Target:

@@ -142,6 +142,24 @@ class Met(NamedTuple):
     error: bytes = b""
 
 
+class Validate(NamedTuple):
+    """Validate a committed checkpoint; answered by :class:`Started`, then :class:`Validated`.
+
+    Or by :class:`Failed`. The worker runs no trial before or after that.
+
+    Attributes:
+        experiment_path: absolute directory of the experiment, which has the values.
+        function: digest of the pickled function among its objects.
+        arguments: what the function is given besides the checkpoint, codec JSON.
+        checkpoint: the checkpoint's directory, absolute.
+    """
+
+    experiment_path: str
+    function: str
+    arguments: bytes
+    checkpoint: str
+
+
 class Shutdown(NamedTuple):
     """End the worker after cleanup; it exits with status 0."""
 
@@ -224,6 +242,12 @@ class Finished(NamedTuple):
     value: bytes = b""
 
 
+class Validated(NamedTuple):
+    """The validation function has returned metrics, as codec JSON."""
+
+    metrics: bytes
+
+
 class Failed(NamedTuple):
     """User code raised, or its result or checkpoint could not be sent.
 
@@ -246,8 +270,8 @@ class Failed(NamedTuple):
 #: with a checkpoint read it while user code waits.
 Recorded = int
 
-ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Met | Shutdown
-FromWorker = Started | Reported | Saved | Busy | Meet | Finished | Failed
+ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Met | Validate | Shutdown
+FromWorker = Started | Reported | Saved | Busy | Meet | Finished | Validated | Failed
 
 
 class WorkerOutput(NamedTuple):
