@@ -315,7 +315,6 @@ def verified(step: Step, event: events.Verified) -> None:
             break
         del trial.checkpoints[index]
         exploiting.lost(step, trial.trial_id, index)
-        validating.lost(step, trial, index)
         step.record(
             records.Lost(
                 at=event.at,

@@ -134,12 +134,12 @@ def gone(step: Step, event: events.ValidatorGone) -> None:
         step.state.validator = None
 
 
-def lost(step: Step, trial: TrialState, index: int) -> None:
+def lost(step: Step, trial_id: str, index: int) -> None:
     """A checkpoint turned out to be damaged, so nobody validates it."""
     step.state.validations = [
         each
         for each in step.state.validations
-        if (each.trial_id, each.index) != (trial.trial_id, index)
+        if (each.trial_id, each.index) != (trial_id, index)
     ]
     validator = step.state.validator
     if validator is not None and validator.of not in step.state.validations:
