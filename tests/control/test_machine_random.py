@@ -79,10 +79,11 @@ class World:
                 self.workers[_worker(rest[0])].state = "ending"
             elif verb == "validate":
                 assert self.validator is None, "one at a time"
-                self._require_there(rest[0])
+                assert rest[0] not in self.given_up, "what is to be validated stays"
+                assert rest[0].partition("/")[0] in self.m.machine.trials, "it ends after that"
                 self.validator = int(rest[2].removeprefix("validator-")), rest[0], True
             elif verb == "publish":
-                self._require_there(rest[0])
+                assert rest[0] not in self.given_up
                 assert rest[0] not in self.validated, "a checkpoint is validated once"
                 self.validated.add(rest[0])
             elif verb == "cancel":
@@ -106,12 +107,6 @@ class World:
                 assert rest[0] not in self.ended, "a trial ends once"
                 self.ended[rest[0]] = 1
                 self.forks.pop(rest[0], None)
-
-    def _require_there(self, what: str) -> None:
-        trial, _, index = what.partition("/")
-        assert what not in self.given_up, "what is to be validated stays"
-        assert int(index) in self.on_disk[trial]
-        assert trial in self.m.machine.trials, "a trial ends after its validations"
 
     def _note(self, record: list[str]) -> None:
         """Keep track of who depends on another trial's checkpoint."""
@@ -459,6 +454,7 @@ def of_population(rng: random.Random) -> dict[str, Any]:
         "reuse": rng.random() < 0.3,
         "save_every": rng.choice([0, 1]),
         "can_save": True,
+        "validation": rng.choice([None, _NOTHING]),
     }
 
 
