@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from milepost.checkpoint import retention
+from milepost.checkpoint.validation import Outcome, Task
 from milepost.control import commands, events
 from milepost.control.checkpoints import Checkpoint
 from milepost.control.commands import AnyCommand
@@ -160,7 +161,15 @@ class Driven:
     def silent(self, worker: int) -> list[str]:
         return self(events.Silent(at=0, worker_id=f"worker-{worker}", problem=HANGS))
 
-    def committed(self, trial_id: str, index: int, attempt: int = 0) -> list[str]:
+    def committed(
+        self,
+        trial_id: str,
+        index: int,
+        attempt: int = 0,
+        *,
+        row: msgspec.Raw = RAW,
+        validation: Task | None = None,
+    ) -> list[str]:
         return self(
             events.Committed(
                 at=0,
@@ -171,9 +180,31 @@ class Driven:
                 path=f"/exp/{trial_id}/checkpoint_{index:06d}",
                 nbytes=1,
                 digest="d",
-                row=RAW,
+                row=row,
+                validation=validation,
             )
         )
+
+    def validated(
+        self,
+        number: int,
+        status: Any = "VALIDATED",
+        *,
+        score: object = None,
+        metrics: msgspec.Raw = RAW,
+    ) -> list[str]:
+        return self(
+            events.ValidationEnded(
+                at=0,
+                worker_id=f"validator-{number}",
+                outcome=Outcome(status=status, metrics=metrics, reason="reason"),
+                row=metrics,
+                score=score,
+            )
+        )
+
+    def validator_gone(self, number: int) -> list[str]:
+        return self(events.ValidatorGone(at=0, worker_id=f"validator-{number}"))
 
     def commit_failed(
         self, trial_id: str, index: int, attempt: int = 0, *, full: bool = False
@@ -319,6 +350,13 @@ def describe(command: AnyCommand) -> str:
             owner = _source(t, c[0]).rpartition("/")[0]
             of = f" of {owner}" if owner else ""
             return f"verify {t} {[x.index for x in c]}{of}{' contents' if contents else ''}"
+        case commands.Validate(worker_id=w, trial_id=t, checkpoint=c, cpus=cpus, gpus=gpus):
+            held = f" cpus={cpus:g}" + (f" gpus={','.join(gpus)}" if gpus else "")
+            return f"validate {t}/{c.index} on {w}{held}"
+        case commands.PublishOutcome(trial_id=t, checkpoint=c, outcome=outcome):
+            return f"publish {t}/{c.index} {outcome.status}"
+        case commands.CancelValidation(w):
+            return f"cancel {w}"
         case commands.Judge(trial_id=t, index=i):
             return f"judge {t}/{i}"
         case commands.CheckpointKept(trial_id=t, checkpoint=c):
@@ -353,7 +391,7 @@ def _record(record: Any) -> str:
     match kind:
         case "changed":
             return f"{record.trial} {record.status}"
-        case "committed" | "lost" | "deleting" | "deleted" | "saving":
+        case "committed" | "lost" | "deleting" | "deleted" | "saving" | "validated":
             return f"{kind} {record.trial}/{record.index}"
         case "exploited":
             return f"exploited {record.trial} {record.donor}/{record.index}"

@@ -13,9 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from machines import BOOM, DIED, SIGNALLED, TAKEN, Driven
 
+from milepost.checkpoint.validation import Task
+from milepost.control.resources import request_of
 from milepost.control.state import Phase
 
 Choice = tuple[str, Callable[[], list[str]]]
+
+_NOTHING, _HALF_A_CPU = request_of([{}]), request_of([{"CPU": 0.5}])
 
 
 @dataclasses.dataclass
@@ -53,6 +57,8 @@ class World:
         self.ended: dict[str, int] = {}
         self.added = 0
         self.recorded: set[str] = set()
+        self.validator: tuple[int, str, bool] | None = None  # number, of what, whether it goes on
+        self.validated: set[str] = set()
 
     def act(self, told: list[str]) -> None:
         """Carry out commands as a controller, a keeper and workers would."""
@@ -81,6 +87,18 @@ class World:
                 worker.lent += rest[2] != "size=0"
             elif verb in ("end", "kill"):
                 self.workers[_worker(rest[0])].state = "ending"
+            elif verb == "validate":
+                assert self.validator is None, "one at a time"
+                assert rest[0] not in self.given_up, "what is to be validated stays"
+                assert rest[0].partition("/")[0] in self.m.machine.trials, "it ends after that"
+                self.validator = int(rest[2].removeprefix("validator-")), rest[0], True
+            elif verb == "publish":
+                assert rest[0] not in self.given_up
+                assert rest[0] not in self.validated, "a checkpoint is validated once"
+                self.validated.add(rest[0])
+            elif verb == "cancel":
+                assert self.validator is not None
+                self.validator = *self.validator[:2], False
             elif verb == "drain":
                 trial, _, attempt = rest[0].rpartition(".")
                 self.drains.append((trial, None if attempt == "None" else int(attempt)))
@@ -173,6 +191,7 @@ class World:
             for index in (there[:1] or [None]) if calm or late else [*there, None]:
                 verify = functools.partial(self._verified, trial, ticket, index)
                 found.append(("verified" if index in there[:1] else "spoil", verify))
+        found += self._of_validator(calm=calm)
         if not calm:
             found += self._exploits()
             found += [
@@ -188,6 +207,31 @@ class World:
         if m.machine.has_room and len(m.machine.state.queue):
             found.append(("place", m.place))
         return found
+
+    def _of_validator(self, *, calm: bool) -> list[Choice]:
+        if self.validator is None:
+            return []
+        number, _, goes_on = self.validator
+        if not goes_on:
+            return [("is gone", self._validator_gone)]
+        found = [("validated", lambda: self._validated(number, "VALIDATED"))]
+        if not calm:
+            found.append(("is invalid", lambda: self._validated(number, "VALIDATION_FAILED")))
+            found.append(("dies", lambda: self._validator_dies(number)))
+        return found
+
+    def _validated(self, number: int, status: str) -> list[str]:
+        assert self.validator is not None
+        self.validator = *self.validator[:2], False
+        return self.m.validated(number, status, score=-number)
+
+    def _validator_gone(self) -> list[str]:
+        assert self.validator is not None
+        (number, *_), self.validator = self.validator, None
+        return self.m.validator_gone(number)
+
+    def _validator_dies(self, number: int) -> list[str]:
+        return self._validated(number, "VALIDATION_FAILED") + self._validator_gone()
 
     def _exploits(self) -> list[Choice]:
         """The scheduler has a trial that waits go on from another one's checkpoint, or its own."""
@@ -349,7 +393,8 @@ class World:
     def _commit(self, trial: str, attempt: int, index: int) -> list[str]:
         self.captured.discard((trial, attempt, index))
         self.on_disk.setdefault(trial, set()).add(index)
-        return self.m.committed(trial, index, attempt)
+        task = Task() if index % 3 and self.options.get("validation") else None
+        return self.m.committed(trial, index, attempt, validation=task)
 
     def _lose(self, trial: str, attempt: int, index: int) -> list[str]:
         self.captured.discard((trial, attempt, index))
@@ -411,11 +456,12 @@ def settle_down(world: World) -> None:
 def test_whatever_happens_every_trial_ends(data: st.DataObject) -> None:
     """Resources are never over-committed, nothing that is needed is deleted, and the run ends."""
     kind = data.draw(st.sampled_from(["function", "class"]), "kind")
+    validation = data.draw(st.sampled_from([None, _NOTHING, _HALF_A_CPU]), "validation")
     world = World(
         groups=kind == "function" and data.draw(st.booleans(), "groups"),
         kind=kind,
         judged=kind == "class" or data.draw(st.booleans(), "judged"),
-        cpus=data.draw(st.integers(2, 4), "cpus"),
+        cpus=data.draw(st.integers(2, 4), "cpus") + (validation is _HALF_A_CPU) / 2,
         keep=data.draw(st.sampled_from([None, 1, 2]), "keep"),
         rank_by=data.draw(st.sampled_from([None, "score"]), "rank_by"),
         max_failures=data.draw(st.sampled_from([0, 1, -1]), "max_failures"),
@@ -425,6 +471,7 @@ def test_whatever_happens_every_trial_ends(data: st.DataObject) -> None:
         save_at_end=data.draw(st.booleans(), "save_at_end"),
         can_save=data.draw(st.booleans(), "can_save"),
         fail_fast=False,
+        validation=validation,
     )
     live(world, data, data.draw(st.integers(0, 60), "steps"))
     ending = data.draw(st.sampled_from(["by itself", "stop all", "interrupt"]), "ending")
@@ -443,6 +490,7 @@ def test_whatever_happens_every_trial_ends(data: st.DataObject) -> None:
         assert len(world.ended) == world.added
         assert not world.m.machine.trials
         nothing_is_left(world)
+        assert not world.m.machine.state.validations
     assert not world.captured or ending == "interrupt"
 
 
@@ -459,6 +507,7 @@ def of_population(rng: random.Random) -> dict[str, Any]:
         "reuse": rng.random() < 0.3,
         "save_every": rng.choice([0, 1]),
         "can_save": True,
+        "validation": rng.choice([None, _NOTHING]),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from milepost.checkpoint.validation import Task
 from milepost.errors import CheckpointError, CorruptCheckpointError
 
 MANIFEST_NAME = ".milepost.json"
@@ -72,6 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         parts: what each rank contributed; empty for a trial of one worker.
         parent: id of the checkpoint that the attempt started from or committed before, or None.
         times: when it was captured and committed.
+        validation: how it is to be validated; not there if it is not.
         writer: which version of Milepost wrote it.
     """
 
@@ -88,7 +90,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[Part] = []
     parent: str | None = None
     times: Times = Times()
+    validation: Task | msgspec.UnsetType = msgspec.UNSET
     writer: str = ""
+
+    @property
+    def task(self) -> Task | None:
+        """How it is to be validated, if it is."""
+        return None if isinstance(self.validation, msgspec.UnsetType) else self.validation
 
     @property
     def nbytes(self) -> int:

@@ -13,6 +13,7 @@ from milepost.checkpoint.manifest import (
     FileEntry,
     link_stays_inside,
 )
+from milepost.checkpoint.validation import OUTCOME_NAME
 from milepost.errors import CaptureError
 from milepost.storage import names, posix
 
@@ -63,7 +64,7 @@ def _walk(directory: str, prefix: str) -> Iterator[Item]:
 
 def is_listed(path: str) -> bool:
     """Tell whether a manifest lists a path, rather than it being ours or replaceable metadata."""
-    return path not in (MANIFEST_NAME, METADATA_NAME) and not names.is_leftover(path)
+    return path not in (MANIFEST_NAME, METADATA_NAME, OUTCOME_NAME) and not names.is_leftover(path)
 
 
 def digest(path: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from milepost.checkpoint.handle import Checkpoint
-from milepost.control import commands, late_reports
+from milepost.control import commands, late_reports, validator
 from milepost.control.metrics import flatten
 from milepost.control.repetition import Repetition
 from milepost.control.rounds import Rounds
@@ -167,6 +167,14 @@ def _verify(run: Run, command: commands.Verify) -> None:
     )
 
 
+def _validate(run: Run, command: commands.Validate) -> None:
+    run.validator.start(command)
+
+
+def _cancel_validation(run: Run, command: commands.CancelValidation) -> None:
+    run.validator.cancel()
+
+
 def _checkpoint_kept(run: Run, command: commands.CheckpointKept) -> None:
     trial = run.ledger.facade(command.trial_id)
     run.hooks.checkpoint(trial, Checkpoint.from_directory(command.checkpoint.path))
@@ -272,6 +280,9 @@ ACTS: dict[type, Callable[[Run, Any], None]] = {
     commands.Drain: _drain,
     commands.Delete: _delete,
     commands.Verify: _verify,
+    commands.Validate: _validate,
+    commands.PublishOutcome: validator.publish,
+    commands.CancelValidation: _cancel_validation,
     commands.Judge: late_reports.judge,
     commands.CheckpointKept: _checkpoint_kept,
     commands.TrialExploited: _trial_exploited,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from milepost.control import commands, events, restarting, settling
+from milepost.control import commands, events, restarting, settling, validating
 from milepost.control.state import PAUSED, PENDING, RESTARTS, TERMINATED, Halt, Phase, TrialState
 from milepost.control.step import Step
 from milepost.journal import records
@@ -124,6 +124,9 @@ def interrupt(step: Step, event: events.Interrupt) -> None:
                         worker_id=worker_id, reason=event.reason, deadline_ms=event.deadline_ms
                     )
                 )
+    validating.interrupt(step)
+    for trial_id in list(state.settling):  # those that wait for that alone need not any more
+        settling.settle(step, state.trials[trial_id])
 
 
 def overdue(step: Step, event: events.Overdue) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+from milepost.checkpoint.validation import Task
+from milepost.control.resources import Grant
+
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A committed checkpoint.
@@ -15,7 +18,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         index: its number within the trial.
         path: its directory, absolute.
         iteration: ``training_iteration`` of its row.
-        row: the whole result row without config, encoded.
+        row: the whole result row without config, encoded; with the metrics of its validation.
         score: what the row has under the metric that ranks checkpoints.
         digest: of its manifest.
     """
@@ -34,6 +37,29 @@ class Capture(msgspec.Struct, frozen=True):
     iteration: int
     row: msgspec.Raw
     score: object
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A committed checkpoint whose validation is not through."""
+
+    trial_id: str
+    index: int
+    task: Task
+
+
+class Validator(msgspec.Struct):
+    """The process that validates a checkpoint.
+
+    Attributes:
+        of: what it validates.
+        grant: what it holds until it has exited.
+        over: the outcome is known, or nobody waits for it.
+    """
+
+    worker_id: str
+    of: Pending
+    grant: Grant
+    over: bool = False
 
 
 class Offer(msgspec.Struct, kw_only=True, eq=False):

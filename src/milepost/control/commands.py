@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from milepost.checkpoint.validation import Outcome, Task
 from milepost.control.checkpoints import Checkpoint
 from milepost.control.events import Problem
 from milepost.journal.records import AnyRecord
@@ -143,6 +144,38 @@ class Verify(Command, frozen=True, kw_only=True):
     contents: bool
 
 
+# --- validations ----------------------------------------------------------------------------
+
+
+class Validate(Command, frozen=True, kw_only=True):
+    """Start a process that validates a checkpoint, and nothing else.
+
+    Attributes:
+        cpus: for how many it is set up; ``gpus`` as in :class:`StartWorker`.
+    """
+
+    worker_id: str
+    trial_id: str
+    checkpoint: Checkpoint
+    task: Task
+    cpus: float
+    gpus: tuple[str, ...] | None
+
+
+class PublishOutcome(Command, frozen=True, kw_only=True):
+    """Put what came of a validation beside the checkpoint's manifest."""
+
+    trial_id: str
+    checkpoint: Checkpoint
+    outcome: Outcome
+
+
+class CancelValidation(Command, frozen=True):
+    """Kill the process that validates; what it was to validate waits, or is not there any more."""
+
+    worker_id: str
+
+
 # --- for stoppers, schedulers, searchers, callbacks and the user -----------------------------
 
 
@@ -240,6 +273,9 @@ AnyCommand = (
     | Drain
     | Delete
     | Verify
+    | Validate
+    | PublishOutcome
+    | CancelValidation
     | Judge
     | CheckpointKept
     | TrialExploited

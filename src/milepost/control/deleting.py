@@ -52,8 +52,12 @@ def _delete(step: Step, trial_id: str, index: int, path: str, reason: str) -> No
 
 
 def pins(state: RunState, trial_id: str) -> dict[int, str]:
-    """The checkpoints of a trial that others go on from, or may, each with the reason."""
+    """The checkpoints of a trial that are needed whatever they are worth, each with the reason."""
     return {
+        pending.index: "its validation is pending"
+        for pending in state.validations
+        if pending.trial_id == trial_id
+    } | {
         offer.checkpoint.index: "another trial goes on from it, or may"
         for offer in state.offers.get(trial_id, ())
         if offer.checkpoint is not None

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from milepost.checkpoint.validation import Outcome, Task
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.resources import Request
 
@@ -77,6 +78,7 @@ class TrialRestored(Event, frozen=True, kw_only=True):
             be no checkpoint of its last row.
         fork: the trial and its checkpoint that this one went on from, unless it has one of its own
             since; ``floor`` and ``generation`` as in the state.
+        validations: of the checkpoints, those that wait for their validation: number and how.
         offered: iteration and number of the checkpoint that others may go on from; the number is
             None if it was never told.
     """
@@ -104,6 +106,7 @@ class TrialRestored(Event, frozen=True, kw_only=True):
     fork: tuple[str, Checkpoint] | None = None
     floor: int = 0
     generation: int = 0
+    validations: tuple[tuple[int, Task], ...] = ()
     offered: tuple[int, int | None] | None = None
 
 
@@ -350,7 +353,7 @@ class Silent(Event, frozen=True, kw_only=True):
 
 
 class Committed(Event, frozen=True, kw_only=True):
-    """The keeper published a checkpoint; ``row`` and ``score`` are its manifest's.
+    """The keeper published a checkpoint; ``row``, ``score``, ``validation`` are its manifest's.
 
     ``adopted`` if that was in an earlier run, and only the manifest tells of it.
     """
@@ -364,6 +367,7 @@ class Committed(Event, frozen=True, kw_only=True):
     digest: str
     row: msgspec.Raw
     score: object = None
+    validation: Task | None = None
     adopted: bool = False
 
 
@@ -422,6 +426,27 @@ class ReportJudged(Event, frozen=True, kw_only=True):
     action: Literal["continue", "stop", "pause"] = "continue"
     by_condition: bool = False
     on_record: bool = False
+
+
+# --- validations ----------------------------------------------------------------------------
+
+
+class ValidationEnded(Event, frozen=True, kw_only=True):
+    """The validation that a process carries out is over, and its outcome beside the manifest.
+
+    ``row`` is the checkpoint's with the metrics of the validation, ``score`` what ranks it now.
+    """
+
+    worker_id: str
+    outcome: Outcome
+    row: msgspec.Raw
+    score: object = None
+
+
+class ValidatorGone(Event, frozen=True, kw_only=True):
+    """The process that validates has ended."""
+
+    worker_id: str
 
 
 # --- the run --------------------------------------------------------------------------------
@@ -495,6 +520,8 @@ AnyEvent = (
     | Drained
     | Deleted
     | Verified
+    | ValidationEnded
+    | ValidatorGone
     | Overdue
     | StopAll
     | Interrupt

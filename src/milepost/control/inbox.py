@@ -21,6 +21,7 @@ from milepost.keeper import protocol as keeper
 from milepost.worker.protocol import (
     Borrow,
     Busy,
+    Failed,
     Finished,
     FromWorker,
     GiveBack,
@@ -45,6 +46,9 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 
 def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
     """Take in one message of a worker."""
+    if run.validator.is_at(worker_id):
+        run.validator.hear(message)
+        return
     worker = run.machine.state.workers.get(worker_id)
     state = run.machine.trials.get(worker.trial_id or "") if worker is not None else None
     if state is None:
@@ -92,7 +96,7 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
             run.plan.watch.returned(state.workers.index(worker_id), message.value)
         run.quiet(worker_id)
         run.dispatch(events.Finished(at=run.now(), worker_id=worker_id, reason=message.reason))
-    else:
+    elif isinstance(message, Failed):
         run.quiet(worker_id)
         run.meetings.end(state.trial_id)  # the others are killed, and wait for nothing
         problem = signalled.took(problems.of_failure(run, message), message)
@@ -213,6 +217,9 @@ def from_engine(run: Run, event: Exited | StartFailed) -> None:
     for message in run.workers.gone(worker_id):
         from_worker(run, worker_id, message)
     run.left(worker_id)
+    if run.validator.is_at(worker_id):
+        run.validator.left(event)
+        return
     worker = run.machine.state.workers.get(worker_id)
     state = run.machine.trials.get(worker.trial_id or "") if worker is not None else None
     trial = None  # whom nobody will be told about
@@ -246,6 +253,7 @@ def from_keeper(run: Run, event: keeper.KeeperEvent) -> None:
                 digest=event.digest,
                 row=event.row,
                 score=_manifest_score(run, event),
+                validation=event.validation,
             )
         )
     elif isinstance(event, keeper.CommitFailed):

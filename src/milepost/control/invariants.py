@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from milepost.control import validating
 from milepost.control.state import (
     ACTIVE,
     PAUSED,
@@ -34,6 +35,7 @@ def check(state: RunState, settings: Settings) -> None:
     grants = [t.grant for t in state.trials.values() if t.grant is not None]
     grants += [w.grant for w in state.workers.values() if w.grant is not None]
     grants += [loan.grant for w in state.workers.values() for loan in w.loans.values()]
+    grants += [state.validator.grant] if state.validator is not None else []
     state.pool.validate(grants)
     for asked in state.borrowers:
         assert state.workers[asked.worker_id].trial_id in state.active
@@ -64,6 +66,7 @@ def check(state: RunState, settings: Settings) -> None:
     assert state.created <= state.next_order
 
     _check_offers(state)
+    _check_validations(state)
     for worker_id, worker in state.workers.items():
         assert worker.worker_id == worker_id
         if worker.trial_id is not None:
@@ -86,7 +89,8 @@ def _check_trial(state: RunState, trial: TrialState) -> None:
         assert not trial.workers
     if trial.phase is Phase.SETTLING:
         assert trial.goal is not None
-        assert trial.inflight or trial.draining or trial.unjudged
+        waits = trial.inflight or trial.draining or trial.unjudged
+        assert waits or validating.is_pending(state, trial.trial_id)
     elif trial.phase not in ACTIVE:
         assert not trial.draining
         assert not trial.inflight
@@ -103,6 +107,16 @@ def _check_trial(state: RunState, trial: TrialState) -> None:
     assert list(trial.checkpoints) == sorted(trial.checkpoints)
     for index in trial.checkpoints:
         assert (trial.trial_id, index) not in state.deletions, "kept and being deleted"
+
+
+def _check_validations(state: RunState) -> None:
+    for pending in state.validations:
+        trial = state.trials.get(pending.trial_id)
+        assert trial is not None or state.interrupted, "a trial ends after its validations"
+        assert trial is None or pending.index in trial.checkpoints, "what is pending stays"
+    validator = state.validator
+    if validator is not None and not validator.over:
+        assert state.validations[0] == validator.of, "first come, first served"
 
 
 def _check_offers(state: RunState) -> None:

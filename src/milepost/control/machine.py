@@ -23,6 +23,7 @@ from milepost.control import (
     running,
     settling,
     starting,
+    validating,
 )
 from milepost.control.commands import AnyCommand
 from milepost.control.events import AnyEvent
@@ -69,6 +70,8 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.Drained: settling.drained,
     events.Deleted: deleting.deleted,
     events.Verified: settling.verified,
+    events.ValidationEnded: settling.validated,
+    events.ValidatorGone: validating.gone,
     events.Overdue: asking.overdue,
     events.StopAll: lambda step, event: asking.stop_all(step, by=event.by),
     events.Interrupt: asking.interrupt,
@@ -100,6 +103,7 @@ class Machine:
             asking.stop_all(step)
         if self.state.borrowers:
             lending.review(step)
+        validating.advance(step)
         if self.state.deletions and not self.state.swept and self._is_settled():
             deleting.sweep(step)
         return step.out

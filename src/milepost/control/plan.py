@@ -72,6 +72,19 @@ class Watch(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ValidationPlan:
+    """How checkpoints are validated that were reported to be.
+
+    Attributes:
+        function: ``fn(checkpoint, **arguments) -> dict`` of metrics.
+        resources: what it holds while it runs; it starts when that is free.
+    """
+
+    function: Callable[..., dict[str, Any]]
+    resources: Mapping[str, float]
+
+
 @dataclass(kw_only=True)
 class RunPlan:
     """One run of an experiment.
@@ -119,6 +132,7 @@ class RunPlan:
         lifted: what may have stopped the earlier run and does not hold any more, ``"budget"`` and
             ``"stopper"``: trials that were cut short with the run are unfinished then.
         watch: is told of single workers, where all of the run is one trial.
+        validation: how checkpoints are validated; None if they are not.
         supply: ``(trial id, place in the config such as "a/b", repr, error) -> value``: gives a
             stored value of a trial's config that cannot be loaded; None where that is an error.
     """
@@ -158,4 +172,5 @@ class RunPlan:
     other_space: bool = False
     lifted: frozenset[str] = frozenset()
     watch: Watch | None = None
+    validation: ValidationPlan | None = None
     supply: Callable[[str, str, str, Exception], Any] | None = None

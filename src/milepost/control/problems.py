@@ -72,13 +72,13 @@ def of_death(run: Run, event: Exited | StartFailed, trial: LiveTrial | None) -> 
             run,
             ActorDiedError(
                 f"The {whose} ended with all others, because {event.engine_died}."
-                + (_hint(run, event) if signal.SIGKILL.name in event.engine_died else "")
+                + (hint(run, event) if signal.SIGKILL.name in event.engine_died else "")
             ),
         )
     return _of_worker(
         run,
         ActorDiedError(
-            f"The {whose} died: {event.describe()}.{_hint(run, event)}",
+            f"The {whose} died: {event.describe()}.{hint(run, event)}",
             run.last_words.of_crash(event.worker_id),
         ),
     )
@@ -180,8 +180,8 @@ def _raised(message: Failed) -> bytes:
     return dump_error(task_error(cause, message.traceback))
 
 
-def _hint(run: Run, event: Exited) -> str:
-    """What may have been the reason, and how to find out."""
+def hint(run: Run, event: Exited) -> str:
+    """What may have been the reason for a worker's death, and how to find out."""
     if event.signal == signal.SIGKILL:
         killed = run.last_words.oom_kills(event.worker_id)
         if killed:

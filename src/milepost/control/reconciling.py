@@ -133,5 +133,6 @@ def commit_of(trial_dir: str, manifest: Manifest, at: float, score: object) -> e
         digest=hasher.hexdigest(),
         row=manifest.metrics,
         score=score,
+        validation=manifest.task,
         adopted=True,
     )

@@ -13,6 +13,7 @@ from milepost.api.resources import PlacementGroupFactory
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint import retention
 from milepost.checkpoint.manifest import checkpoint_name
+from milepost.checkpoint.validation import merged
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.earlier_rows import EarlierRows
 from milepost.control.ledger import LiveTrial
@@ -92,8 +93,9 @@ class Recorded:
         """The committed checkpoints that stay, oldest first."""
         found = []
         for index in sorted(trial.committed):
-            row = self._row(trial, trial.committed[index])
-            if index not in trial.deleting and row is not None:
+            reported = self._row(trial, trial.committed[index])
+            if index not in trial.deleting and reported is not None:
+                row = merged(reported, trial.committed[index].outcome)
                 found.append(
                     Checkpoint(
                         index=index,

@@ -301,6 +301,11 @@ class Restoring:
                 checkpoints=found.checkpoints,
                 inflight=found.inflight,
                 missing=found.missing,
+                validations=tuple(
+                    (checkpoint.index, task)
+                    for checkpoint in found.checkpoints
+                    if (task := trial.committed[checkpoint.index].awaited) is not None
+                ),
                 unclean=True,  # it may have been copied, moved or damaged since
                 needs_last_save=fates.needs_last_save(trial, saves_at_end=saves_at_end),
                 fork=self._recorded.fork(trial),

@@ -7,7 +7,7 @@ then the others are held.
 
 from __future__ import annotations
 
-from milepost.control import commands, events, exploiting, settling
+from milepost.control import commands, events, exploiting, settling, validating
 from milepost.control.state import ERROR, PAUSED, PENDING, TERMINATED, Phase, TrialState
 from milepost.control.step import Step
 from milepost.journal import records
@@ -28,7 +28,11 @@ def begin(step: Step, event: events.RunRestored) -> None:
 def revive(step: Step, event: events.TrialRestored) -> None:
     """Take in a trial of the earlier run; it goes to its goal once its captures are settled."""
     state = step.state
-    never = state.pool.why_never(event.request) if event.goal in (PENDING, PAUSED) else None
+    never = None
+    if event.goal in (PENDING, PAUSED):
+        never = state.pool.why_never(event.request) or validating.why_never(
+            state, step.settings, event.request
+        )
     if never is not None:
         step.do(
             commands.Abort(
@@ -67,6 +71,8 @@ def revive(step: Step, event: events.TrialRestored) -> None:
     state.created += 1
     state.counts[trial.status] += 1
     state.trials[trial.trial_id] = trial
+    for index, task in event.validations:
+        validating.await_outcome(step, trial, index, task)
     for index, reason in event.missing:
         _lose(step, trial, index, reason)
     if event.offered is not None:

@@ -24,11 +24,12 @@ from milepost.control.machine import Machine
 from milepost.control.meetings import Meetings
 from milepost.control.metrics import flatten
 from milepost.control.outcome import RunFacts
-from milepost.control.resources import Pool
+from milepost.control.resources import Pool, request_of
 from milepost.control.run_control import RunControl
 from milepost.control.signalled import Held
 from milepost.control.silence import Silence
 from milepost.control.state import Settings
+from milepost.control.validator import ValidatorProcess
 from milepost.control.view import RunView, Tally
 from milepost.control.workers import Workers, cleanup_timeout_s
 from milepost.engine.protocol import Exited, Output, StartFailed
@@ -62,6 +63,7 @@ class Run:
         tally: numbers for the display; ``view`` is what it looks at.
         obeying: worker -> (when it must have stopped, its trial, what is wrong if it has not).
         held: ends of workers whose meaning is not clear yet.
+        validator: the process that validates checkpoints, while there is one.
         engine_events: taken from the engine, not yet acted upon.
         seq: number of the last journal record.
         elapsed_s: seconds that earlier runs of the experiment took.
@@ -105,6 +107,7 @@ class Run:
         self.silence = Silence(_trial_timeout_s(plan))
         self.meetings = Meetings(convening.limit_s(), convening.warn_s())
         self.last_words = LastWords()
+        self.validator = ValidatorProcess(self)
         self._printing: dict[str, LiveTrial] = {}
         self._cleanup_s = cleanup_timeout_s()
         self._commands: deque[AnyCommand] = deque()
@@ -255,4 +258,5 @@ def _settings(plan: RunPlan) -> Settings:
         ),
         rank_by=by,
         judged=is_judged(plan),
+        validation=(None if plan.validation is None else request_of([plan.validation.resources])),
     )

@@ -6,7 +6,7 @@ checkpoint that it captured is committed or has failed.
 
 from __future__ import annotations
 
-from milepost.control import commands, deleting, events, exploiting
+from milepost.control import commands, deleting, events, exploiting, validating
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.state import ERROR, PAUSED, PENDING, TERMINATED, Halt, Phase, TrialState
 from milepost.control.step import Step
@@ -136,11 +136,21 @@ def _register(step: Step, trial: TrialState, event: events.Committed, capture: C
             iteration=checkpoint.iteration,
             nbytes=event.nbytes,
             digest=event.digest,
+            validation=event.validation,
         )
     )
+    if event.validation is not None:
+        validating.await_outcome(step, trial, event.index, event.validation)
     step.do(commands.CheckpointKept(trial_id=trial.trial_id, checkpoint=checkpoint))
     exploiting.committed(step, trial, checkpoint)
     deleting.retain(step, trial)
+
+
+def validated(step: Step, event: events.ValidationEnded) -> None:
+    """The validation of a checkpoint is over: its trial may have waited for that to end."""
+    trial = validating.ended(step, event)
+    if trial is not None and trial.phase is Phase.SETTLING:
+        settle(step, trial)
 
 
 # --- after an attempt -----------------------------------------------------------------------
@@ -226,8 +236,13 @@ def _pause(step: Step, trial: TrialState) -> None:
 
 
 def end(step: Step, trial: TrialState, *, ran: bool = True) -> None:
-    """The trial leaves the state with its goal as its last status."""
+    """The trial leaves the state with its goal as its last status, once all is validated."""
     assert trial.goal in (TERMINATED, ERROR)
+    if validating.is_pending(step.state, trial.trial_id):
+        if not step.state.interrupted:
+            step.move(trial, Phase.SETTLING)
+            return
+        trial.quiet = True  # the run goes on with that later
     # What the user or somebody else's failure has cut short can be gone on with later.
     cut_short = step.state.interrupted or step.state.failed_fast
     unfinished = trial.quiet and cut_short and trial.goal == TERMINATED

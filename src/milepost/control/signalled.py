@@ -23,6 +23,7 @@ from milepost.engine.protocol import Exited, StartFailed
 from milepost.worker.protocol import Failed
 
 if TYPE_CHECKING:
+    from milepost.control.events import AnyEvent
     from milepost.control.run import Run
     from milepost.control.state import TrialState
 
@@ -58,11 +59,11 @@ class Held:
     """Ends of workers that wait for what becomes of the run."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[float, str, events.WorkerFailed | events.WorkerGone]] = []
+        self._held: list[tuple[float, str, AnyEvent]] = []
 
     def take(
         self,
-        event: events.WorkerFailed | events.WorkerGone,
+        event: AnyEvent,
         hold_s: float = _HOLD_S,
         trial_id: str = "",
     ) -> None:
@@ -79,13 +80,13 @@ class Held:
         """When one must not be held any longer, in monotonic seconds."""
         return min((moment for moment, _, _ in self._held), default=None)
 
-    def captured(self, trial_id: str) -> list[events.WorkerFailed | events.WorkerGone]:
+    def captured(self, trial_id: str) -> list[AnyEvent]:
         """Those that waited for captures of this trial, which are over."""
         found = [event for _, trial, event in self._held if trial == trial_id]
         self._held = [each for each in self._held if each[1] != trial_id]
         return found
 
-    def due(self, now: float) -> list[events.WorkerFailed | events.WorkerGone]:
+    def due(self, now: float) -> list[AnyEvent]:
         """Those whose time is up, in their order.
 
         Args:

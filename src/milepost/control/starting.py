@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from milepost.control import commands, events, settling
+from milepost.control import commands, events, settling, validating
 from milepost.control.resources import Grant, Request
 from milepost.control.state import (
     PENDING,
@@ -21,7 +21,9 @@ def add(step: Step, event: events.TrialAdded) -> None:
     """A trial was proposed: it waits for its first start."""
     state = step.state
     assert event.trial_id not in state.trials, event.trial_id
-    never = state.pool.why_never(event.request)
+    never = state.pool.why_never(event.request) or validating.why_never(
+        state, step.settings, event.request
+    )
     if never is not None:
         step.do(
             commands.Abort(

@@ -12,7 +12,14 @@ from typing import Final, Literal
 import msgspec
 
 from milepost.checkpoint.retention import Policy
-from milepost.control.checkpoints import Adoption, Capture, Checkpoint, Offer
+from milepost.control.checkpoints import (
+    Adoption,
+    Capture,
+    Checkpoint,
+    Offer,
+    Pending,
+    Validator,
+)
 from milepost.control.events import Committed, Problem
 from milepost.control.loans import Borrower, Loan
 from milepost.control.queue import StartQueue
@@ -242,6 +249,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         retention: which checkpoints are worth keeping; None keeps all.
         rank_by: the metric that ranks checkpoints, if any.
         judged: somebody may stop a trial after a result, or is told of it before the trial goes on.
+        validation: what the validation of a checkpoint needs; None where there is none.
     """
 
     run_id: str
@@ -260,6 +268,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: Policy | None = None
     rank_by: str | None = None
     judged: bool = True
+    validation: Request | None = None
 
 
 class RunState(msgspec.Struct):
@@ -280,6 +289,10 @@ class RunState(msgspec.Struct):
         told_of_none: it has been said that offered checkpoints were not reported.
         counts: number of trials by status, ended ones included.
         deletions: checkpoints being deleted, by (trial, index).
+        validations: checkpoints that wait for their validation, in the order of their commits; the
+            first may be under way.
+        validator: the process that validates, until it has exited.
+        validators_started: how many so far.
         returning: ids of restored trials that had been started and cannot yet start again.
         held: ids of trials that were never started; they wait until none is returning.
         borrowers: trainers in trials that wait for resources, in the order in which they asked.
@@ -313,6 +326,9 @@ class RunState(msgspec.Struct):
         default_factory=lambda: dict.fromkeys((PENDING, RUNNING, PAUSED, TERMINATED, ERROR), 0)
     )
     deletions: dict[tuple[str, int], Deletion] = {}
+    validations: list[Pending] = []
+    validator: Validator | None = None
+    validators_started: int = 0
     returning: set[str] = set()
     held: list[str] = []
     borrowers: list[Borrower] = []

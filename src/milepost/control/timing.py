@@ -66,6 +66,7 @@ class Clocks:
             run.silence.next_deadline(),
             run.meetings.next_moment(),
             run.held.next_moment(),
+            run.validator.deadline,
             self._deadline(now),
             min((moment for moment, _, _ in run.obeying.values()), default=None),
             self._look_for_room(now),
@@ -88,6 +89,7 @@ class Clocks:
         run.workers.kill_overdue(now)
         silence.check(run, now)
         convening.tick(run, now)
+        run.validator.tick(now)
         looks = self._look_for_room(now)
         if looks is not None and now >= looks:
             self._looks_at = None

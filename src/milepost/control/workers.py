@@ -55,14 +55,28 @@ class Workers:
         self._cleanup_s = cleanup_timeout_s()
 
     def start(
-        self, worker_id: str, *, name: str, cpus: float, gpus: tuple[str, ...] | None
+        self,
+        worker_id: str,
+        *,
+        name: str,
+        cpus: float,
+        gpus: tuple[str, ...] | None,
+        apart: bool = False,
     ) -> None:
         """Start a process; messages can be sent to it at once.
+
+        Args:
+            worker_id: unique within the run.
+            name: shown in process lists.
+            cpus: as in :class:`WorkerSpec`, as are ``gpus`` and ``apart``.
+            gpus: see there.
+            apart: see there.
 
         Raises:
             WorkerStartError: the engine cannot be used.
         """
-        spec = WorkerSpec(worker_id, name, cpus=cpus, gpus=gpus, seed=self._seeds.getrandbits(32))
+        seed = self._seeds.getrandbits(32)
+        spec = WorkerSpec(worker_id, name, cpus=cpus, gpus=gpus, seed=seed, apart=apart)
         handle = self._engine.start(spec)
         self._workers[worker_id] = _Worker(handle)
         self._selector.register(handle.channel, selectors.EVENT_READ, worker_id)

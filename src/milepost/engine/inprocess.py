@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import socket
 from collections import deque
 
-from milepost.engine.protocol import EngineEvent, Exited, Payload, WorkerSpec
+from milepost.engine.local import LocalEngine
+from milepost.engine.protocol import EngineEvent, Exited, Payload, WorkerHandle, WorkerSpec
 from milepost.errors import WorkerStartError
 from milepost.keeper.wire import Wire
 from milepost.worker import main
@@ -50,7 +52,8 @@ class InProcessWorker:
 class InProcessEngine:
     """Runs workers, one after the other, in the thread that calls :meth:`serve`.
 
-    Implements :class:`milepost.engine.protocol.Engine`, whose methods another thread calls.
+    Those that stand ``apart`` have processes of their own, as on any machine. Implements
+    :class:`milepost.engine.protocol.Engine`, whose methods another thread calls.
 
     Args:
         trainable: what workers run; it is not pickled.
@@ -62,6 +65,10 @@ class InProcessEngine:
         self._orders = queue.SimpleQueue()
         self._events: deque[EngineEvent] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll = select.epoll()
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._payload: Payload | None = None
+        self._apart: LocalEngine | None = None
         self._workers: list[InProcessWorker] = []
         self._closed = False
 
@@ -85,14 +92,17 @@ class InProcessEngine:
         """Nothing has to be prepared."""
 
     def load(self, payload: Payload) -> None:
-        """The trainable is here already."""
+        """The trainable is here already; it is for those that stand apart."""
+        self._payload = payload
 
-    def start(self, spec: WorkerSpec) -> InProcessWorker:
+    def start(self, spec: WorkerSpec) -> WorkerHandle:
         """Have :meth:`serve` run a worker as soon as it has ended the one before.
 
         Raises:
             WorkerStartError: no more descriptors can be opened.
         """
+        if spec.apart:
+            return self._engine_apart().start(spec)
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
@@ -103,14 +113,14 @@ class InProcessEngine:
         return worker
 
     def fileno(self) -> int:
-        """Readable when a worker has ended."""
-        return self._wake
+        """Readable when a worker has ended, or one that stands apart has done anything."""
+        return self._epoll.fileno()
 
     def events(self) -> list[EngineEvent]:
-        """Which workers have ended since the last call."""
+        """What has happened since the last call."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
-        found = []
+        found = [] if self._apart is None else self._apart.events()
         while self._events:
             found.append(self._events.popleft())
         return found
@@ -123,4 +133,15 @@ class InProcessEngine:
         for worker in self._workers:
             worker.kill()
         self._orders.put(None)
+        if self._apart is not None:
+            self._apart.close()
+        self._epoll.close()
         os.close(self._wake)
+
+    def _engine_apart(self) -> LocalEngine:
+        if self._apart is None:
+            assert self._payload is not None
+            self._apart = LocalEngine()
+            self._apart.load(self._payload)
+            self._epoll.register(self._apart.fileno(), select.EPOLLIN)
+        return self._apart

@@ -35,6 +35,7 @@ class WorkerSpec(NamedTuple):
         gpus: ids for ``CUDA_VISIBLE_DEVICES``; None leaves the variable alone.
         env: further environment variables.
         seed: for the global random generators.
+        apart: it needs a process of its own, also where others run in the driver's.
     """
 
     worker_id: str
@@ -43,6 +44,7 @@ class WorkerSpec(NamedTuple):
     gpus: tuple[str, ...] | None = None
     env: Mapping[str, str] | None = None
     seed: int = 0
+    apart: bool = False
 
 
 class Exited(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from milepost.checkpoint.validation import Outcome, Task, merged
 from milepost.journal import records as rec
 
 NOTHING: Final = msgspec.Raw(b"null")
@@ -23,6 +24,8 @@ class CheckpointImage(msgspec.Struct, kw_only=True):
         stored_row: see :attr:`row`; :data:`NOTHING` for None.
         nbytes: bytes of its files, 0 before the commit.
         digest: of its manifest, "" before the commit.
+        validation: how it is to be validated, if it is; known from the commit.
+        outcome: what came of that; None while it is pending.
     """
 
     index: int
@@ -31,6 +34,13 @@ class CheckpointImage(msgspec.Struct, kw_only=True):
     stored_row: msgspec.Raw = NOTHING
     nbytes: int = 0
     digest: str = ""
+    validation: Task | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def awaited(self) -> Task | None:
+        """How it is to be validated, as long as that is pending."""
+        return self.validation if self.outcome is None else None
 
     @property
     def row(self) -> msgspec.Raw | None:
@@ -302,7 +312,25 @@ def _committed(trial: TrialImage, record: rec.Committed) -> None:
         stored_row=known.stored_row if known is not None else NOTHING,
         nbytes=record.nbytes,
         digest=record.digest,
+        validation=_copied(record.validation),
     )
+
+
+def _copied(task: Task | None) -> Task | None:
+    if task is None:
+        return None
+    return msgspec.structs.replace(task, arguments=task.arguments.copy())
+
+
+def _validated(trial: TrialImage, record: rec.Validated) -> None:
+    checkpoint = trial.committed.get(record.index)
+    if checkpoint is None:
+        return
+    checkpoint.outcome = Outcome(
+        status=record.status, metrics=record.metrics.copy(), reason=record.reason
+    )
+    if checkpoint.row is not None and checkpoint.row == trial.row:
+        trial.stored_row = merged(checkpoint.row, checkpoint.outcome)
 
 
 def _lost(trial: TrialImage, record: rec.Lost) -> None:
@@ -363,6 +391,7 @@ _OF_TRIAL: Final[dict[type, Callable[[TrialImage, Any], None]]] = {
     rec.Reported: _reported,
     rec.Saving: _saving,
     rec.Committed: _committed,
+    rec.Validated: _validated,
     rec.Lost: _lost,
     rec.Deleting: _deleting,
     rec.Deleted: _deleted,

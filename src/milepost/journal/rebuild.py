@@ -9,6 +9,7 @@ things happened, so that whoever reads them need not know that they were put tog
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
@@ -17,7 +18,8 @@ import msgspec
 
 from milepost.api.fields import DONE
 from milepost.checkpoint import manifest as manifests
-from milepost.checkpoint.manifest import Manifest
+from milepost.checkpoint import validation
+from milepost.checkpoint.manifest import Manifest, checkpoint_name
 from milepost.checkpoint.tree import new_hasher
 from milepost.errors import JournalCorruptError
 from milepost.journal import evidence, replay, salvage
@@ -311,6 +313,7 @@ class _Rebuilding:
     def _adopt(self, trial: TrialImage, manifest: Manifest) -> None:
         index = manifest.index
         if index in trial.committed:
+            self._add_outcome(trial, manifest)
             return
         self._launch(trial, manifest.attempt)
         self.adopted += 1
@@ -337,8 +340,29 @@ class _Rebuilding:
                 iteration=manifest.iteration,
                 nbytes=manifest.nbytes,
                 digest=hasher.hexdigest(),
+                validation=manifest.task,
             )
         )
+        self._add_outcome(trial, manifest)
+
+    def _add_outcome(self, trial: TrialImage, manifest: Manifest) -> None:
+        """Add what came of a checkpoint's validation, which is beside its manifest."""
+        checkpoint = trial.committed.get(manifest.index)
+        if checkpoint is None or checkpoint.validation is None or checkpoint.outcome is not None:
+            return
+        path = os.path.join(self.directory(trial).path, checkpoint_name(manifest.index))
+        outcome = validation.read(path, manifest)
+        if outcome is not None:
+            self._add(
+                rec.Validated(
+                    at=self.image.changed,
+                    trial=trial.trial,
+                    index=manifest.index,
+                    status=outcome.status,
+                    metrics=outcome.metrics,
+                    reason=outcome.reason,
+                )
+            )
 
     def _add_failures(self, trial: TrialImage) -> None:
         for number, text in self.directory(trial).failures:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from milepost.checkpoint.validation import Status, Task
+
 SCHEMA = 1
 
 
@@ -120,7 +122,7 @@ class Saving(Record, frozen=True, kw_only=True):
 
 
 class Committed(Record, frozen=True, kw_only=True):
-    """A checkpoint is durable: its manifest is published."""
+    """A checkpoint is durable: its manifest is published, which has ``validation`` too."""
 
     trial: str
     attempt: int
@@ -128,6 +130,20 @@ class Committed(Record, frozen=True, kw_only=True):
     iteration: int
     nbytes: int
     digest: str
+    validation: Task | None = None
+
+
+class Validated(Record, frozen=True, kw_only=True):
+    """The validation of a checkpoint is through.
+
+    Fields as in :class:`milepost.checkpoint.validation.Outcome`.
+    """
+
+    trial: str
+    index: int
+    status: Status
+    metrics: msgspec.Raw
+    reason: str = ""
 
 
 class Lost(Record, frozen=True, kw_only=True):
@@ -242,6 +258,7 @@ AnyRecord = (
     | Reported
     | Saving
     | Committed
+    | Validated
     | Lost
     | Deleting
     | Deleted

@@ -30,6 +30,7 @@ import msgspec
 
 from milepost.checkpoint.manifest import checkpoint_id, checkpoint_name
 from milepost.checkpoint.read import hold
+from milepost.checkpoint.validation import Task
 from milepost.errors import (
     CaptureError,
     ChannelClosedError,
@@ -161,6 +162,7 @@ class Capturer:
         owned: bool = False,
         announce: bool = True,
         ranks: tuple[int, ...] | None = None,
+        validation: Task | None = None,
     ) -> Capture:
         """Capture a directory as the checkpoint with this number.
 
@@ -173,12 +175,14 @@ class Capturer:
             directory: what to capture; it stays as it was, unless ``owned``.
             index: its number, above every number that this trial has used.
             row: the result row it belongs to, as :mod:`milepost.storage.codec` encodes it.
-            objects: pickled values that the row refers to, by digest.
+            objects: pickled values that row and validation refer to, by digest.
             iteration: ``training_iteration`` of the row.
             owned: whether the directory is handed over; it is gone afterwards.
             announce: whether the keeper is told at once, or by :meth:`announce`.
             ranks: of the workers whose captures make up the checkpoint, the same for each of them;
                 it is committed when all are there. None for this one alone.
+            validation: how the checkpoint is to be validated, if it is; that of the lowest rank
+                counts.
 
         Raises:
             FileNotFoundError: there is no such directory.
@@ -200,6 +204,7 @@ class Capturer:
                     iteration=iteration,
                     row=msgspec.Raw(row),
                     objects=objects or {},
+                    validation=validation,
                     ranks=self._template.ranks if ranks is None else ranks,
                 )
                 taking = Taking(self._means, source, intent)

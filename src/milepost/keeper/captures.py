@@ -308,6 +308,7 @@ class Captures:
             files=len(outcome.manifest.files),
             digest=outcome.digest,
             row=msgspec.Raw(outcome.manifest.metrics),
+            validation=outcome.manifest.task,
             recovered=job.recovered,
             took_s=outcome.took_s,
             staged_bytes=self._room.nbytes,

@@ -22,6 +22,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
+from milepost.checkpoint.validation import Task
 from milepost.storage import posix
 
 INTENT_SUFFIX = ".intent"
@@ -119,7 +120,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
         ranks: of the workers whose captures make up the checkpoint; the commit needs each.
         iteration: ``training_iteration`` of the row.
         row: the whole result row, encoded by :mod:`milepost.storage.codec`.
-        objects: pickled values that the row refers to, by digest.
+        objects: pickled values that row and validation refer to, by digest.
+        validation: how the checkpoint is to be validated; None if it is not.
         parent: id of the checkpoint that this attempt started from or committed last, or None.
         pid: the capturing process; an incomplete capture is swept only when it has ended.
         started: start time of that process in clock ticks since boot, against reuse of its id.
@@ -139,6 +141,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     iteration: int = 0
     row: msgspec.Raw = msgspec.Raw(b"{}")
     objects: dict[str, bytes] = {}
+    validation: Task | None = None
     parent: str | None = None
     pid: int = 0
     started: int = 0

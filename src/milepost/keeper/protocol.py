@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from milepost.checkpoint.validation import Task
 from milepost.keeper.intent import ExperimentRef
 
 
@@ -152,6 +153,7 @@ class Committed(Message, frozen=True, kw_only=True):
         nbytes: bytes of all files; ``files`` their number.
         digest: xxh3-128 of the manifest's bytes, hex.
         row: the row of the manifest (codec JSON), for a driver that never saw the report.
+        validation: how the manifest says that it is to be validated, if it is.
         recovered: the keeper found the capture in staging before its worker told of it.
         staged_bytes: bytes and number of checkpoints still waiting on this node.
     """
@@ -166,6 +168,7 @@ class Committed(Message, frozen=True, kw_only=True):
     files: int
     digest: str
     row: msgspec.Raw
+    validation: Task | None = None
     recovered: bool = False
     took_s: float = 0.0
     staged_bytes: int = 0

@@ -11,6 +11,7 @@ from milepost.errors import SessionMisuseError
 
 if TYPE_CHECKING:
     from milepost.api.checkpoint_config import CheckpointConfig
+    from milepost.api.training.validation_config import ValidationTaskConfig
     from milepost.train.data.shards import Shards
     from milepost.worker.storage_context import StorageContext
 
@@ -31,6 +32,7 @@ class TrainContext:
     storage: StorageContext
     _keeping: CheckpointConfig | None = field(default=None, repr=False)
     _shards: Shards | None = field(default=None, repr=False)
+    _validation: ValidationTaskConfig | None = field(default=None, repr=False)
 
     def get_experiment_name(self) -> str:
         """The run's name, which is its directory's."""

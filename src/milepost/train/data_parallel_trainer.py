@@ -13,6 +13,7 @@ from milepost.api.training.conversion import for_training
 from milepost.api.training.data_config import DataConfig
 from milepost.api.training.run_config import RunConfig
 from milepost.api.training.scaling_config import ScalingConfig
+from milepost.api.training.validation_config import ValidationConfig
 from milepost.train.data.given import given_datasets
 from milepost.train.loop import takes_config
 
@@ -48,7 +49,8 @@ class DataParallelTrainer:
         dataset_config: which datasets are split; default all.
         resume_from_checkpoint: what to start from, in a run that has no checkpoint yet.
         metadata: raises.
-        validation_config: raises.
+        validation_config: how checkpoints are validated that are reported with ``validation``, in
+            a process beside the workers.
 
     Raises:
         TypeError: an argument has the wrong type or is misspelt, or the function or a dataset
@@ -75,7 +77,7 @@ class DataParallelTrainer:
         dataset_config: DataConfig | None = None,
         resume_from_checkpoint: Checkpoint | None = None,
         metadata: dict[str, Any] | None = None,
-        validation_config: Any | None = None,
+        validation_config: ValidationConfig | None = None,
     ) -> None:
         from milepost.checkpoint.handle import Checkpoint
         from milepost.tune import naming, place
@@ -86,11 +88,6 @@ class DataParallelTrainer:
             raise DeprecationWarning(
                 f"{owner}(metadata=...) has no effect any more. Put it into the checkpoint: "
                 "checkpoint.set_metadata(...)."
-            )
-        if validation_config:
-            raise NotImplementedError(
-                f"{owner}(validation_config=...) comes in a later version of Milepost; leave it "
-                "out."
             )
         function = checks.function(owner, "train_loop_per_worker", train_loop_per_worker)
         if train_loop_config is not None and not isinstance(train_loop_config, dict):
@@ -107,6 +104,14 @@ class DataParallelTrainer:
             "Create such objects (locks, open files, connections) inside the function, or pass "
             "what they are made from through the config.",
         )
+        if validation_config is not None:
+            checks.instance_of(ValidationConfig)(owner, "validation_config", validation_config)
+            require_picklable(
+                [validation_config.fn, validation_config.task_config],
+                "The validation function or its arguments",
+                "Create such objects (locks, open files, connections) inside the function.",
+            )
+        self.validation_config = validation_config
         self.train_loop_per_worker = function
         self.train_loop_config = train_loop_config
         self.backend_config = _backend(owner, backend_config)
@@ -163,6 +168,7 @@ class DataParallelTrainer:
             self.run_config.checkpoint_config,
             self.datasets,
             self.dataset_config if self.datasets else None,
+            self.validation_config,
         )
 
     @classmethod

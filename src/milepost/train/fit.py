@@ -153,6 +153,7 @@ def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
             # The data is not the record's to keep; whoever goes on with the run has it.
             "datasets": sorted(trainer.datasets),
             "dataset_config": trainer.dataset_config if trainer.datasets else None,
+            "validation_config": trainer.validation_config,
         },
     )
     plan = plan_for(experiment, lambda: stored, description, save_at_end=False)

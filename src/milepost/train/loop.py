@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from milepost.api.resources import PlacementGroupFactory
     from milepost.api.training.backend import BackendConfig
     from milepost.api.training.data_config import DataConfig
+    from milepost.api.training.validation_config import ValidationConfig
     from milepost.control.group import Group
     from milepost.worker.function_runner import Returned
     from milepost.worker.protocol import RunTrial
@@ -36,6 +37,7 @@ class TrainLoop:
         keeping: which checkpoints are kept.
         datasets: what workers read, by name.
         dataset_config: how datasets are handed out; None if there are none.
+        validation: how checkpoints are validated; None if they are not.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class TrainLoop:
         keeping: CheckpointConfig | None = None,
         datasets: Mapping[str, Any] | None = None,
         dataset_config: DataConfig | None = None,
+        validation: ValidationConfig | None = None,
     ) -> None:
         self._name = name
         self._function = function
@@ -59,6 +62,8 @@ class TrainLoop:
         self._keeping = keeping
         self._datasets = dict(datasets or {})
         self._dataset_config = dataset_config
+        self._validation = validation
+        self._task = None if validation is None else validation.task_config
 
     def _resources(self, config: dict[str, Any]) -> PlacementGroupFactory:
         """What the workers of a trial hold, by rank; its config may have a ``scaling_config``."""
@@ -81,6 +86,10 @@ class TrainLoop:
         names = [entry.name for entry in dataclasses.fields(self._scaling)]
         whole = {name: given.get(name, getattr(self._scaling, name)) for name in names}
         return ScalingConfig(**whole)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers ask for validations; the function for that is not theirs to load."""
+        return {**self.__dict__, "_validation": None}
 
     def __call__(self, config: dict[str, Any]) -> Returned | None:
         """Run the function to its end; what rank 0 returns is handed on to the driver."""
@@ -127,6 +136,7 @@ class TrainLoop:
             ),
             _keeping=self._keeping,
             _shards=shards,
+            _validation=self._task,
         )
 
 

@@ -15,10 +15,10 @@ from milepost.api.training.reported import (
 from milepost.train.context import TrainContext, current
 
 if TYPE_CHECKING:
-    from milepost.control.outcome import Kept
+    from milepost.tune.results.stored import Committed
 
-#: How often it is looked for the commit that is waited for, in seconds.
-_LOOK_S = 0.01
+#: How often it is looked for what is waited for, in seconds: at first, and after a while.
+_LOOK_S, _LOOK_AT_MOST_S = 0.01, 0.5
 
 
 def get_all_reported_checkpoints(
@@ -28,10 +28,11 @@ def get_all_reported_checkpoints(
     """Return the run's kept checkpoints, the best one last.
 
     Mirrors ``ray.train.get_all_reported_checkpoints``. It waits until the checkpoint that this
-    worker reported last is committed. Those of earlier runs of the same name are among them.
+    worker reported last is committed. Those of earlier runs of the same name are among them. When
+    the run is being ended it does not wait for validations any more.
 
     Args:
-        consistency_mode: what to wait for; nothing is validated, so that both are the same.
+        consistency_mode: what else to wait for: by default, until no validation is pending.
         timeout_s: how long to wait at most, in seconds; then those are returned that there are.
             None (the default) sets no limit.
 
@@ -51,34 +52,49 @@ def get_all_reported_checkpoints(
             "get_all_reported_checkpoints(consistency_mode=...) must be a "
             f"CheckpointConsistencyMode, got {consistency_mode!r}."
         )
+    newest, deadline = -1, None
     if timeout_s is None:
         session.get_checkpoint()
-        found = _kept(context)
     else:
         patience_s = checks.delay("get_all_reported_checkpoints()", "timeout_s", timeout_s)
-        found = _kept_when(context, session.current_index(), time.monotonic() + patience_s)
+        newest, deadline = session.current_index(), time.monotonic() + patience_s
+    with session.waiting():
+        found = _settled(context, newest, consistency_mode, deadline)
     return [
         ReportedCheckpoint(
-            Checkpoint.from_directory(path),
-            {key: value for key, value in row.items() if key not in AUTO_FIELDS},
-            ReportedCheckpointStatus.COMMITTED,
+            Checkpoint.from_directory(each.path),
+            {key: value for key, value in each.row.items() if key not in AUTO_FIELDS},
+            _status(each),
         )
-        for _, path, row in found
+        for each in found
     ]
 
 
-def _kept_when(context: TrainContext, newest: int, deadline: float) -> list[Kept]:
-    """The kept checkpoints when the newest is among them, or when the time is up."""
+def _settled(
+    context: TrainContext,
+    newest: int,
+    mode: CheckpointConsistencyMode,
+    deadline: float | None,
+) -> list[Committed]:
+    """The kept checkpoints when the newest is among them and all is validated, or time is up."""
+    from milepost.worker import session
+
+    look_s = _LOOK_S
     while True:
         found = _kept(context)
-        if any(index >= newest for index, _, _ in found) or newest < 0:
+        is_there = newest < 0 or any(each.index >= newest for each in found)
+        pending = any(each.is_pending for each in found)
+        if is_there and (mode is CheckpointConsistencyMode.COMMITTED or not pending):
             return found
-        if time.monotonic() >= deadline:
+        if deadline is not None and time.monotonic() >= deadline:
             return found
-        time.sleep(_LOOK_S)
+        if is_there and session.is_ending():
+            return found
+        time.sleep(look_s)
+        look_s = min(2 * look_s, _LOOK_AT_MOST_S) if is_there else _LOOK_S
 
 
-def _kept(context: TrainContext) -> list[Kept]:
+def _kept(context: TrainContext) -> list[Committed]:
     from milepost.tune.results.stored import ranked
 
     keeping = context._keeping or CheckpointConfig()
@@ -88,6 +104,14 @@ def _kept(context: TrainContext) -> list[Kept]:
         keeping.checkpoint_score_order,
     )
     # Those that are about to be deleted do not count any more.
-    newest = max((index for index, _, _ in found), default=-1)
+    newest = max((each.index for each in found), default=-1)
     best = found[-keeping.num_to_keep :] if keeping.num_to_keep else found
-    return [kept for kept in found if kept in best or kept[0] == newest]
+    return [each for each in found if each in best or each.index == newest or each.is_pending]
+
+
+def _status(found: Committed) -> ReportedCheckpointStatus:
+    if found.outcome is not None:
+        return ReportedCheckpointStatus(found.outcome.status)
+    if found.task is not None:
+        return ReportedCheckpointStatus.PENDING_VALIDATION
+    return ReportedCheckpointStatus.COMMITTED

@@ -43,6 +43,7 @@ def arguments(
         "train_loop_per_worker": function,
         "train_loop_config": config,
         "backend_config": given.pop(backend, None),
+        "validation_config": given.pop("validation_config", None),
     }
     for name, value in whole.items():
         whole[name] = _value(recorded, name) if value is None else value

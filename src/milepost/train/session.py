@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from milepost.api.training.preemption import PreemptionInfo
     from milepost.api.training.validation_config import ValidationTaskConfig
     from milepost.checkpoint.handle import Checkpoint
+    from milepost.worker.validation import Validation
 
 _LATER = "It comes in a later version of Milepost; leave it out."
 
@@ -48,13 +49,17 @@ def report(
         delete_local_checkpoint_after_upload: whether the directory is given away; by default as
             the mode says.
         checkpoint_upload_fn: raises.
-        validation: raises for anything but False.
+        validation: whether the checkpoint is validated once it is committed, as the trainer's
+            ``validation_config`` says; or how else. That of the lowest rank that passes a
+            checkpoint counts.
 
     Raises:
         SessionMisuseError: this is no training worker (also a ``RuntimeError``).
         DeprecationWarning: this is a trial of a ``Tuner``, which has ``milepost.tune.report``.
-        TypeError: ``metrics`` is no dict or ``checkpoint`` no :class:`Checkpoint`.
-        ValueError: a metric is a tensor or a module; or the run's directory would be deleted.
+        TypeError: ``metrics`` is no dict or ``checkpoint`` no :class:`Checkpoint`; or arguments of
+            the validation cannot be pickled.
+        ValueError: a metric is a tensor or a module; or the run's directory would be deleted; or
+            there is nothing to validate, or no function for that.
         FileNotFoundError: the checkpoint's directory does not exist.
         CollectiveError: another worker does something else, has ended, or was waited for too long.
         CaptureError: the checkpoint could not be captured; nothing was reported.
@@ -68,10 +73,10 @@ def report(
     for name, value in (
         ("checkpoint_dir_name", checkpoint_dir_name),
         ("checkpoint_upload_fn", checkpoint_upload_fn),
-        ("validation", validation),
     ):
         if value:
             raise NotImplementedError(f"train.report({name}={value!r}) has no effect yet. {_LATER}")
+    asked = _validation(context, checkpoint, validation)
     mode = _mode(checkpoint_upload_mode)
     if mode is CheckpointUploadMode.NO_UPLOAD:
         raise NotImplementedError(
@@ -86,7 +91,7 @@ def report(
         checkpoint = _given_away(context, checkpoint)
     worker = session.current_session()
     assert worker is not None
-    worker.report(metrics, checkpoint, call="train.report")
+    worker.report(metrics, checkpoint, call="train.report", validation=asked)
     if checkpoint is not None and deletes:
         shutil.rmtree(checkpoint.path, ignore_errors=True)  # what was not simply moved away
     if checkpoint is not None and mode is CheckpointUploadMode.SYNC:
@@ -145,6 +150,34 @@ def _mode(mode: Any) -> CheckpointUploadMode | None:
         return mode
     names = ", ".join(f"CheckpointUploadMode.{each.name}" for each in CheckpointUploadMode)
     raise TypeError(f"report(checkpoint_upload_mode=...) must be one of {names}, got {mode!r}.")
+
+
+def _validation(
+    context: TrainContext, checkpoint: Checkpoint | None, validation: Any
+) -> Validation | None:
+    """What is captured with the checkpoint so that it will be validated, if it will be."""
+    if validation is False:
+        return None
+    from milepost.api.training.validation_config import ValidationTaskConfig
+    from milepost.worker.validation import validation as captured
+
+    task = (context._validation or ValidationTaskConfig()).overlaid(validation)
+    if task is None:
+        return None
+    if checkpoint is None:
+        raise ValueError(
+            f"train.report(validation={validation!r}) has no checkpoint to validate. Pass one, or "
+            "leave validation out on workers that pass none."
+        )
+    if context._validation is None:
+        raise ValueError(
+            f"train.report(validation={validation!r}) needs a function that validates. Give it to "
+            "the trainer: validation_config=ValidationConfig(fn)."
+        )
+    limit_s = None
+    if task.timeout_s is not None:
+        limit_s = checks.delay("ValidationTaskConfig", "timeout_s", task.timeout_s)
+    return captured(task.fn_kwargs or {}, limit_s)
 
 
 def _given_away(context: TrainContext, checkpoint: Checkpoint) -> Checkpoint:

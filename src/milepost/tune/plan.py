@@ -100,6 +100,7 @@ def plan_for(
         progress=display.surface,
         chdir=os.environ.get("RAY_CHDIR_TO_TRIAL_DIR", "1") != "0",
         initial_checkpoint=experiment.initial_checkpoint,
+        validation=experiment.target.validation,
         setup=description.stored(stored.path),
         resume=None if restoration is None else restoration.resume,
         anew=frozenset() if restoration is None else restoration.anew,

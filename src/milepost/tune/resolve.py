@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from milepost.control.group import Group
 from milepost.errors import TuneError
 from milepost.tune.naming import trainable_name
+
+if TYPE_CHECKING:
+    from milepost.control.plan import ValidationPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,17 @@ class Target:
         """What holds for its workers, if each bundle of what it asks for is for one of them."""
         found = getattr(self.trainable, "_group", None)
         return found if isinstance(found, Group) else None
+
+    @property
+    def validation(self) -> ValidationPlan | None:
+        """How checkpoints of its trials are validated, if they are."""
+        from milepost.api.training.validation_config import ValidationConfig
+        from milepost.control.plan import ValidationPlan
+
+        config = getattr(self.trainable, "_validation", None)
+        if not isinstance(config, ValidationConfig):
+            return None
+        return ValidationPlan(config.fn, config.resources)
 
 
 def resolve(trainable: Any) -> Target:

@@ -11,6 +11,7 @@ from milepost.worker.protocol import Busy, RunTrial
 if TYPE_CHECKING:
     from milepost.keeper.capture import Capture, Capturer
     from milepost.worker.dialog import Dialog
+    from milepost.worker.validation import Validation
 
 
 def directory_name(index: int) -> str:
@@ -49,6 +50,7 @@ class Captures:
         *,
         owned: bool,
         ranks: tuple[int, ...] = (0,),
+        validation: Validation | None = None,
     ) -> Capture:
         """Capture a directory as checkpoint ``index``; returns before it is durable.
 
@@ -60,12 +62,13 @@ class Captures:
             row: the result row it belongs to, without ``config``.
             owned: the directory is ours, so that it may be renamed away.
             ranks: of the trial's workers whose captures make up the checkpoint.
+            validation: how it is to be validated, if it is.
 
         Raises:
             FileNotFoundError, NotADirectoryError: there is no such directory.
             CaptureError: it could not be captured; nothing is left of it.
         """
-        objects: dict[str, bytes] = {}
+        objects = {} if validation is None else dict(validation.objects)
 
         def put(data: bytes) -> str:
             from milepost.journal.objects import digest
@@ -86,6 +89,7 @@ class Captures:
                 owned=owned,
                 announce=False,
                 ranks=ranks,
+                validation=None if validation is None else validation.task,
             )
         finally:
             self._say_busy(False)

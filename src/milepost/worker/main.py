@@ -3,7 +3,8 @@
 Order of messages. Function: ``RunTrial`` -> ``Started``, (``Reported`` -> ``Reply``)*,
 ``Finished`` or ``Failed``. Class: ``RunTrial`` -> ``Started`` (after ``setup`` and the restore),
 (``Reported`` -> ``Reply`` -> ``Saved`` if asked)*, ``Finished`` or ``Failed``. Afterwards the
-worker is idle: another ``RunTrial`` (with ``reset``) or ``Shutdown`` may follow. A function whose
+worker is idle: another ``RunTrial`` (with ``reset``) or ``Shutdown`` may follow. Or, in place of a
+trial: ``Validate`` -> ``Started``, ``Validated`` or ``Failed``. A function whose
 results nobody judges goes on after each ``Reported``, of which ``Recorded`` tells later.
 """
 
@@ -22,7 +23,7 @@ from milepost.worker.channel import Channel
 from milepost.worker.dialog import Dialog
 from milepost.worker.failure import failed
 from milepost.worker.function_runner import run_function
-from milepost.worker.protocol import Failed, Finished, RunTrial, Shutdown, Started, load
+from milepost.worker.protocol import Failed, Finished, RunTrial, Shutdown, Started, Validate, load
 from milepost.worker.trial_session import TrialSession
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ def run(channel: Channel, load_trainable: Callable[[], Any]) -> int:
                 channel.send(ended)
                 if worker.shutting_down:
                     break
+            elif isinstance(message, Validate):
+                from milepost.worker.validation import validate
+
+                outcome = validate(message, worker.tell_started)
+                _flush()
+                channel.send(outcome)
             elif isinstance(message, Shutdown):
                 break
             # A decision that crossed with the end of the trial has nothing to decide any more.
@@ -101,7 +108,7 @@ class _Worker:
         listens = termination.passed_on(dialog) if trial.grouped else contextlib.nullcontext()
         try:
             with listens:
-                self._started()
+                self.tell_started()
                 return run_function(self._trainable, config, current, dialog)
         finally:
             self.shutting_down = dialog.shutdown
@@ -115,11 +122,12 @@ class _Worker:
         dialog = Dialog(self._channel)
         session.enter(trial, dialog)
         try:
-            return self._runner.run(trial, config, dialog, self._started)
+            return self._runner.run(trial, config, dialog, self.tell_started)
         finally:
             self.shutting_down = dialog.shutdown
 
-    def _started(self) -> None:
+    def tell_started(self) -> None:
+        """User code is about to run."""
         self._channel.send(Started(os.getpid(), node.hostname(), node.ip()))
 
     def _change_directory(self, trial: RunTrial) -> None:

@@ -162,6 +162,24 @@ class Lent(NamedTuple):
     why: str = ""
 
 
+class Validate(NamedTuple):
+    """Validate a committed checkpoint; answered by :class:`Started`, then :class:`Validated`.
+
+    Or by :class:`Failed`. The worker runs no trial before or after that.
+
+    Attributes:
+        experiment_path: absolute directory of the experiment, which has the values.
+        function: digest of the pickled function among its objects.
+        arguments: what the function is given besides the checkpoint, codec JSON.
+        checkpoint: the checkpoint's directory, absolute.
+    """
+
+    experiment_path: str
+    function: str
+    arguments: bytes
+    checkpoint: str
+
+
 class Shutdown(NamedTuple):
     """End the worker after cleanup; it exits with status 0."""
 
@@ -270,6 +288,12 @@ class Finished(NamedTuple):
     value: bytes = b""
 
 
+class Validated(NamedTuple):
+    """The validation function has returned metrics, as codec JSON."""
+
+    metrics: bytes
+
+
 class Failed(NamedTuple):
     """User code raised, or its result or checkpoint could not be sent.
 
@@ -292,9 +316,19 @@ class Failed(NamedTuple):
 #: with a checkpoint read it while user code waits.
 Recorded = int
 
-ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Met | Lent | Shutdown
+ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Met | Lent | Validate | Shutdown
 FromWorker = (
-    Started | Reported | Saved | Preempting | Borrow | GiveBack | Busy | Meet | Finished | Failed
+    Started
+    | Reported
+    | Saved
+    | Preempting
+    | Borrow
+    | GiveBack
+    | Busy
+    | Meet
+    | Finished
+    | Validated
+    | Failed
 )
 
 

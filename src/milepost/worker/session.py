@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,6 +100,26 @@ def current_index() -> int:
 def current_dialog() -> Dialog | None:
     """The talk about that trial, or None."""
     return _dialog
+
+
+def is_ending() -> bool:
+    """Whether the trial that this process runs is to stop at its next report; never waits."""
+    return _dialog is not None and (_dialog.shutdown or _dialog.preemption() is not None)
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Have the time in this block not counted as silence of the trial that this process runs."""
+    if _dialog is None or _trial is None or not _trial.watched:
+        yield
+        return
+    from milepost.worker.protocol import Busy
+
+    _dialog.tell(Busy(True))
+    try:
+        yield
+    finally:
+        _dialog.tell(Busy(False))
 
 
 def enter(trial: RunTrial, dialog: Dialog, session: TrialSession | None = None) -> None:

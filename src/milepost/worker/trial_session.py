@@ -18,6 +18,7 @@ from milepost.worker.row import RowBuilder
 
 if TYPE_CHECKING:
     from milepost.checkpoint.handle import Checkpoint
+    from milepost.worker.validation import Validation
 
 
 class TrialEnded(SystemExit):  # a SystemExit, so that ``except Exception`` does not see it
@@ -87,6 +88,7 @@ class TrialSession:
         metrics: dict[str, Any],
         checkpoint: Checkpoint | None = None,
         call: str = "tune.report",
+        validation: Validation | None = None,
     ) -> None:
         """Send one result and obey the answer; see :func:`milepost.worker.session.report`.
 
@@ -94,6 +96,7 @@ class TrialSession:
             metrics: see there.
             checkpoint: see there.
             call: what user code has called.
+            validation: how the checkpoint is to be validated, if it is.
         """
         took_s = time.monotonic() - self._since
         if os.getpid() != self._pid:
@@ -111,7 +114,7 @@ class TrialSession:
             self._check_turn(call)
             self._reporting = True
             try:
-                self._report(metrics, checkpoint, took_s, call)
+                self._report(metrics, checkpoint, took_s, call, validation)
             finally:
                 self._reporting = False
 
@@ -163,7 +166,12 @@ class TrialSession:
             )
 
     def _report(
-        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float, call: str
+        self,
+        metrics: dict[str, Any],
+        checkpoint: Checkpoint | None,
+        took_s: float,
+        call: str,
+        validation: Validation | None,
     ) -> None:
         self._captures.raise_failed()
         if checkpoint is not None:
@@ -174,7 +182,7 @@ class TrialSession:
         agreed = self._agree(metrics, checkpoint, call)
         before = vars(self._rows).copy()
         try:
-            message = self._row_message(metrics, checkpoint, took_s, agreed)
+            message = self._row_message(metrics, checkpoint, took_s, agreed, validation)
         except BaseException:
             vars(self._rows).update(before)  # nothing was reported
             raise
@@ -225,6 +233,7 @@ class TrialSession:
         checkpoint: Checkpoint | None,
         took_s: float,
         agreed: _Agreement,
+        validation: Validation | None,
     ) -> Reported:
         index = agreed.checkpoint
         fields = {
@@ -250,6 +259,7 @@ class TrialSession:
             row,
             owned=checkpoint._move,
             ranks=agreed.ranks,
+            validation=validation,
         )
         self._unsettled = index, type(checkpoint)
         awaited = self._is_awaited(metrics, agreed)  # it may have been told so during the capture

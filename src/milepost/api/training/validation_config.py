@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from milepost.api import checks
 from milepost.api.config import Config, FieldCheck, checked
+from milepost.api.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from milepost.checkpoint.handle import Checkpoint
@@ -32,6 +34,40 @@ def _named(owner: str, name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{owner}.{name} must be a dict of arguments by name, got {value!r}.")
     return dict(value)
+
+
+#: What entries of ``ray_remote_kwargs`` are called among resources.
+_AMOUNTS = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+
+
+def _remote(owner: str, name: str, value: Any) -> dict[str, Any]:
+    given = _named(owner, name, value)
+    for key, amount in given.items():
+        if key == "resources":
+            for resource, each in _named(f"{owner}.{name}", key, amount).items():
+                if resource in ("CPU", "GPU"):
+                    raise ValueError(
+                        f"{owner}.{name}['resources'] must not have {resource!r}: write "
+                        f"num_{resource.lower()}s={each!r} in its place."
+                    )
+                _amount(f"{owner}.{name}['resources']", resource, each)
+        elif key in _AMOUNTS:
+            _amount(f"{owner}.{name}", key, amount)
+        else:
+            known = (*_AMOUNTS, "resources")
+            raise ValueError(
+                f"{owner}.{name}[{key!r}] cannot take effect, got {amount!r}: the function runs in "
+                f"a process of this run's own. Only {', '.join(known)} can be set."
+                + did_you_mean(key, known)
+            )
+    return given
+
+
+def _amount(owner: str, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{owner}[{name!r}] must be a number, got {value!r}.")
+    if not float(value) >= 0:
+        raise ValueError(f"{owner}[{name!r}] must be 0 or more, got {value!r}.")
 
 
 def _timeout(owner: str, name: str, value: Any) -> Any:
@@ -63,6 +99,27 @@ class ValidationTaskConfig(Config):
         "timeout_s": checks.optional(_timeout),
     }
 
+    def overlaid(self, validation: bool | ValidationTaskConfig) -> ValidationTaskConfig | None:
+        """Return how a checkpoint is validated that was reported with ``validation``.
+
+        Args:
+            validation: the argument of ``report``. A config adds its arguments to these, and its
+                own limit of time counts, be it none.
+
+        Returns:
+            The config for this checkpoint; None for False.
+
+        Raises:
+            TypeError: it is neither a bool nor a config.
+        """
+        if isinstance(validation, ValidationTaskConfig):
+            return ValidationTaskConfig(
+                {**(self.fn_kwargs or {}), **(validation.fn_kwargs or {})}, validation.timeout_s
+            )
+        if not checks.boolean("report()", "validation", validation):
+            return None
+        return ValidationTaskConfig(dict(self.fn_kwargs or {}), self.timeout_s)
+
     def _repr_html_(self) -> str:
         from milepost.api.html import config_table
 
@@ -78,10 +135,14 @@ class ValidationConfig(Config):
         fn: ``fn(checkpoint, **kwargs) -> dict`` of metrics.
         task_config: what holds where ``report`` is called with ``validation=True``; the default is
             no arguments and no limit of time.
-        ray_remote_kwargs: what the function needs, such as ``{"num_gpus": 1}``; default nothing.
+        ray_remote_kwargs: what the function holds while it runs, of what the run may use beside
+            its workers: ``num_cpus``, ``num_gpus``, ``memory`` (bytes), ``resources`` (a dict);
+            default nothing.
 
     Raises:
         TypeError: a value has the wrong type, or a field is misspelt.
+        ValueError: ``ray_remote_kwargs`` has an entry that cannot take effect, or a negative
+            amount.
 
     Example:
         >>> def accuracy(checkpoint, split):
@@ -99,31 +160,21 @@ class ValidationConfig(Config):
     _checks: ClassVar[Mapping[str, FieldCheck]] = {
         "fn": checks.function,
         "task_config": checks.instance_of(ValidationTaskConfig, ValidationTaskConfig),
-        "ray_remote_kwargs": _named,
+        "ray_remote_kwargs": _remote,
     }
 
     def task(self, validation: bool | ValidationTaskConfig) -> ValidationTaskConfig | None:
-        """Return how a checkpoint is validated that was reported with ``validation``.
+        """Return how a checkpoint is validated; see :meth:`ValidationTaskConfig.overlaid`."""
+        assert self.task_config is not None
+        return self.task_config.overlaid(validation)
 
-        Args:
-            validation: the argument of ``report``. A config adds its arguments to those of
-                ``task_config``, and its own limit of time counts, be it none.
-
-        Returns:
-            The config for this checkpoint; None for False.
-
-        Raises:
-            TypeError: it is neither a bool nor a config.
-        """
-        defaults = self.task_config
-        assert defaults is not None
-        if isinstance(validation, ValidationTaskConfig):
-            return ValidationTaskConfig(
-                {**(defaults.fn_kwargs or {}), **(validation.fn_kwargs or {})}, validation.timeout_s
-            )
-        if not checks.boolean("report()", "validation", validation):
-            return None
-        return ValidationTaskConfig(dict(defaults.fn_kwargs or {}), defaults.timeout_s)
+    @property
+    def resources(self) -> dict[str, float]:
+        """What the function holds while it runs, of what the run may use."""
+        given = dict(self.ray_remote_kwargs or {})
+        amounts = dict(given.pop("resources", None) or {})
+        amounts |= {name: given.pop(key) for key, name in _AMOUNTS.items() if key in given}
+        return {name: float(amount) for name, amount in amounts.items() if amount}
 
     def _repr_html_(self) -> str:
         from milepost.api.html import config_table

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from milepost.api.training.data_config import DataConfig
     from milepost.api.training.run_config import RunConfig
     from milepost.api.training.scaling_config import ScalingConfig
+    from milepost.api.training.validation_config import ValidationConfig
     from milepost.checkpoint.handle import Checkpoint
 
 
@@ -44,7 +45,7 @@ class JaxTrainer(DataParallelTrainer):
         dataset_config: DataConfig | None = None,
         resume_from_checkpoint: Checkpoint | None = None,
         metadata: dict[str, Any] | None = None,
-        validation_config: Any | None = None,
+        validation_config: ValidationConfig | None = None,
     ) -> None:
         if jax_config is None:
             jax_config = JaxConfig(use_gpu=bool(getattr(scaling_config, "use_gpu", False)))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from milepost.api.training.data_config import DataConfig
     from milepost.api.training.run_config import RunConfig
     from milepost.api.training.scaling_config import ScalingConfig
+    from milepost.api.training.validation_config import ValidationConfig
     from milepost.checkpoint.handle import Checkpoint
 
 
@@ -50,7 +51,7 @@ class LightGBMTrainer(DataParallelTrainer):
         dataset_config: DataConfig | None = None,
         resume_from_checkpoint: Checkpoint | None = None,
         metadata: dict[str, Any] | None = None,
-        validation_config: Any | None = None,
+        validation_config: ValidationConfig | None = None,
         label_column: str | None = None,
         params: dict[str, Any] | None = None,
         num_boost_round: int | None = None,

@@ -26,7 +26,7 @@ class RayTrainReportCallback(_Base):  # type: ignore[misc]
 
     Args:
         checkpoint_upload_mode: as for ``milepost.train.report``.
-        validation: raises for anything but False.
+        validation: as for ``milepost.train.report``.
     """
 
     CHECKPOINT_NAME = "checkpoint.ckpt"
@@ -37,12 +37,8 @@ class RayTrainReportCallback(_Base):  # type: ignore[misc]
         validation: bool | ValidationTaskConfig = False,
     ) -> None:
         super().__init__()
-        if validation:
-            raise NotImplementedError(
-                "RayTrainReportCallback(validation=...) comes in a later version of Milepost; "
-                "leave it out."
-            )
         self._mode = checkpoint_upload_mode
+        self._validation = validation
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Report; called by Lightning on all workers."""
@@ -58,4 +54,9 @@ class RayTrainReportCallback(_Base):  # type: ignore[misc]
                 os.path.join(directory, self.CHECKPOINT_NAME), weights_only=False
             )
             part = Checkpoint.from_directory(directory) if os.listdir(directory) else None
-            report(metrics, checkpoint=part, checkpoint_upload_mode=self._mode)
+            report(
+                metrics,
+                checkpoint=part,
+                checkpoint_upload_mode=self._mode,
+                validation=self._validation if part is not None else False,
+            )

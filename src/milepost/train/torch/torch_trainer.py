@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from milepost.api.training.data_config import DataConfig
     from milepost.api.training.run_config import RunConfig
     from milepost.api.training.scaling_config import ScalingConfig
+    from milepost.api.training.validation_config import ValidationConfig
     from milepost.checkpoint.handle import Checkpoint
 
 
@@ -45,7 +46,7 @@ class TorchTrainer(DataParallelTrainer):
         dataset_config: DataConfig | None = None,
         resume_from_checkpoint: Checkpoint | None = None,
         metadata: dict[str, Any] | None = None,
-        validation_config: Any | None = None,
+        validation_config: ValidationConfig | None = None,
     ) -> None:
         given = checks.instance_of(TorchConfig, TorchConfig)(
             type(self).__name__, "torch_config", torch_config

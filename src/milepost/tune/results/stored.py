@@ -6,15 +6,18 @@ import logging
 import os
 import pickle
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from milepost.api.fields import CHECKPOINT_DIR_NAME
 from milepost.storage import names
 from milepost.tune.results import rows
 from milepost.tune.results.lazy import Deferred
 
 if TYPE_CHECKING:
     from milepost.api.resources import PlacementGroupFactory
+    from milepost.checkpoint.validation import Outcome, Task
     from milepost.control.metrics import Analysis
     from milepost.control.outcome import Kept
     from milepost.journal.image import TrialImage
@@ -30,13 +33,37 @@ ERROR_TEXT = "error.txt"
 # --- a trial's directory --------------------------------------------------------------------
 
 
-def checkpoints(trial_dir: str) -> list[Kept]:
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A good committed checkpoint.
+
+    Attributes:
+        index: its number.
+        path: its directory.
+        row: the row that it was reported with, and the metrics of its validation.
+        task: how it was to be validated; None if it was not.
+        outcome: what came of that; None while it is pending.
+    """
+
+    index: int
+    path: str
+    row: dict[str, Any]
+    task: Task | None
+    outcome: Outcome | None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether its validation is."""
+        return self.task is not None and self.outcome is None
+
+
+def checkpoints(trial_dir: str) -> list[Committed]:
     """Return the good committed checkpoints of a trial, oldest first.
 
     A checkpoint counts only with its manifest, and only if its files have the sizes listed there;
     others are left out with a line in the log.
     """
-    from milepost.checkpoint import verify
+    from milepost.checkpoint import validation, verify
     from milepost.checkpoint.manifest import checkpoint_name
     from milepost.storage import codec
 
@@ -47,14 +74,16 @@ def checkpoints(trial_dir: str) -> list[Kept]:
         if problems:
             log.warning("%s is damaged and left out: %s", path, problems[0].detail)
             continue
-        row = codec.preview(manifest.metrics)
-        found.append((index, path, row if isinstance(row, dict) else {}))
+        outcome = None if manifest.task is None else validation.read(path, manifest)
+        row = codec.preview(validation.merged(manifest.metrics, outcome))
+        row = row if isinstance(row, dict) else {}
+        found.append(Committed(index, path, row, manifest.task, outcome))
     return found
 
 
 def ranked(
     trial_dir: str, attribute: str | None, order: str | None, *, without: Container[int] = ()
-) -> list[Kept]:
+) -> list[Committed]:
     """Return the good committed checkpoints of a trial, the best one last.
 
     Args:
@@ -66,9 +95,9 @@ def ranked(
     from milepost.api.nested import flatten_dict
     from milepost.checkpoint import retention
 
-    found = {kept[0]: kept for kept in checkpoints(trial_dir) if kept[0] not in without}
+    found = {each.index: each for each in checkpoints(trial_dir) if each.index not in without}
     entries = [
-        retention.Entry(index, metrics=flatten_dict(row)) for index, (_, _, row) in found.items()
+        retention.Entry(index, metrics=flatten_dict(each.row)) for index, each in found.items()
     ]
     return [found[entry.index] for entry in retention.ranked(entries, attribute, order)]
 
@@ -148,12 +177,16 @@ def result_from_path(
         )
     metrics = rows.last_row(trial_dir) or {}
     config = metrics.get("config")
+    found = checkpoints(trial_dir)
     kept = [
-        (Checkpoint.from_directory(place), row if config is None else {**row, "config": config})
-        for _, place, row in checkpoints(trial_dir)
+        (
+            Checkpoint.from_directory(each.path),
+            each.row if config is None else {**each.row, "config": config},
+        )
+        for each in found
     ]
     return cls(
-        metrics=metrics,
+        metrics=_with_validation(metrics, found),
         checkpoint=kept[-1][0] if kept else None,
         error=Deferred(load_error, trial_dir),
         path=trial_dir,
@@ -161,6 +194,17 @@ def result_from_path(
         best_checkpoints=kept,
         _storage_filesystem=storage_filesystem,
     )
+
+
+def _with_validation(metrics: dict[str, Any], found: list[Committed]) -> dict[str, Any]:
+    """The last row, with the metrics of its checkpoint's validation."""
+    from milepost.storage import codec
+
+    name = metrics.get(CHECKPOINT_DIR_NAME)
+    for each in found:
+        if each.outcome is not None and os.path.basename(each.path) == name:
+            return {**metrics, **codec.preview(each.outcome.metrics)}
+    return metrics
 
 
 # --- an experiment's directory ----------------------------------------------------------------
@@ -287,7 +331,7 @@ class StoredTrial:
             self._keeping.get("checkpoint_score_order"),
             without=self._image.deleting,
         )
-        return [(index, path, {**row, "config": self.config}) for index, path, row in kept]
+        return [(each.index, each.path, {**each.row, "config": self.config}) for each in kept]
 
     @property
     def latest(self) -> Kept | None:
@@ -295,9 +339,10 @@ class StoredTrial:
         fork = self._image.fork
         if fork is not None and fork.donor in self._directories:
             kept = checkpoints(self._directories[fork.donor])
-            for index, path, row in kept:
-                if index == fork.index:
-                    return index, path, {**row, "trial_id": self.trial_id, "config": self.config}
+            for each in kept:
+                if each.index == fork.index:
+                    ours = {"trial_id": self.trial_id, "config": self.config}
+                    return each.index, each.path, {**each.row, **ours}
         return max(self.checkpoints, key=lambda kept: kept[0], default=None)
 
     @property
