@@ -137,9 +137,7 @@ def gone(step: Step, event: events.ValidatorGone) -> None:
 def lost(step: Step, trial_id: str, index: int) -> None:
     """A checkpoint turned out to be damaged, so nobody validates it."""
     step.state.validations = [
-        each
-        for each in step.state.validations
-        if (each.trial_id, each.index) != (trial_id, index)
+        each for each in step.state.validations if (each.trial_id, each.index) != (trial_id, index)
     ]
     validator = step.state.validator
     if validator is not None and validator.of not in step.state.validations:
