@@ -75,7 +75,7 @@ def cut(place: Any, signum: signal.Signals, *arguments: str) -> tuple[str, str]:
     assert process.returncode == -signum, errors
     assert not place.wait_until_gone()
     run = Path(place.home, "milepost_results", "run")
-    assert sorted(path.name[-1] for path in run.glob("checkpoint_*")) == ["1", "2"]
+    assert {path.name[-1] for path in run.glob("checkpoint_*")} >= {"1", "2"}
     Path(place.path, "again").touch()
     return said + rest, errors
 

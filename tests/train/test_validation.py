@@ -277,3 +277,20 @@ def test_the_same_after_a_rebuild(tmp_path: Path) -> None:
     result = trainer(tmp_path, saves, keep=BEST, validation_config=validating()).fit()
     assert outcomes(tmp_path / "run") == before[1:]
     assert [row["score"] for _, row in result.best_checkpoints] == [0]
+
+
+@pytest.mark.chaos
+@pytest.mark.preloading("torch")
+@pytest.mark.timeout(150)
+def test_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its example keeps the best of six checkpoints, by what the validation says."""
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    section = text.partition("\n## Validation\n")[2].partition("\n## ")[0]
+    code, *_ = section.partition("```python\n")[2].partition("```")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, "training.md", "exec"), names)
+    accuracies = [row["accuracy"] for _, _, row in outcomes(Path(names["result"].path))]
+    ((_, best),) = names["result"].best_checkpoints
+    assert best["accuracy"] == max(accuracies) > 0.5
