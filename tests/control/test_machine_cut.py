@@ -51,6 +51,7 @@ class Cut(World):
                 self.attempts[trial, index] = attempt
         self.workers.clear()
         self.drains, self.deletes, self.verifying = [], [], {}
+        self.validator = None
         offers = {
             trial_id: (trial.offer.iteration, trial.offer.index)
             for trial_id, trial in self.m.machine.trials.items()
@@ -63,6 +64,12 @@ class Cut(World):
         ]
         self.m = Driven(**self.options)
         image = self._image()
+        self.validated = {  # what was forgotten is done again
+            f"{trial.trial}/{index}"
+            for trial in image.trials.values()
+            for index, committed in trial.committed.items()
+            if committed.outcome is not None
+        }
         self.forks = {
             trial.trial: (fork.donor, fork.index, fork.first_index)
             for trial in image.trials.values()
@@ -178,6 +185,11 @@ class Cut(World):
                 checkpoints=found.checkpoints,
                 inflight=found.inflight,
                 missing=found.missing,
+                validations=tuple(
+                    (checkpoint.index, task)
+                    for checkpoint in found.checkpoints
+                    if (task := trial.committed[checkpoint.index].awaited) is not None
+                ),
                 unclean=True,
                 needs_last_save=fates.needs_last_save(trial, saves_at_end=False),
                 fork=self._fork(image, trial),

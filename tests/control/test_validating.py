@@ -9,6 +9,7 @@ import pytest
 from machines import DIED, RAW, Driven
 
 from milepost.checkpoint.validation import Outcome, Task, merged
+from milepost.control import events
 from milepost.control.checkpoints import Checkpoint
 from milepost.control.resources import request_of
 from milepost.control.state import Phase
@@ -25,6 +26,14 @@ def driven(**options: Any) -> Driven:
     for index in range(3):
         m.reported(0, iteration=index + 1, checkpoint=index)
     return m
+
+
+def restored(m: Driven, *pending: int) -> list[str]:
+    """Have a trial come back with two checkpoints, some of whose validations are pending."""
+    m(events.RunRestored(at=0, ended={}, next_order=1))
+    kept = tuple(Checkpoint(index=i, path=f"/exp/t/{i}", iteration=1, row=RAW) for i in range(2))
+    awaited = tuple((index, TASK) for index in pending)
+    return m.restored("t", attempt=0, next_index=2, checkpoints=kept, validations=awaited)
 
 
 def test_one_at_a_time_in_order() -> None:
@@ -161,24 +170,17 @@ def test_what_is_lost_is_not_validated() -> None:
 
 def test_pending_ones_come_back() -> None:
     """A run that goes on does first what the one before has left."""
-    m = Driven(validation=NOTHING)
-    kept = tuple(Checkpoint(index=i, path=f"/exp/t/{i}", iteration=1, row=RAW) for i in range(2))
-    told = m.restored("t", attempt=0, next_index=2, checkpoints=kept, validations=((0, TASK),))
+    told = restored(Driven(validation=NOTHING), 0)
     assert told[-1] == "validate t/0 on validator-0 cpus=1"
 
 
-@pytest.mark.parametrize("restored", [True, False])
-def test_nobody_validates(restored: bool) -> None:
+def test_nobody_validates() -> None:
     """Where checkpoints wait and there is no function, the run does not go on in silence."""
+    assert "abort" in restored(Driven(), 0)
     m = Driven()
-    kept = (Checkpoint(index=0, path="/exp/t/0", iteration=1, row=RAW),)
-    if restored:
-        told = m.restored("t", attempt=0, next_index=2, checkpoints=kept, validations=((0, TASK),))
-    else:
-        m.running("t")
-        m.reported(0, checkpoint=0)
-        told = m.committed("t", 0, validation=TASK)
-    assert "abort" in told
+    m.running("t")
+    m.reported(0, checkpoint=0)
+    assert "abort" in m.committed("t", 0, validation=TASK)
 
 
 def test_resources() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,56 @@ def trainer(root: Path, loop: Any = steps, workers: int = 2, **options: Any) -> 
         ),
         **options,
     )
+
+
+def step_of(checkpoint: train.Checkpoint) -> int:
+    with checkpoint.as_directory() as directory:
+        return int(Path(directory, "step").read_text())
+
+
+def saves(config: dict[str, Any]) -> None:
+    """Three steps, each with a checkpoint of rank 0 that is to be validated."""
+    for step in range(begun_after(), 3):
+        if rank() == 0:
+            train.report(
+                {"step": step, "loss": 5}, checkpoint=part(step=str(step)), validation=True
+            )
+        else:
+            train.report({"step": step})
+
+
+def begun_after() -> int:
+    """The step that comes after the checkpoint's, or 0."""
+    checkpoint = train.get_checkpoint()
+    return 0 if checkpoint is None else step_of(checkpoint) + 1
+
+
+def check(checkpoint: train.Checkpoint, **given: Any) -> Any:
+    """Step 1 scores best. It notes which step it is at, waits at a gate, and fails as asked for."""
+    step = step_of(checkpoint)
+    if "log" in given:
+        with open(given["log"], "a") as file:
+            file.write(str(step))
+    if "gate" in given:
+        with open(f"{given['gate']}-{step}") as gate:  # until somebody has opened it for writing
+            gate.read()
+    if given.get("fails") == step:
+        return fail(given["how"])
+    return {"score": -abs(step - 1), "loss": step + given.get("plus", 0)}
+
+
+def fail(how: str) -> Any:
+    match how:
+        case "raise":
+            raise KeyError("broken")
+        case "leave":
+            os._exit(3)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "lock":
+            return {"lock": threading.Lock()}
+        case "hang":
+            threading.Event().wait()
+        case "ours":
+            return {"training_iteration": 5}
+    return how

@@ -286,6 +286,34 @@ def test_validation_is_asked_for_by_a_bool_or_a_config() -> None:
         ValidationConfig(evaluate).task("yes")
 
 
+def test_resources_of_validation() -> None:
+    """Those of Ray's tasks that can take effect, under the names of resources."""
+    given = {"num_cpus": 2, "num_gpus": 0.5, "memory": 0, "resources": {"disk": 1}}
+    config = ValidationConfig(evaluate, ray_remote_kwargs=given)
+    assert config.resources == {"CPU": 2, "GPU": 0.5, "disk": 1}
+    assert ValidationConfig(evaluate).resources == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"max_retries": 3}, ValueError, r"\['max_retries'\] cannot take effect, got 3"),
+        ({"num_cpu": 3}, ValueError, "Did you mean 'num_cpus'"),
+        ({"num_cpus": -1}, ValueError, r"\['num_cpus'\] must be 0 or more, got -1"),
+        ({"num_gpus": "1"}, TypeError, r"\['num_gpus'\] must be a number, got '1'"),
+        ({"resources": {"GPU": 1}}, ValueError, "write num_gpus=1 in its place"),
+        ({"resources": {"disk": None}}, TypeError, r"\['disk'\] must be a number"),
+        ({"resources": 1}, TypeError, "must be a dict"),
+    ],
+)
+def test_other_resources_of_validation(
+    given: dict[str, object], error: type[Exception], said: str
+) -> None:
+    """What cannot be met is an error where it is written."""
+    with pytest.raises(error, match=said):
+        ValidationConfig(evaluate, ray_remote_kwargs=given)
+
+
 def test_backends_of_users() -> None:
     """A config without anything overridden sets nothing up; a dataclass tells its fields."""
 

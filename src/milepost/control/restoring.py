@@ -24,6 +24,7 @@ from milepost.api.search_algorithm import TrialSpec
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint import verify
 from milepost.checkpoint.collect import sweep
+from milepost.checkpoint.manifest import checkpoint_name
 from milepost.control import admission, announcing, events, fates, reconciling
 from milepost.control.announcing import Prospect, Prospects
 from milepost.control.facade import Trial
@@ -34,6 +35,7 @@ from milepost.control.recorded import Recorded
 from milepost.control.relearning import Relearning
 from milepost.control.repetition import Repetition
 from milepost.control.state import ERROR
+from milepost.errors import TuneError
 from milepost.journal import lease
 from milepost.journal.experiment import JOURNAL, OBJECTS
 from milepost.journal.log import Journal
@@ -72,7 +74,8 @@ class Restoring:
         resume: what becomes of each group of trials.
 
     Raises:
-        TuneError: a value of a trial's configuration cannot be loaded. Nothing was changed.
+        TuneError: a value of a trial's configuration cannot be loaded, or nothing validates the
+            checkpoints that wait for that. Nothing was changed.
     """
 
     def __init__(self, run: Run, image: RunImage, resume: ResumeConfig) -> None:
@@ -102,6 +105,7 @@ class Restoring:
         lives = {trial.trial: recorded.live(trial) for trial in self._of(Fate.GOES_ON, Fate.ENDS)}
         for trial in self._of(Fate.RESTARTS):
             recorded.config(trial)  # what cannot be loaded is an error now, not half-way
+        self._require_validation()
         metric = run.plan.metric
         for trial_id, trial in self._image.trials.items():
             fate = self._fates.get(trial_id)
@@ -114,6 +118,25 @@ class Restoring:
                     run.tally.failed.append(trial_id)
             if metric is not None and fate not in (None, Fate.RESTARTS):
                 run.tally.offer(trial_id, recorded.metric(trial, metric))
+
+    def _require_validation(self) -> None:
+        """Ask for the function that checkpoints wait for.
+
+        Raises:
+            TuneError: there is none. Nothing was changed.
+        """
+        pending = [
+            f"{trial.name}/{checkpoint_name(index)}"
+            for trial in self._of(Fate.GOES_ON, Fate.ENDS)
+            for index, each in sorted(trial.committed.items())
+            if each.awaited is not None and index not in trial.deleting
+        ]
+        if pending and self._run.plan.validation is None:
+            raise TuneError(
+                f"{', '.join(pending)} wait for their validation, and there is no function for "
+                "that. Give the trainer a validation_config. Nothing was changed; the checkpoints "
+                "are kept until then."
+            )
 
     # --- searcher, scheduler, stopper, callbacks ----------------------------------------------
 

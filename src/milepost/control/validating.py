@@ -118,7 +118,9 @@ def ended(step: Step, event: events.ValidationEnded) -> TrialState | None:
 def _tell(step: Step, trial: TrialState, index: int, event: events.ValidationEnded) -> None:
     outcome = event.outcome
     if outcome.status == "VALIDATED":
-        step.info(f"Trial {trial.name}: checkpoint {index:06d} is validated.")
+        left = len(step.state.validations)
+        more = f"; {left} more to go" if left else ""
+        step.info(f"Trial {trial.name}: checkpoint {index:06d} is validated{more}.")
     else:
         step.warn(
             f"Trial {trial.name}: the validation of checkpoint {index:06d} has failed, and it "

@@ -135,8 +135,25 @@ def test_what_is_reported(library: Any, reports: Any) -> None:
         callback.on_train_epoch_end(trainer, None)
     metrics = {"loss": 0.5, "epoch": 3, "step": 12}
     assert reports == [(metrics, {"checkpoint.ckpt": True}), (metrics, None)]
-    with pytest.raises(NotImplementedError, match="later version"):
-        library.RayTrainReportCallback(validation=True)
+
+
+def test_what_is_validated(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has a part of the checkpoint asks for it."""
+    asked: list[Any] = []
+    module = import_module(library.RayTrainReportCallback.__module__)
+    monkeypatch.setattr(module, "report", lambda metrics, **given: asked.append(given))
+
+    def save(path: str, weights_only: bool) -> None:
+        if not asked:
+            Path(path).write_text("state")
+
+    trainer = SimpleNamespace(
+        callback_metrics={}, current_epoch=0, global_step=0, save_checkpoint=save
+    )
+    callback = library.RayTrainReportCallback(validation=True)
+    for _ in range(2):
+        callback.on_train_epoch_end(trainer, None)
+    assert [given["validation"] for given in asked] == [True, False]
 
 
 @pytest.mark.parametrize("kind", ["RayDDPStrategy", "RayFSDPStrategy"])
