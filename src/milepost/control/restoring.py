@@ -275,7 +275,7 @@ class Restoring:
         live = run.ledger.live[trial.trial]
         bundles = resources_of(live.resources)
         for index, _ in found.missing:
-            if index in back.there.names:
+            if trial.checkpoint_directory(index) in back.there.names:
                 self._put_aside(trial, index)
         saves_at_end = run.plan.kind == "class" and bool(run.plan.checkpoint.checkpoint_at_end)
         row = trial.row
@@ -323,7 +323,8 @@ class Restoring:
         """
         path = self._recorded.path(trial, index)
         if os.path.lexists(os.path.join(path, manifests.MANIFEST_NAME)):
-            verify.newest_good(self._recorded.directory(trial), quarantine=True, among=[index])
+            directory, name = os.path.split(path)
+            verify.newest_good(directory, quarantine=True, among={name: index})
             return
         log.warning(
             "%s has no manifest any more, so trial %s does not use it. It stays where it is and is "

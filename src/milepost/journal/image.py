@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from milepost.checkpoint.manifest import DirName, checkpoint_name
 from milepost.journal import records as rec
 
 NOTHING: Final = msgspec.Raw(b"null")
@@ -23,6 +24,7 @@ class CheckpointImage(msgspec.Struct, kw_only=True):
         stored_row: see :attr:`row`; :data:`NOTHING` for None.
         nbytes: bytes of its files, 0 before the commit.
         digest: of its manifest, "" before the commit.
+        dir_name: of its directory; unset for ``checkpoint_`` and its number.
     """
 
     index: int
@@ -31,6 +33,7 @@ class CheckpointImage(msgspec.Struct, kw_only=True):
     stored_row: msgspec.Raw = NOTHING
     nbytes: int = 0
     digest: str = ""
+    dir_name: DirName = msgspec.UNSET
 
     @property
     def row(self) -> msgspec.Raw | None:
@@ -126,6 +129,11 @@ class TrialImage(msgspec.Struct, kw_only=True):
     def row(self) -> msgspec.Raw | None:
         """The last reported row, codec JSON without ``config``; None before the first."""
         return _there(self.stored_row)
+
+    def checkpoint_directory(self, index: int) -> str:
+        """The name of a checkpoint's directory in the trial's; the usual one if it is not known."""
+        known = self.committed.get(index)
+        return checkpoint_name(index, msgspec.UNSET if known is None else known.dir_name)
 
     @property
     def is_finished(self) -> bool:
@@ -302,6 +310,7 @@ def _committed(trial: TrialImage, record: rec.Committed) -> None:
         stored_row=known.stored_row if known is not None else NOTHING,
         nbytes=record.nbytes,
         digest=record.digest,
+        dir_name=record.dir_name,
     )
 
 

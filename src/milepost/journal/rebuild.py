@@ -337,6 +337,7 @@ class _Rebuilding:
                 iteration=manifest.iteration,
                 nbytes=manifest.nbytes,
                 digest=hasher.hexdigest(),
+                dir_name=manifest.dir_name,
             )
         )
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from milepost.checkpoint.manifest import DirName
+
 SCHEMA = 1
 
 
@@ -120,7 +122,10 @@ class Saving(Record, frozen=True, kw_only=True):
 
 
 class Committed(Record, frozen=True, kw_only=True):
-    """A checkpoint is durable: its manifest is published."""
+    """A checkpoint is durable: its manifest is published.
+
+    ``dir_name`` is that of its directory; unset for ``checkpoint_`` and its number.
+    """
 
     trial: str
     attempt: int
@@ -128,6 +133,7 @@ class Committed(Record, frozen=True, kw_only=True):
     iteration: int
     nbytes: int
     digest: str
+    dir_name: DirName = msgspec.UNSET
 
 
 class Lost(Record, frozen=True, kw_only=True):

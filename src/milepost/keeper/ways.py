@@ -9,7 +9,9 @@ import stat
 import time
 from collections.abc import Callable
 
-from milepost.errors import StorageError
+import msgspec
+
+from milepost.errors import CaptureError, StorageError
 from milepost.keeper import intent as intents
 from milepost.keeper.connection import KeeperConnection
 from milepost.keeper.copying import Copier
@@ -83,7 +85,8 @@ class Taking:
             OSError: it failed; :meth:`undo` must be called.
         """
         source = self._source
-        if source.nbytes <= SMALL_BYTES and len(source.files) <= SMALL_FILES:
+        is_small = source.nbytes <= SMALL_BYTES and len(source.files) <= SMALL_FILES
+        if is_small and self._intent.came_from is msgspec.UNSET:
             return self._pack()
         captured = FileList(files=self._take(owned), at=time.time())
         if self._has_record:
@@ -95,11 +98,18 @@ class Taking:
     def _take(self, owned: bool) -> tuple[CapturedFile, ...]:
         source = self._source
         candidates = self._means.candidates(source)
-        if owned and self._is_movable():
+        in_the_way = self._in_the_way()
+        if owned and in_the_way is None:
             for number in candidates:
                 if self._rename(number):
                     self._means.learn(source, number)
                     return self._secure_moved()
+        if self._intent.came_from is not msgspec.UNSET:
+            raise CaptureError(
+                f"{source.directory} cannot become a checkpoint without a copy: "
+                f"{in_the_way or 'it cannot be renamed (is something mounted there?)'}. It is as "
+                "it was; report it with another upload mode, which copies it"
+            )
         for number in candidates:
             linked = self._link(number)
             if linked is not None:
@@ -225,14 +235,19 @@ class Taking:
 
     # --- moved ---------------------------------------------------------------------------------
 
-    def _is_movable(self) -> bool:
+    def _in_the_way(self) -> str | None:
+        """Why the source directory itself must not be moved; None if it may be."""
         source = self._source
-        if source.strays or os.path.islink(source.directory):
-            return False
+        if source.strays:
+            return f"{source.strays[0]} in it is a symbolic link that leads out of it"
+        if os.path.islink(source.directory):
+            return "it is a symbolic link"
         real = os.path.realpath(source.directory)
         here = os.getcwd()
         # Else what this process writes by relative names would land in a committed checkpoint.
-        return here != real and not here.startswith(real + os.sep)
+        if here == real or here.startswith(real + os.sep):
+            return "this process works in it (os.getcwd())"
+        return None
 
     def _rename(self, number: int) -> bool:
         if not self._try_enter(number, self._write_intent):

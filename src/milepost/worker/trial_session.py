@@ -7,12 +7,14 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from milepost.errors import ChannelClosedError
+from milepost.errors import CaptureError, ChannelClosedError
 from milepost.worker import metrics as checks
+from milepost.worker.agreement import Agreement, Part, bringing, decode
 from milepost.worker.captures import Captures, directory_name
 from milepost.worker.dialog import Dialog
+from milepost.worker.placing import Names, Placing, check_name, inside, uploaded
 from milepost.worker.protocol import Meet, Reported, RunTrial, dump, load
 from milepost.worker.row import RowBuilder
 
@@ -27,24 +29,7 @@ class TrialEnded(SystemExit):  # a SystemExit, so that ``except Exception`` does
         super().__init__(0)
 
 
-#: What a worker tells the others of its trial about its report.
-_BRINGS, _AWAITS = 1, 2
-
-
-class _Agreement(NamedTuple):
-    """What the workers of a trial have agreed upon for a report.
-
-    Attributes:
-        checkpoint: its number, if any of them brings a part of one.
-        ranks: of those that do.
-        metrics: of rank 0, pickled, if it brings none; else empty.
-        awaits: whether all wait for the decision; None where one alone decides that.
-    """
-
-    checkpoint: int | None
-    ranks: tuple[int, ...]
-    metrics: bytes = b""
-    awaits: bool | None = None
+_AS_USUAL = Placing()
 
 
 class TrialSession:
@@ -67,6 +52,7 @@ class TrialSession:
         self._dialog = dialog
         self._rows = RowBuilder(run.trial_id, run.counters)
         self._captures = Captures(run, dialog)
+        self._names = Names(run.trial_dir, is_first=run.attempt == 0)
         self._lock = threading.RLock()
         self._reporting = False
         # Those that an earlier trial of this process has left running.
@@ -76,7 +62,7 @@ class TrialSession:
         self._pid = os.getpid()
         self._since = time.monotonic()
         self._checkpoint: Checkpoint | None = None
-        self._unsettled: tuple[int, type[Checkpoint] | None] | None = None
+        self._unsettled: tuple[int, str, type[Checkpoint] | None] | None = None
         if run.start_from is not None:
             from milepost.checkpoint.handle import Checkpoint
 
@@ -87,13 +73,18 @@ class TrialSession:
         metrics: dict[str, Any],
         checkpoint: Checkpoint | None = None,
         call: str = "tune.report",
-    ) -> None:
+        placing: Placing = _AS_USUAL,
+    ) -> str:
         """Send one result and obey the answer; see :func:`milepost.worker.session.report`.
 
         Args:
             metrics: see there.
             checkpoint: see there.
             call: what user code has called.
+            placing: where the checkpoint goes.
+
+        Returns:
+            The directory that became the checkpoint without a copy; empty if there is none.
         """
         took_s = time.monotonic() - self._since
         if os.getpid() != self._pid:
@@ -111,7 +102,7 @@ class TrialSession:
             self._check_turn(call)
             self._reporting = True
             try:
-                self._report(metrics, checkpoint, took_s, call)
+                return self._report(metrics, checkpoint, took_s, call, placing)
             finally:
                 self._reporting = False
 
@@ -130,8 +121,8 @@ class TrialSession:
             if self._unsettled is not None:
                 from milepost.checkpoint.handle import Checkpoint
 
-                (index, kind), self._unsettled = self._unsettled, None
-                self._checkpoint = (kind or Checkpoint)(self._captures.settled(index))
+                (index, name, kind), self._unsettled = self._unsettled, None
+                self._checkpoint = (kind or Checkpoint)(self._captures.settled(index, name))
             return self._checkpoint
 
     @property
@@ -163,15 +154,20 @@ class TrialSession:
             )
 
     def _report(
-        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, took_s: float, call: str
-    ) -> None:
+        self,
+        metrics: dict[str, Any],
+        checkpoint: Checkpoint | None,
+        took_s: float,
+        call: str,
+        placing: Placing,
+    ) -> str:
         self._captures.raise_failed()
         if checkpoint is not None:
             self._dialog.catch_up()
             if self._dialog.shutdown:
                 self.ended = "stop"
                 raise TrialEnded
-        agreed = self._agree(metrics, checkpoint, call)
+        agreed = self._agree(metrics, checkpoint, call, placing)
         before = vars(self._rows).copy()
         try:
             message = self._row_message(metrics, checkpoint, took_s, agreed)
@@ -185,6 +181,7 @@ class TrialSession:
             self.ended = reply.action
             raise TrialEnded
         self._since = time.monotonic()
+        return agreed.path
 
     def _awaits_answer(self, metrics: dict[str, Any]) -> bool:
         """Whether the decision on a result may be another than to go on."""
@@ -194,68 +191,139 @@ class TrialSession:
         return self._dialog.awaits
 
     def _agree(
-        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, call: str
-    ) -> _Agreement:
+        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, call: str, placing: Placing
+    ) -> Agreement:
         """Agree with the trial's other workers, if there are any, upon what this report is.
 
         Raises:
             CollectiveError: they do something else.
+            CaptureError: the part of another one does not come.
+            ValueError: a directory cannot become a checkpoint where it is.
+            Exception: of the user's function that was to bring it there.
         """
-        if self.run.world_size == 1:
-            index = None if checkpoint is None else self._captures.take_index()
-            return _Agreement(index, (0,))
-        flags = (checkpoint is not None) * _BRINGS | self._awaits_answer(metrics) * _AWAITS
-        # Whoever has a part needs the row, which is that of rank 0.
-        tells = self.run.rank == 0 and checkpoint is None
-        data = self._dumped(metrics, metrics) if tells else b""
-        met = self._dialog.meet(
-            Meet(f"{call}()", data, bytes([flags]), captures=checkpoint is not None)
-        )
+        alone = self.run.world_size == 1
+        if alone and checkpoint is None:
+            return Agreement()
+        mine, wanted = self._own_part(checkpoint, placing, call)
+        data, parts = b"", [mine]
+        if not alone:
+            mine = mine._replace(awaits=self._awaits_answer(metrics))
+            # Whoever has a part needs the row, which is that of rank 0.
+            if self.run.rank == 0 and checkpoint is None:
+                data = self._dumped(metrics, metrics)
+            captures = mine.brings and not mine.uploads
+            data, parts = self._meet(f"{call}()", mine, data, captures=captures)
+        awaits = None if alone else any(part.awaits for part in parts)
+        if not any(part.brings for part in parts):
+            return Agreement(metrics=data, awaits=awaits)
+        index = self._captures.next_index
+        name = parts[0].name or directory_name(index)
+        if any(part.uploads for part in parts):
+            parts = self._upload(checkpoint, name, mine, placing, call)
+        ranks = bringing(parts)
+        if self.run.rank == 0:
+            self._names.use(name, index, wanted)
+        path = parts[self.run.rank].path if self.run.rank in ranks else ""
+        return Agreement(self._captures.take_index(), name, ranks, path, data, awaits)
+
+    def _own_part(
+        self, checkpoint: Checkpoint | None, placing: Placing, call: str
+    ) -> tuple[Part, str]:
+        """What this worker has to say, and the name that it would like best."""
+        path = ""
+        if placing.stays and checkpoint is not None:
+            path = inside(checkpoint.path, self.run.trial_dir, f"{call}(checkpoint=...)")
+        wanted = name = ""
+        if self.run.rank == 0:
+            wanted = placing.name or ""
+            if path and not wanted:
+                wanted = check_name(os.path.basename(path), f"the name of {path}, which is kept,")
+            index = self._captures.next_index
+            name = self._names.free(index, wanted, path)
+            if name == directory_name(index):
+                name = ""
+        uploads = placing.upload is not None and checkpoint is not None
+        return Part(checkpoint is not None, False, uploads, name, path), wanted
+
+    def _meet(
+        self, what: str, mine: Part, data: bytes = b"", *, captures: bool
+    ) -> tuple[bytes, list[Part]]:
+        """Wait for the trial's other workers; what rank 0 gave, and what all say."""
+        met = self._dialog.meet(Meet(what, data, mine.encode(), captures=captures))
         if met is None:
             self.ended = "stop"
             raise TrialEnded
-        said = [note[0] for note in met.notes]
-        ranks = tuple(rank for rank, flags in enumerate(said) if flags & _BRINGS)
-        index = self._captures.take_index() if ranks else None
-        return _Agreement(index, ranks, met.data, any(flags & _AWAITS for flags in said))
+        return met.data, [decode(note) for note in met.notes]
+
+    def _upload(
+        self, checkpoint: Checkpoint | None, name: str, mine: Part, placing: Placing, call: str
+    ) -> list[Part]:
+        """Have user code bring its parts to the run's directory; what all workers say then."""
+        error: Exception | None = None
+        if mine.uploads:
+            assert placing.upload is not None
+            assert checkpoint is not None
+            try:
+                with self._captures.busy():
+                    path = uploaded(placing.upload, checkpoint, name, self.run.trial_dir)
+                mine = mine._replace(path=path)
+            except Exception as problem:  # noqa: BLE001 - raised below, when all know of it
+                error = problem
+                mine = mine._replace(error=f"{type(problem).__name__}: {problem}")
+        parts = [mine]
+        if self.run.world_size > 1:
+            what = f"{call}(), after checkpoint_upload_fn"
+            parts = self._meet(what, mine, captures=mine.brings)[1]
+        if error is not None:
+            raise error
+        for rank, part in enumerate(parts):
+            if part.error:
+                raise CaptureError(
+                    f"checkpoint_upload_fn of rank {rank} failed ({part.error}), so no worker "
+                    "reported anything; earlier checkpoints are intact"
+                )
+        return parts
 
     def _row_message(
         self,
         metrics: dict[str, Any],
         checkpoint: Checkpoint | None,
         took_s: float,
-        agreed: _Agreement,
+        agreed: Agreement,
     ) -> Reported:
         index = agreed.checkpoint
         fields = {
             **metrics,
             "timestamp": 0,  # its place among the columns; filled by the builder
-            "checkpoint_dir_name": None if index is None else directory_name(index),
+            "checkpoint_dir_name": None if index is None else agreed.name,
         }
         if index is not None:
             fields["should_checkpoint"] = True
         row = self._rows.next(fields, took_s, overwrite_timestamp=True)
         data = self._dumped(row, metrics)
         asks = self._dialog.asks
-        if checkpoint is None or index is None:
+        kind = None if checkpoint is None else type(checkpoint)
+        if checkpoint is None or index is None or self.run.rank not in agreed.ranks:
             if index is not None:
-                self._unsettled = index, None
+                self._unsettled = index, agreed.name, kind
             return Reported(data, asks=asks, awaited=self._is_awaited(metrics, agreed))
         if agreed.metrics:
             ours = {key: value for key, value in row.items() if key not in metrics}
             row = ours | load(agreed.metrics)
         capture = self._captures.capture(
-            os.path.abspath(checkpoint.path),
+            agreed.path or os.path.abspath(checkpoint.path),
             index,
             row,
-            owned=checkpoint._move,
+            owned=checkpoint._move or bool(agreed.path),
             ranks=agreed.ranks,
+            name=agreed.name,
+            in_place=bool(agreed.path),
         )
-        self._unsettled = index, type(checkpoint)
+        self._unsettled = index, agreed.name, kind
         awaited = self._is_awaited(metrics, agreed)  # it may have been told so during the capture
         return Reported(data, index, capture.nbytes, capture.waited_s, asks, awaited)
 
-    def _is_awaited(self, metrics: dict[str, Any], agreed: _Agreement) -> bool:
+    def _is_awaited(self, metrics: dict[str, Any], agreed: Agreement) -> bool:
         return self._awaits_answer(metrics) if agreed.awaits is None else agreed.awaits
 
     @staticmethod
