@@ -100,6 +100,10 @@ class Names:
             name = f"{wanted}-{number}"
         return name
 
+    def look(self) -> None:
+        """From now on the usual name may be taken too: user code works in the run's directory."""
+        self._looks = True
+
     def use(self, name: str, index: int, wanted: str = "") -> None:
         """Take note that a checkpoint gets a name that was free; say so once if it is another."""
         usual = directory_name(index)

@@ -260,6 +260,7 @@ class TrialSession:
     ) -> list[Part]:
         """Have user code bring its parts to the run's directory; what all workers say then."""
         error: Exception | None = None
+        self._names.look()
         if mine.uploads:
             assert placing.upload is not None
             assert checkpoint is not None
