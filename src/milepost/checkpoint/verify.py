@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import stat
+import sys
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
@@ -230,7 +231,7 @@ def directories(trial_dir: str) -> list[str]:
 def _numbered(trial_dir: str) -> dict[str, int]:
     """The numbers of checkpoints by the names of their directories.
 
-    One whose manifest cannot be read has that of its usual name, or comes after all others.
+    One whose manifest cannot be read has that of its usual name, else it is taken for the newest.
     """
     found = {}
     for name in directories(trial_dir):
@@ -240,7 +241,7 @@ def _numbered(trial_dir: str) -> dict[str, int]:
         except (FileNotFoundError, NotADirectoryError):
             continue  # a foreign directory
         except (CheckpointError, OSError):
-            found[name] = -1 if number is None else number
+            found[name] = sys.maxsize if number is None else number
     return found
 
 
