@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
             train.report({}, part(a="1"), name, CheckpointUploadMode.SYNC)
 
     run = tmp_path / "run"
-    first = trainer(tmp_path, loop, workers=1, train_loop_config={})
+    first = trainer(tmp_path, loop, workers=0, train_loop_config={})
     first.fit()
     for name in ("notes", "data"):
         shutil.rmtree(run / name)
@@ -98,7 +100,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 
 
 def resumable(config: dict[str, Any]) -> str:
-    """Reports under ``name``, in place if so told, and is killed right after; once."""
+    """Reports under a name, in place if so told; then it, or who is named, is killed."""
     checkpoint = train.get_checkpoint()
     if checkpoint is not None:
         return Path(checkpoint.path).name
@@ -106,16 +108,17 @@ def resumable(config: dict[str, Any]) -> str:
         train.report({}, left("here", a="1" * config["size"]), "mine", NO_UPLOAD)
     else:
         train.report({}, part(a="1" * config["size"]), "mine", config["mode"])
-    if config["dies"]:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if config["dies"] is not None:
+        os.kill(config["dies"] or os.getpid(), signal.SIGKILL)
     return ""
 
 
+@pytest.mark.always("NO_UPLOAD-1")
 @pytest.mark.parametrize("size", [1, 2 << 20])
-@pytest.mark.parametrize("mode", [None, NO_UPLOAD])
+@pytest.mark.parametrize("mode", [None, NO_UPLOAD], ids=["usual", "NO_UPLOAD"])
 def test_killed_right_after_the_report(tmp_path: Path, mode: Any, size: int) -> None:
     """The checkpoint is found under its name, and the run goes on from it."""
-    config = {"mode": mode, "size": size, "dies": True}
+    config = {"mode": mode, "size": size, "dies": 0}
     made = trainer(tmp_path, resumable, workers=1, max_failures=1, train_loop_config=config)
     result = made.fit()
     assert result.return_value == "mine"
@@ -124,10 +127,39 @@ def test_killed_right_after_the_report(tmp_path: Path, mode: Any, size: int) -> 
     assert not (tmp_path / "run" / "here").exists()
 
 
+DRIVER = """
+import os, sys
+sys.path.insert(0, {here!r})
+import cloudpickle, loops, test_names
+from pathlib import Path
+for each in (loops, test_names):
+    cloudpickle.register_pickle_by_value(each)
+mode = test_names.NO_UPLOAD if {in_place} else None
+config = {{"mode": mode, "size": {size}, "dies": os.getpid()}}
+loops.trainer(Path({root!r}), test_names.resumable, workers=1, train_loop_config=config).fit()
+"""
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("size", [1, 2 << 20])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_driver_is_killed(tmp_path: Path, in_place: bool, size: int) -> None:
+    """The journal never heard of the commit: the checkpoint is found by its manifest."""
+    here = str(Path(__file__).parent)
+    script = DRIVER.format(here=here, in_place=in_place, size=size, root=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
+    config = {"mode": None, "size": size, "dies": None}
+    result = trainer(tmp_path, resumable, workers=1, train_loop_config=config).fit()
+    assert result.return_value == "mine"
+    assert committed(tmp_path / "run") == {"mine": 0}
+
+
+@pytest.mark.always("journal")
 @pytest.mark.parametrize("lost", ["nothing", "journal", "identity"])
 def test_moved_and_found_again(tmp_path: Path, lost: str) -> None:
     """A run with names goes on in another place, also without its journal."""
-    config = {"mode": None, "size": 1, "dies": False}
+    config = {"mode": None, "size": 1, "dies": None}
     trainer(tmp_path, resumable, workers=1, train_loop_config=config).fit()
     moved = tmp_path / "elsewhere" / "run"
     shutil.move(tmp_path / "run", moved)
@@ -179,6 +211,7 @@ def test_one_directory_of_two_workers(tmp_path: Path) -> None:
     assert result.metrics["checkpoint_dir_name"] == "z"
 
 
+@pytest.mark.chaos
 def test_directories_of_several_workers(tmp_path: Path) -> None:
     """Each brings its own; one within another is refused on all ranks, and nothing is lost."""
 
@@ -239,7 +272,7 @@ def test_an_upload_to_the_final_name(tmp_path: Path) -> None:
         )
         assert (home() / "final" / "a").read_text() == "final"
 
-    trainer(tmp_path, loop, workers=1, train_loop_config={}).fit()
+    trainer(tmp_path, loop, workers=0, train_loop_config={}).fit()
     assert committed(tmp_path / "run") == {"final": 0}
 
 
@@ -275,7 +308,7 @@ def test_upload_functions_that_fail(tmp_path: Path) -> None:
         train.report({"failed": 0}, part(a="1"))
 
     result = trainer(tmp_path, loop, train_loop_config={}).fit()
-    assert committed(tmp_path / "run") == {"checkpoint_000000-1": 0}
+    assert committed(tmp_path / "run") == {"checkpoint_000000-2": 0}
     assert (tmp_path / "run" / "checkpoint_000000" / "a").exists()
     assert list(result.metrics_dataframe["failed"]) == [0]
 
@@ -356,6 +389,6 @@ def test_bad_options(tmp_path: Path) -> None:
             train.report({}, strange, None, NO_UPLOAD)
         train.report({}, part(a="1"))
 
-    trainer(tmp_path, loop, workers=1, train_loop_config={}).fit()
+    trainer(tmp_path, loop, workers=0, train_loop_config={}).fit()
     assert committed(tmp_path / "run") == {"checkpoint_000001": 1}
     assert (tmp_path / "run" / "strange" / "a").read_text() == "1"
