@@ -76,10 +76,14 @@ class Names:
     """
 
     def __init__(self, run_dir: str, *, is_first: bool) -> None:
-        self._run_dir = os.path.realpath(run_dir)
+        self._given_dir = run_dir
         self._looks = not is_first  # else nothing can have the usual name
         self._used: set[str] = set()
         self._numbers: dict[str, int] = {}
+
+    @functools.cached_property
+    def _run_dir(self) -> str:
+        return os.path.realpath(self._given_dir)
 
     def free(self, index: int, wanted: str = "", path: str = "") -> str:
         """Return the name for the next checkpoint, with a number if it is taken.

@@ -9,13 +9,14 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
-from milepost.errors import CaptureError, ChannelClosedError
+from milepost.errors import ChannelClosedError
 from milepost.worker import metrics as checks
-from milepost.worker.agreement import Agreement, Part, bringing, decode
-from milepost.worker.captures import Captures, directory_name
+from milepost.worker.agreeing import Agreeing
+from milepost.worker.agreement import Agreement
+from milepost.worker.captures import Captures
 from milepost.worker.dialog import Dialog
-from milepost.worker.placing import Names, Placing, check_name, inside, uploaded
-from milepost.worker.protocol import Meet, Reported, RunTrial, dump, load
+from milepost.worker.placing import Placing
+from milepost.worker.protocol import Reported, RunTrial, dump, load
 from milepost.worker.row import RowBuilder
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class TrialSession:
         self._dialog = dialog
         self._rows = RowBuilder(run.trial_id, run.counters)
         self._captures = Captures(run, dialog)
-        self._names = Names(run.trial_dir, is_first=run.attempt == 0)
+        self._agreeing = Agreeing(run, dialog, self._captures)
         self._lock = threading.RLock()
         self._reporting = False
         # Those that an earlier trial of this process has left running.
@@ -167,7 +168,16 @@ class TrialSession:
             if self._dialog.shutdown:
                 self.ended = "stop"
                 raise TrialEnded
-        agreed = self._agree(metrics, checkpoint, call, placing)
+        agreed = self._agreeing.agree(
+            checkpoint,
+            placing,
+            call,
+            awaits=lambda: self._awaits_answer(metrics),
+            metrics=lambda: self._dumped(metrics, metrics),
+        )
+        if agreed is None:
+            self.ended = "stop"
+            raise TrialEnded
         before = vars(self._rows).copy()
         try:
             message = self._row_message(metrics, checkpoint, took_s, agreed)
@@ -189,101 +199,6 @@ class TrialSession:
             return True
         self._dialog.preemption()  # takes note of whatever has come
         return self._dialog.awaits
-
-    def _agree(
-        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, call: str, placing: Placing
-    ) -> Agreement:
-        """Agree with the trial's other workers, if there are any, upon what this report is.
-
-        Raises:
-            CollectiveError: they do something else.
-            CaptureError: the part of another one does not come.
-            ValueError: a directory cannot become a checkpoint where it is.
-            Exception: of the user's function that was to bring it there.
-        """
-        alone = self.run.world_size == 1
-        if alone and checkpoint is None:
-            return Agreement()
-        mine, wanted = self._own_part(checkpoint, placing, call)
-        data, parts = b"", [mine]
-        if not alone:
-            mine = mine._replace(awaits=self._awaits_answer(metrics))
-            # Whoever has a part needs the row, which is that of rank 0.
-            if self.run.rank == 0 and checkpoint is None:
-                data = self._dumped(metrics, metrics)
-            captures = mine.brings and not mine.uploads
-            data, parts = self._meet(f"{call}()", mine, data, captures=captures)
-        awaits = None if alone else any(part.awaits for part in parts)
-        if not any(part.brings for part in parts):
-            return Agreement(metrics=data, awaits=awaits)
-        index = self._captures.next_index
-        name = parts[0].name or directory_name(index)
-        if any(part.uploads for part in parts):
-            parts = self._upload(checkpoint, name, mine, placing, call)
-        ranks = bringing(parts)
-        if self.run.rank == 0:
-            self._names.use(name, index, wanted)
-        path = parts[self.run.rank].path if self.run.rank in ranks else ""
-        return Agreement(self._captures.take_index(), name, ranks, path, data, awaits)
-
-    def _own_part(
-        self, checkpoint: Checkpoint | None, placing: Placing, call: str
-    ) -> tuple[Part, str]:
-        """What this worker has to say, and the name that it would like best."""
-        path = ""
-        if placing.stays and checkpoint is not None:
-            path = inside(checkpoint.path, self.run.trial_dir, f"{call}(checkpoint=...)")
-        wanted = name = ""
-        if self.run.rank == 0:
-            wanted = placing.name or ""
-            if path and not wanted:
-                wanted = check_name(os.path.basename(path), f"the name of {path}, which is kept,")
-            index = self._captures.next_index
-            name = self._names.free(index, wanted, path)
-            if name == directory_name(index):
-                name = ""
-        uploads = placing.upload is not None and checkpoint is not None
-        return Part(checkpoint is not None, False, uploads, name, path), wanted
-
-    def _meet(
-        self, what: str, mine: Part, data: bytes = b"", *, captures: bool
-    ) -> tuple[bytes, list[Part]]:
-        """Wait for the trial's other workers; what rank 0 gave, and what all say."""
-        met = self._dialog.meet(Meet(what, data, mine.encode(), captures=captures))
-        if met is None:
-            self.ended = "stop"
-            raise TrialEnded
-        return met.data, [decode(note) for note in met.notes]
-
-    def _upload(
-        self, checkpoint: Checkpoint | None, name: str, mine: Part, placing: Placing, call: str
-    ) -> list[Part]:
-        """Have user code bring its parts to the run's directory; what all workers say then."""
-        error: Exception | None = None
-        self._names.look()
-        if mine.uploads:
-            assert placing.upload is not None
-            assert checkpoint is not None
-            try:
-                with self._captures.busy():
-                    path = uploaded(placing.upload, checkpoint, name, self.run.trial_dir)
-                mine = mine._replace(path=path)
-            except Exception as problem:  # noqa: BLE001 - raised below, when all know of it
-                error = problem
-                mine = mine._replace(error=f"{type(problem).__name__}: {problem}")
-        parts = [mine]
-        if self.run.world_size > 1:
-            what = f"{call}(), after checkpoint_upload_fn"
-            parts = self._meet(what, mine, captures=mine.brings)[1]
-        if error is not None:
-            raise error
-        for rank, part in enumerate(parts):
-            if part.error:
-                raise CaptureError(
-                    f"checkpoint_upload_fn of rank {rank} failed ({part.error}), so no worker "
-                    "reported anything; earlier checkpoints are intact"
-                )
-        return parts
 
     def _row_message(
         self,
