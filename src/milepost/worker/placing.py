@@ -129,7 +129,7 @@ class Names:
         self._numbers[wanted] = int(name.rpartition("-")[2])
 
     def _is_taken(self, name: str, path: str) -> bool:
-        if name in self._used or _is_ours(name):
+        if name in self._used or name in _own_names():
             return True
         there = os.path.join(self._run_dir, name)
         return there != path and os.path.lexists(there)
@@ -210,6 +210,7 @@ def uploaded(
 
 @functools.cache
 def _own_names() -> frozenset[str]:
+    """The names of files that Milepost writes into a run's directory, maybe later."""
     from milepost.journal.files import failures, params, policy, progress_csv, result_json
 
     return frozenset(
@@ -223,8 +224,3 @@ def _own_names() -> frozenset[str]:
             policy.GLOBAL_NAME,
         }
     )
-
-
-def _is_ours(name: str) -> bool:
-    """Whether Milepost writes a file of that name, maybe later."""
-    return name in _own_names() or name.startswith("events.out.tfevents.")
