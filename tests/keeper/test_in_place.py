@@ -17,8 +17,10 @@ from milepost.errors import CaptureError, CheckpointFailedError
 from milepost.keeper import intent as intents
 from milepost.keeper import returning
 from milepost.keeper.protocol import Committed, Deleted, Drained, Notice, Released
+from milepost.testing.interposer import Interposer
 
 BIG = (1 << 20) + 1
+AFTER_BOOT = {"complete": True, "boot": "an earlier boot"}
 
 
 def capture(capturer, directory: Path, index: int = 0, **fields) -> None:
@@ -43,11 +45,36 @@ def test_the_directory_itself(place, driver, capturer):
     assert manifests.read(found).dir_name == "mine"
 
 
-@pytest.mark.parametrize("fields", [{}, {"complete": True, "boot": "an earlier boot"}])
-def test_what_is_not_committed_goes_back(place, fields):
+def test_where_it_waits(place, driver, monkeypatch):
+    """Not in a temporary directory; its record is durable before it is moved."""
+    from milepost.keeper.connection import KeeperConnection
+
+    monkeypatch.setattr(KeeperConnection, "announce", lambda self, capture: None)
+    source = place.in_place()
+    with Interposer() as steps:
+        capture(place.capturer(driver), source)
+    assert all(path.startswith(os.path.dirname(place.experiment)) for path in place.staged())
+    done = [step.operation for step in steps.steps]
+    assert done[: done.index("rename")][-4:] == [
+        "fsync_file",
+        "fsync_dir",
+        "fsync_dir",
+        "fsync_dir",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "torn"),
+    [({}, False), (AFTER_BOOT, False), (AFTER_BOOT, True)],
+    ids=["killed", "reboot", "power loss"],
+)
+def test_what_is_not_committed_goes_back(place, fields, torn):
     """A process that died while it captured, or the whole machine: nothing is removed."""
     driver = place.driver()
     base = place.stage(driver, 0, came_from="sub/here", **{"complete": False, **fields})
+    if torn:
+        record = Path(base + intents.CAPTURED_SUFFIX)
+        record.write_bytes(record.read_bytes().partition(b"\n")[0] + b"\n\0\0")
     tree = Path(base + intents.FILES_SUFFIX)
     shutil.rmtree(tree, ignore_errors=True)
     shutil.move(place.in_place(), tree)

@@ -83,7 +83,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     """A file or directory of the user's in the run's directory is never replaced."""
 
     def loop(config: dict[str, Any]) -> None:
-        for name in ("notes", "data"):
+        for name in ("notes", "data", "kept"):
             train.report({}, part(a="1"), name, CheckpointUploadMode.SYNC)
 
     run = tmp_path / "run"
@@ -93,8 +93,10 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
         shutil.rmtree(run / name)
     (run / "notes").write_text("mine")
     (run / "data").mkdir()
-    first.fit()
-    assert committed(run) == {"notes-1": 2, "data-1": 3}
+    again = first.fit()
+    assert committed(run) == {"kept": 2, "notes-1": 3, "data-1": 4, "kept-1": 5}
+    names = [Path(checkpoint.path).name for checkpoint, _ in again.best_checkpoints]
+    assert names == ["kept", "notes-1", "data-1", "kept-1"]
     assert (run / "notes").read_text() == "mine"
     assert list((run / "data").iterdir()) == []
 

@@ -269,7 +269,10 @@ def read(base: str) -> Staged | None:
         with open(base + CAPTURED_SUFFIX, "rb") as file:
             first, second = file.readline(), file.readline()
             intent = _DECODE_INTENT(first)
-            captured = _DECODE_FILES(second)
+            try:
+                captured = _DECODE_FILES(second)
+            except msgspec.DecodeError:  # a power loss took what was not flushed
+                return Staged(base, intent, None)
             return Staged(base, intent, captured, file.tell())
     except FileNotFoundError:
         pass
