@@ -162,7 +162,8 @@ class Cut(World):
             for i in sorted(trial.committed.keys() - trial.deleting.keys())
         ]
         inflight = {i: Capture(1, RAW, None) for i in sorted(trial.captured)}
-        there = Holdings(manifests, frozenset(held))
+        names = frozenset(each.directory for each in manifests.values())
+        there = Holdings(manifests, names)
         found = reconciling.reconcile(trial, recorded, inflight, there)
         self.act(
             self.m.restored(

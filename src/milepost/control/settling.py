@@ -6,6 +6,7 @@ checkpoint that it captured is committed or has failed.
 
 from __future__ import annotations
 
+from milepost.checkpoint.manifest import own_name
 from milepost.control import commands, deleting, events, exploiting, validating
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.state import ERROR, PAUSED, PENDING, TERMINATED, Halt, Phase, TrialState
@@ -137,6 +138,7 @@ def _register(step: Step, trial: TrialState, event: events.Committed, capture: C
             nbytes=event.nbytes,
             digest=event.digest,
             validation=event.validation,
+            dir_name=own_name(event.index, event.path),
         )
     )
     if event.validation is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from milepost.checkpoint.manifest import DirName
 from milepost.checkpoint.validation import Status, Task
 
 SCHEMA = 1
@@ -122,7 +123,10 @@ class Saving(Record, frozen=True, kw_only=True):
 
 
 class Committed(Record, frozen=True, kw_only=True):
-    """A checkpoint is durable: its manifest is published, which has ``validation`` too."""
+    """A checkpoint is durable: its manifest is published, which has ``validation`` too.
+
+    ``dir_name`` is that of its directory; unset for ``checkpoint_`` and its number.
+    """
 
     trial: str
     attempt: int
@@ -131,6 +135,7 @@ class Committed(Record, frozen=True, kw_only=True):
     nbytes: int
     digest: str
     validation: Task | None = None
+    dir_name: DirName = msgspec.UNSET
 
 
 class Validated(Record, frozen=True, kw_only=True):
