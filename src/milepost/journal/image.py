@@ -325,8 +325,8 @@ def _committed(trial: TrialImage, record: rec.Committed) -> None:
     )
 
 
-def _copied(task: Task | None) -> Task | None:
-    if task is None:
+def _copied(task: Task | msgspec.UnsetType) -> Task | None:
+    if isinstance(task, msgspec.UnsetType):
         return None
     return msgspec.structs.replace(task, arguments=task.arguments.copy())
 

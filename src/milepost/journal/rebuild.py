@@ -340,7 +340,7 @@ class _Rebuilding:
                 iteration=manifest.iteration,
                 nbytes=manifest.nbytes,
                 digest=hasher.hexdigest(),
-                validation=manifest.task,
+                validation=manifest.validation,
                 dir_name=manifest.dir_name,
             )
         )

@@ -123,9 +123,9 @@ class Saving(Record, frozen=True, kw_only=True):
 
 
 class Committed(Record, frozen=True, kw_only=True):
-    """A checkpoint is durable: its manifest is published, which has ``validation`` too.
+    """A checkpoint is durable: its manifest is published.
 
-    ``dir_name`` is that of its directory; unset for ``checkpoint_`` and its number.
+    ``validation`` and ``dir_name`` are as in :class:`milepost.checkpoint.manifest.Manifest`.
     """
 
     trial: str
@@ -134,7 +134,7 @@ class Committed(Record, frozen=True, kw_only=True):
     iteration: int
     nbytes: int
     digest: str
-    validation: Task | None = None
+    validation: Task | msgspec.UnsetType = msgspec.UNSET
     dir_name: DirName = msgspec.UNSET
 
 

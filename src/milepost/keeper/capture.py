@@ -213,7 +213,7 @@ class Capturer:
                     iteration=iteration,
                     row=msgspec.Raw(row),
                     objects=objects or {},
-                    validation=validation,
+                    validation=validation or msgspec.UNSET,
                     ranks=self._template.ranks if ranks is None else ranks,
                     dir_name=dir_name,
                     came_from=self._relative(directory) if in_place else msgspec.UNSET,
