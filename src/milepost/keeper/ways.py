@@ -130,7 +130,7 @@ class Taking:
             for number in range(1, PLACES):
                 if self._rename(number):
                     return self._secure_moved()
-            in_the_way = "it cannot be renamed (is something mounted there?)"
+            in_the_way = "no place beside it takes it (a mount point, no permission, or no room)"
         raise CaptureError(
             f"{self._source.directory} cannot become a checkpoint without a copy: {in_the_way}. "
             "It is as it was; report it with another upload mode, which copies it"
