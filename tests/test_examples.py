@@ -75,6 +75,27 @@ def test_an_example_trains_with_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ddp_transformer", r"After step 40, with a loss of [23]\.\d\d:"),
+        ("huggingface_style", r"The best of step 100, with a loss of 0\.[0-5]\d\d, is at"),
+        ("lightning_style", r"The best tells [789]\d\.\d% of the test digits right, and is at"),
+    ],
+    ids=["ddp_transformer", "huggingface_style", "lightning_style"],
+)
+@pytest.mark.chaos
+def test_an_example_of_a_loop(name: str, says: str, tmp_path: Path) -> None:
+    """It learns something; started again with nothing left to do it finds the same."""
+    place = ("--smoke-test", "--storage-path", str(tmp_path / "results"))
+    printed = run(name, tmp_path, *place)
+    assert re.search(says, printed)
+    again = run(name, tmp_path, *place)
+    assert "goes on from checkpoint_00000" in again
+    assert again.splitlines()[-2:] == printed.splitlines()[-2:]
+    assert f"python examples/{name}.py --smoke-test" in run(name, tmp_path, "--help")
+
+
+@pytest.mark.parametrize(
     "name", ["asha_pytorch", "pbt_pytorch", "optuna_sklearn", "optuna_xgboost"]
 )
 @pytest.mark.chaos

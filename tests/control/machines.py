@@ -13,7 +13,7 @@ from milepost.control.checkpoints import Checkpoint
 from milepost.control.commands import AnyCommand
 from milepost.control.events import AnyEvent, Problem
 from milepost.control.machine import Machine
-from milepost.control.resources import Pool, request_of
+from milepost.control.resources import Pool, Request, request_of
 from milepost.control.state import Settings, TrialState
 from milepost.journal.records import AnyRecord
 
@@ -22,6 +22,8 @@ BOOM = Problem(kind="ValueError", message="boom")
 HANGS = Problem(kind="TrialTimeoutError", message="silent for 5 s")
 DIED = Problem(kind="ActorDiedError", message="died: signal 9 (SIGKILL)")
 TAKEN = Problem(kind="ActorDiedError", message="the engine died", signalled=True, engine_died=True)
+LOST = Problem(kind="PreemptionError", message="machines went away", signalled=True)
+LATE = Problem(kind="PreemptionError", message="and workers still ran", signalled=True)
 SIGNALLED = Problem(kind="ActorDiedError", message="died: signal 15 (SIGTERM)", signalled=True)
 
 
@@ -57,7 +59,10 @@ class Driven:
 
     # --- events, with what does not matter filled in ----------------------------------------
 
-    def add(self, trial_id: str, *bundles: dict[str, float], size: int = 1) -> list[str]:
+    def add(
+        self, trial_id: str, *bundles: dict[str, float], size: int = 1, most: int | None = None
+    ) -> list[str]:
+        request = request_of(bundles or ({"CPU": 1},))
         return self(
             events.TrialAdded(
                 at=0,
@@ -65,11 +70,12 @@ class Driven:
                 name=trial_id,
                 directory=trial_id,
                 tag="",
-                request=request_of(bundles or ({"CPU": 1},)),
+                request=request,
                 config=RAW,
                 evaluated=RAW,
                 resources=RAW,
                 size=size,
+                most=None if most is None else Request(request.bundles[:1] * most),
             )
         )
 
@@ -120,6 +126,37 @@ class Driven:
 
     def gone(self, worker: int, problem: Problem = DIED) -> list[str]:
         return self(events.WorkerGone(at=0, worker_id=f"worker-{worker}", problem=problem))
+
+    def preempting(self, worker: int, *ranks: int) -> list[str]:
+        return self(
+            events.Preempting(
+                at=0,
+                worker_id=f"worker-{worker}",
+                reason="SIGTERM",
+                deadline_ms=5,
+                ranks=ranks,
+                problem=LOST,
+            )
+        )
+
+    def borrow(
+        self, worker: int, *cpus: float, least: int | None = None, number: int = 0
+    ) -> list[str]:
+        return self(
+            events.BorrowAsked(
+                at=0,
+                worker_id=f"worker-{worker}",
+                number=number,
+                most=request_of({"CPU": each} for each in cpus),
+                least=len(cpus) if least is None else least,
+            )
+        )
+
+    def give_back(self, worker: int, number: int = 0) -> list[str]:
+        return self(events.LoanReturned(at=0, worker_id=f"worker-{worker}", number=number))
+
+    def look_for_room(self) -> list[str]:
+        return self(events.LookForRoom(at=0))
 
     def silent(self, worker: int) -> list[str]:
         return self(events.Silent(at=0, worker_id=f"worker-{worker}", problem=HANGS))
@@ -269,7 +306,7 @@ class Driven:
         return self(events.GraceOver(at=0))
 
     def overdue(self, trial_id: str) -> list[str]:
-        return self(events.Overdue(at=0, trial_id=trial_id))
+        return self(events.Overdue(at=0, trial_id=trial_id, problem=LATE))
 
     # --- ways to get somewhere ----------------------------------------------------------------
 
@@ -299,6 +336,8 @@ def describe(command: AnyCommand) -> str:
             return f"attend {w}"
         case commands.Preempt(worker_id=w, reason=reason, deadline_ms=deadline):
             return f"preempt {w} {reason}" + (f" by={deadline}" if deadline else "")
+        case commands.Lend(worker_id=w, number=n, size=size, gpus=gpus):
+            return f"lend {w} {n} size={size}" + (f" gpus={','.join(gpus)}" if gpus else "")
         case commands.EndWorker(w):
             return f"end {w}"
         case commands.KillWorker(w):

@@ -18,11 +18,12 @@ from milepost.api.failure_config import FailureConfig
 from milepost.api.resources import placement_group_of
 from milepost.api.search_algorithm import SearchAlgorithm
 from milepost.checkpoint import manifest as manifests
+from milepost.control.group import Group
 from milepost.errors import CollectiveError
 from milepost.worker import session
 
 PAIR = {
-    "grouped": True,
+    "group": Group(lambda config: 2),
     "resources": lambda config: placement_group_of(tune.PlacementGroupFactory([{"CPU": 1}] * 2)),
 }
 
@@ -258,7 +259,7 @@ def waits(config: dict[str, Any]) -> None:
 def test_all_are_told_of_a_failure(tmp_path: Path) -> None:
     """A worker without a part waits for the commit too, and not for ever."""
     three = {
-        "grouped": True,
+        "group": Group(lambda config: 2),
         "resources": lambda config: placement_group_of(
             tune.PlacementGroupFactory([{"CPU": 0.5}] * 3)
         ),

@@ -31,14 +31,18 @@ class Worker:
     next_index: int
     state: str = "starting"  # training, saving, obeying, idle, dead
     action: str = "continue"
+    waits: bool = False  # for resources that a trainer in it needs
+    lent: int = 0
+    told: bool = False  # it knows that it is to save
     attends: bool = False  # it was told to wait for answers, which it may not do by itself
 
 
 class World:
     """Workers, a keeper and a scheduler around a machine."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, groups: bool = False, **options: Any) -> None:
         self.options = options
+        self.groups = groups
         self.m = Driven(**options)
         self.kind = options.get("kind", "function")
         self.judged = options.get("judged", True)
@@ -67,6 +71,7 @@ class World:
                 self._run(rest)
             elif verb in ("attend", "preempt"):
                 self.workers[_worker(rest[0])].attends = True
+                self.workers[_worker(rest[0])].told |= verb == "preempt"
             elif verb == "answer":
                 worker = self.workers[_worker(rest[0])]
                 if worker.state != "dead":
@@ -75,6 +80,11 @@ class World:
                     worker.state = (
                         "saving" if saves else "training" if rest[1] == "continue" else "obeying"
                     )
+            elif verb == "lend":
+                worker = self.workers[_worker(rest[0])]
+                assert worker.waits, "it is answered once"
+                worker.waits = False
+                worker.lent += rest[2] != "size=0"
             elif verb in ("end", "kill"):
                 self.workers[_worker(rest[0])].state = "ending"
             elif verb == "validate":
@@ -242,7 +252,31 @@ class World:
 
     def _add(self) -> list[str]:
         self.added += 1
-        return self.m.add(f"t{self.added}", {"CPU": 1 + self.added % 2})
+        name = f"t{self.added}"
+        if not self.groups:
+            return self.m.add(name, {"CPU": 1 + self.added % 2})
+        size = 1 + self.added % 2
+        most = size + 1 if self.added % 3 == 0 else None
+        return self.m.add(name, *({"CPU": 1},) * size, size=size, most=most)
+
+    def _peers(self, number: int) -> list[Worker]:
+        """The workers of a worker's trial, which do everything together; itself at least."""
+        trial = self.m.machine.trials.get(self.workers[number].trial)
+        names = [] if trial is None else [_worker(each) for each in trial.workers]
+        return [self.workers[each] for each in names if each in self.workers] or [
+            self.workers[number]
+        ]
+
+    def _may_report(self, number: int) -> bool:
+        """Whether it is the one that speaks for its trial, and all others are there."""
+        peers = self._peers(number)
+        trial = self.m.machine.trials.get(self.workers[number].trial)
+        whole = trial is None or len(trial.workers) == trial.size
+        return (
+            whole
+            and peers[0] is self.workers[number]
+            and all(peer.state == "training" and not peer.waits for peer in peers)
+        )
 
     def _of_worker(self, number: int, worker: Worker, *, calm: bool) -> list[Choice]:
         m = self.m
@@ -251,9 +285,13 @@ class World:
             return [("gone", lambda: self._gone(number))]
         if worker.state == "starting":
             found.append(("started", lambda: self._started(number)))
-        elif worker.state == "training":
+        elif worker.state == "training" and not worker.waits:
+            if worker.lent:
+                found.append(("give back", lambda: self._give_back(number)))
+            elif self.groups and not calm:
+                found.append(("borrow", lambda: self._borrow(number)))
             found.append(("finish", lambda: self._finish(number, "returned")))
-            if not calm:
+            if not calm and self._may_report(number):
                 actions = ("continue", "stop", "pause") if self.judged else ("continue", "stop")
                 for action in actions:
                     found.append((action, lambda a=action: self._report(number, a, keep=False)))
@@ -278,8 +316,12 @@ class World:
             found.append(("is taken along", lambda: self._taken_along(number)))
             found.append(("capture and die", lambda: self._capture_and_die(number)))
             found.append(("is silent", lambda: m.silent(number)))
+            if self.groups and worker.state != "obeying":
+                found.append(("is preempted", lambda: m.preempting(number, 0)))
+                found.append(("room", m.look_for_room))
             found.append(("is signalled", lambda: self._signalled(number)))
-            if worker.state == "training" and m.machine.state.interrupted:
+            trains = worker.state == "training" and not worker.waits
+            if trains and (m.machine.state.interrupted or worker.told):
                 found.append(("leaves", lambda: self._finish(number, "stop")))
         return found
 
@@ -289,7 +331,9 @@ class World:
 
     def _capture(self, number: int) -> int:
         worker = self.workers[number]
-        index, worker.next_index = worker.next_index, worker.next_index + 1
+        index = worker.next_index
+        for peer in self._peers(number):
+            peer.next_index = index + 1
         self.captured.add((worker.trial, worker.attempt, index))
         return index
 
@@ -312,6 +356,14 @@ class World:
         worker = self.workers[number]
         worker.state = "training" if worker.action == "continue" else "obeying"
         return self.m.saved(number, self._capture(number))
+
+    def _borrow(self, number: int) -> list[str]:
+        self.workers[number].waits = True
+        return self.m.borrow(number, 1, 1, least=1 + number % 2)
+
+    def _give_back(self, number: int) -> list[str]:
+        self.workers[number].lent = 0
+        return self.m.give_back(number)
 
     def _finish(self, number: int, reason: str) -> list[str]:
         self.workers[number].state = "idle"
@@ -406,6 +458,7 @@ def test_whatever_happens_every_trial_ends(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["function", "class"]), "kind")
     validation = data.draw(st.sampled_from([None, _NOTHING, _HALF_A_CPU]), "validation")
     world = World(
+        groups=kind == "function" and data.draw(st.booleans(), "groups"),
         kind=kind,
         judged=kind == "class" or data.draw(st.booleans(), "judged"),
         cpus=data.draw(st.integers(2, 4), "cpus") + (validation is _HALF_A_CPU) / 2,
@@ -490,3 +543,40 @@ def test_populations(seed: int) -> None:
     assert len(world.ended) == world.added
     nothing_is_left(world)
     assert copied > 0 or world.m.machine.state.exploits == 0
+
+
+# --- groups of workers -------------------------------------------------------------------------
+
+#: How often things happen to trials of several workers.
+_TOGETHER = {**_OFTEN, "is preempted": 2, "borrow": 12, "give back": 2, "room": 3,
+             "continue": 24, "gone": 12, "offer": 0.2, "copy": 0.2, "exploit": 0.2}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_groups(seed: int) -> None:
+    """Trials of several workers, whose machines go away and come back, all come to an end."""
+    rng = random.Random(seed)
+    world = World(
+        groups=True,
+        cpus=rng.randint(3, 6),
+        judged=rng.random() < 0.5,
+        keep=rng.choice([None, 1]),
+        max_failures=rng.choice([0, 1, -1]),
+        max_preemptions=rng.choice([-1, -1, 1]),
+        count_preemption=rng.random() < 0.1,
+    )
+    before = 0
+    for _ in range(300):
+        choices = world.choices(calm=False)
+        if not choices:
+            break
+        weights = [_TOGETHER.get(verb, _SELDOM.get(verb, 1.0)) for verb, _ in choices]
+        _, happen = rng.choices(choices, weights)[0]
+        told = happen()
+        before += any(line.startswith("preempt") for line in told)
+        world.act(told)
+    settle_down(world)
+    assert world.m.machine.is_over, world.m.machine.state
+    assert len(world.ended) == world.added
+    nothing_is_left(world)
+    assert before > 0

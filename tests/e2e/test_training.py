@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 SCRIPT = """
 import os, sys, tempfile, threading
 from milepost import train
-from milepost.train import Checkpoint, DataParallelTrainer, RunConfig, ScalingConfig
+from milepost.train import (
+    Checkpoint, CheckpointUploadMode, DataParallelTrainer, FailureConfig, RunConfig, ScalingConfig
+)
 
 
 def train_fn(config):
@@ -34,20 +37,22 @@ def train_fn(config):
             if rank == 0:
                 with open(os.path.join(directory, "step"), "w") as file:
                     file.write(str(step + 1))
-            train.report({"step": step}, checkpoint=Checkpoint.from_directory(directory))
+            saved = Checkpoint.from_directory(directory)
+            train.report({"step": step}, checkpoint=saved, **config["options"])
             if config["dies"] == step and rank == 0:
-                print("REPORTED", flush=True)
+                print("REPORTED", os.getpid(), flush=True)
                 threading.Event().wait()
     return first
 
 
 if __name__ == "__main__":
-    steps, waits, dies = map(int, sys.argv[1:])
+    steps, waits, dies = map(int, sys.argv[1:4])
+    options = {"checkpoint_upload_mode": CheckpointUploadMode[mode] for mode in sys.argv[4:]}
     trainer = DataParallelTrainer(
         train_fn,
-        train_loop_config={"steps": steps, "waits": waits, "dies": dies},
+        train_loop_config={"steps": steps, "waits": waits, "dies": dies, "options": options},
         scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.5}),
-        run_config=RunConfig(name="run"),
+        run_config=RunConfig(name="run", failure_config=FailureConfig(max_failures=1)),
     )
     result = trainer.fit()
     print("RETURNED", result.return_value, result.metrics["step"], flush=True)
@@ -93,3 +98,25 @@ def test_killed(place: Any) -> None:
     process.communicate(timeout=100)
     assert not place.wait_until_gone()
     assert "RETURNED 2 3" in place.run(script, "4", "-1", "-1")
+
+
+@pytest.mark.parametrize("victims", ["all", "worker"])
+def test_killed_when_a_sync_report_has_returned(place: Any, victims: str) -> None:
+    """Its checkpoint is there whatever is killed then, the keeper too; it is what goes on."""
+    script = str(place.write(SCRIPT))
+    process = place.start(script, "4", "-1", "1", "SYNC")
+    worker = int(heard(process, "REPORTED").split()[-1])
+    for pid in [worker] if victims == "worker" else [process.pid, *place.processes()]:
+        with contextlib.suppress(ProcessLookupError):  # whoever had died of the driver's death
+            os.kill(pid, signal.SIGKILL)
+    run = Path(place.home, "milepost_results", "run")
+    assert (run / "checkpoint_000001" / ".milepost.json").exists()
+    said, errors = process.communicate(timeout=100)
+    if victims == "all":
+        assert not place.wait_until_gone()
+        said = place.run(script, "4", "-1", "-1")
+    assert "BEGINS 1 2" in said, errors
+    assert "RETURNED 2 3" in said, errors
+    assert sorted(path.name[-6:] for path in run.glob("checkpoint_*")) == [
+        f"{number:06d}" for number in range(4)
+    ]

@@ -165,6 +165,21 @@ def test_numpy_arrays_come_back_equal_and_writable(array: np.ndarray[Any, Any]) 
     assert back.flags.writeable
 
 
+@pytest.mark.parametrize("dtype", ["?", "i1", "u2", "<i4", ">i8", "u8", "f2", ">f4", "f8"])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 1, 4), (0, 2)])
+def test_small_arrays_in_a_preview(dtype: str, shape: tuple[int, ...]) -> None:
+    """They are shown as lists, as in result files."""
+    array = np.arange(math.prod(shape)).reshape(shape).astype(dtype)
+    assert codec.preview(codec.encode([array], Store().put)) == [array.tolist()]
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.zeros((2, 0)), np.zeros(1, complex)])
+def test_other_arrays_in_a_preview(array: Any) -> None:
+    """They are shown by their type and shape."""
+    (shown,) = codec.preview(codec.encode([array], Store().put))
+    assert shown == f"array of type {array.dtype.str} and shape {array.shape}"
+
+
 def test_large_arrays_are_never_pickled() -> None:
     """What is stored for a large array are its bytes, so that any reader may look at them."""
     stored: list[bytes] = []

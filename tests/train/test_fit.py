@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 from loops import begun, part, rank, steps, trainer
 
@@ -47,20 +46,6 @@ def test_a_result_from_its_directory(tmp_path: Path) -> None:
         (c.path, row["step"]) for c, row in made.best_checkpoints
     ]
     assert read.return_value is None
-
-
-def test_metrics_alone(tmp_path: Path) -> None:
-    """They are kept; NaN and numpy's numbers too."""
-
-    def loop() -> None:
-        for step in range(5):
-            train.report({"a": np.float32(step), "b": float("nan"), "c": {"d": np.int64(step)}})
-
-    result = trainer(tmp_path, loop).fit()
-    assert result.checkpoint is None
-    assert result.metrics["c"]["d"] == 4
-    assert list(result.metrics_dataframe["a"]) == [0, 1, 2, 3, 4]
-    assert np.isnan(result.metrics["b"])
 
 
 def test_the_context(tmp_path: Path) -> None:

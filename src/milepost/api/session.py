@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -65,6 +67,7 @@ class Session:
 _DRIVER_LIST = "/proc/driver/nvidia/gpus"
 
 _session: Session | None = None
+_lent: ContextVar[ClusterResources | None] = ContextVar("milepost_lent", default=None)
 _at_shutdown: list[Callable[[], None]] = []
 
 
@@ -145,8 +148,22 @@ def is_initialized() -> bool:
 
 
 def ensure_initialized() -> ClusterResources:
-    """Start a session with the machine's own resources unless one runs; return its resources."""
-    return (_session or init()).resources
+    """Start a session with the machine's own resources unless one runs; return its resources.
+
+    Where others have been lent (:func:`using`), those are returned.
+    """
+    lent = _lent.get()
+    return (_session or init()).resources if lent is None else lent
+
+
+@contextlib.contextmanager
+def using(lent: ClusterResources) -> Iterator[None]:
+    """Have runs of this thread use what they were lent, in place of the session's resources."""
+    token = _lent.set(lent)
+    try:
+        yield
+    finally:
+        _lent.reset(token)
 
 
 def cluster_resources() -> dict[str, float]:

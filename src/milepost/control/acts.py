@@ -92,6 +92,7 @@ def _run_trial(run: Run, command: commands.RunTrial) -> None:
             world_size=command.size,
             watched=run.silence.limit_s is not None,
             judged=run.machine.settings.judged,
+            grouped=run.plan.group is not None,
         ),
     )
     run.must_speak(command.worker_id)
@@ -126,7 +127,16 @@ def _attend(run: Run, command: commands.Attend) -> None:
 
 
 def _preempt(run: Run, command: commands.Preempt) -> None:
-    run.workers.send(command.worker_id, protocol.Preempt(command.reason, command.deadline_ms))
+    run.workers.send(
+        command.worker_id,
+        protocol.Preempt(command.reason, command.deadline_ms, command.ranks),
+    )
+
+
+def _lend(run: Run, command: commands.Lend) -> None:
+    lent = protocol.Lent(command.number, command.size, command.gpus, command.why)
+    run.workers.send(command.worker_id, lent)
+    run.must_speak(command.worker_id)
 
 
 def _end_worker(run: Run, command: commands.EndWorker) -> None:
@@ -264,6 +274,7 @@ ACTS: dict[type, Callable[[Run, Any], None]] = {
     commands.Answer: _answer,
     commands.Attend: _attend,
     commands.Preempt: _preempt,
+    commands.Lend: _lend,
     commands.EndWorker: _end_worker,
     commands.KillWorker: _kill_worker,
     commands.Drain: _drain,

@@ -10,8 +10,8 @@ from milepost.api.resources import resources_of
 from milepost.api.scheduler import TrialScheduler
 from milepost.control import events
 from milepost.control.facade import Trial
+from milepost.control.group import demand
 from milepost.control.ledger import LiveTrial
-from milepost.control.resources import request_of
 
 if TYPE_CHECKING:
     from milepost.api.search_algorithm import TrialSpec
@@ -87,6 +87,7 @@ def add(run: Run, spec: TrialSpec, *, restarts: str | None = None) -> None:
     trial.raw_evaluated = run.encoded(trial.evaluated)
     run.ledger.add(trial, facade)
     bundles = resources_of(resources)
+    needs = demand(run.plan.group, trial.config, bundles)
     run.dispatch(
         events.TrialAdded(
             at=run.now(),
@@ -94,12 +95,13 @@ def add(run: Run, spec: TrialSpec, *, restarts: str | None = None) -> None:
             name=trial.name,
             directory=trial.dirname,
             tag=trial.tag,
-            request=request_of(bundles),
+            request=needs.request,
+            most=needs.most,
             config=trial.raw_config,
             evaluated=trial.raw_evaluated,
             resources=run.encoded(bundles),
             restarts=restarts,
-            size=run.plan.size_of(bundles),
+            size=needs.size,
         )
     )
     trial.state = run.machine.trials[trial.trial_id]

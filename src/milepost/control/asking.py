@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from milepost.control import commands, events, settling, validating
-from milepost.control.state import PAUSED, PENDING, TERMINATED, Halt, Phase, TrialState
+from milepost.control import commands, events, restarting, settling, validating
+from milepost.control.state import PAUSED, PENDING, RESTARTS, TERMINATED, Halt, Phase, TrialState
 from milepost.control.step import Step
 from milepost.journal import records
 
@@ -25,7 +25,7 @@ def pause(step: Step, event: events.PauseAsked) -> None:
     elif trial.phase is Phase.SETTLING:
         if trial.goal == PENDING:
             trial.goal, trial.halt = PAUSED, Halt.PAUSE
-    elif trial.halt is None:
+    elif trial.halt in (None, *RESTARTS):
         trial.halt, trial.saves_on_pause = Halt.PAUSE, event.save
 
 
@@ -49,7 +49,7 @@ def stop(step: Step, event: events.StopAsked) -> None:
     elif trial.phase is Phase.SETTLING:
         if trial.goal in (PENDING, PAUSED):
             trial.goal, trial.halt = TERMINATED, Halt.STOP
-    elif trial.halt in (None, Halt.PAUSE):
+    elif trial.halt in (None, Halt.PAUSE, *RESTARTS):
         trial.halt = Halt.STOP
 
 
@@ -116,7 +116,7 @@ def interrupt(step: Step, event: events.Interrupt) -> None:
             trial.goal = PENDING
             step.kill_workers(trial)
         elif trial.phase in _WORKING:
-            if trial.halt is None and trial.after_save == "continue":
+            if trial.halt in (None, *RESTARTS) and trial.after_save == "continue":
                 trial.halt = Halt.INTERRUPT
             for worker_id in trial.workers:
                 step.do(
@@ -132,8 +132,13 @@ def interrupt(step: Step, event: events.Interrupt) -> None:
 def overdue(step: Step, event: events.Overdue) -> None:
     """Kill what does not obey a stop or pause, and go on as if it had."""
     trial = step.state.trials.get(event.trial_id)
-    if trial is not None and trial.phase is Phase.STOPPING:
-        trial.goal = PAUSED if trial.after_save == "pause" else TERMINATED
+    if trial is None:
+        return
+    if trial.halt is Halt.PREEMPT and trial.phase in (Phase.STARTING, *_WORKING):
+        restarting.overdue(step, trial, event.problem)
+    elif trial.phase is Phase.STOPPING:
+        if trial.halt not in RESTARTS:
+            trial.goal = PAUSED if trial.after_save == "pause" else TERMINATED
         step.warn(f"Trial {trial.name} was told to {trial.after_save} and did not: killing it.")
         step.kill_workers(trial)
 
@@ -147,6 +152,8 @@ def grace_over(step: Step) -> None:
         if trial.phase is Phase.STOPPING and trial.halt not in (Halt.END, Halt.INTERRUPT):
             # It stops for reasons of its own, which hold; only its clean-up is cut off.
             trial.goal = PAUSED if trial.after_save == "pause" else TERMINATED
+            if trial.halt in RESTARTS:
+                trial.goal = PENDING
         else:
             _goes_quietly(trial)
         step.kill_workers(trial)

@@ -72,12 +72,31 @@ class Attend(Command, frozen=True):
 class Preempt(Command, frozen=True, kw_only=True):
     """Tell user code that its trial is to save and will stop at its next report.
 
-    Fields as in :class:`milepost.control.events.Interrupt`.
+    Fields as in :class:`milepost.control.events.Interrupt`; ``ranks`` are the workers whose
+    machines go away, None for all.
     """
 
     worker_id: str
     reason: str
     deadline_ms: int | None
+    ranks: tuple[int, ...] | None = None
+
+
+class Lend(Command, frozen=True, kw_only=True):
+    """Tell a trainer in a trial how many workers it may have.
+
+    Attributes:
+        worker_id, number: as in :class:`milepost.control.events.BorrowAsked`.
+        size: how many; 0 if it may not have any.
+        gpus: ids of the GPUs that they hold.
+        why: why not.
+    """
+
+    worker_id: str
+    number: int
+    size: int
+    gpus: tuple[str, ...]
+    why: str
 
 
 class EndWorker(Command, frozen=True):
@@ -248,6 +267,7 @@ AnyCommand = (
     | Answer
     | Attend
     | Preempt
+    | Lend
     | EndWorker
     | KillWorker
     | Drain

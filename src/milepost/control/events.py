@@ -26,8 +26,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class TrialAdded(Event, frozen=True, kw_only=True):
     """The searcher proposed a trial.
 
-    Fields as in :class:`milepost.journal.records.Created`; ``size`` is its number of workers.
-    Or a trial of an earlier run begins once more as this one, which ``restarts`` it.
+    Fields as in :class:`milepost.journal.records.Created`; ``size`` is its number of workers,
+    and ``most`` what it takes if there is room for more. Or a trial of an earlier run begins once
+    more as this one, which ``restarts`` it.
     """
 
     trial_id: str
@@ -39,6 +40,7 @@ class TrialAdded(Event, frozen=True, kw_only=True):
     evaluated: msgspec.Raw
     resources: msgspec.Raw
     size: int = 1
+    most: Request | None = None
     restarts: str | None = None
 
 
@@ -60,7 +62,7 @@ class TrialRestored(Event, frozen=True, kw_only=True):
     """A trial of an earlier run is back, as the journal and its manifests tell it.
 
     Attributes:
-        name, directory, request, size: as for :class:`TrialAdded`.
+        name, directory, request, size, most: as for :class:`TrialAdded`.
         order: its place among all trials.
         status: on record.
         goal: what becomes of it once everything that it captured is settled.
@@ -87,6 +89,7 @@ class TrialRestored(Event, frozen=True, kw_only=True):
     request: Request
     order: int
     size: int = 1
+    most: Request | None = None
     status: Literal["PENDING", "RUNNING", "PAUSED", "TERMINATED", "ERROR"] = "PENDING"
     goal: Literal["PENDING", "PAUSED", "TERMINATED", "ERROR"] = "PENDING"
     attempt: int = -1
@@ -295,6 +298,50 @@ class WorkerGone(Event, frozen=True, kw_only=True):
     problem: Problem
 
 
+class Preempting(Event, frozen=True, kw_only=True):
+    """A worker was told that its machine goes away.
+
+    Attributes:
+        reason: how, such as ``"SIGTERM"``.
+        deadline_ms: when it will be gone, in milliseconds since the epoch; None if nobody knows.
+        ranks: of all workers of its trial that were told so.
+        problem: what is wrong if that happens too often.
+    """
+
+    worker_id: str
+    reason: str
+    deadline_ms: int | None
+    ranks: tuple[int, ...]
+    problem: Problem
+
+
+class BorrowAsked(Event, frozen=True, kw_only=True):
+    """A trainer in a trial wants workers.
+
+    Attributes:
+        worker_id: the process of the trial.
+        number: tells its trainers apart.
+        most: what they hold, a bundle for each.
+        least: so many of them will do.
+    """
+
+    worker_id: str
+    number: int
+    most: Request
+    least: int
+
+
+class LoanReturned(Event, frozen=True, kw_only=True):
+    """The trainer in a trial has ended."""
+
+    worker_id: str
+    number: int
+
+
+class LookForRoom(Event, frozen=True, kw_only=True):
+    """Trials with fewer workers than they may have could have more, if there is room now."""
+
+
 class Silent(Event, frozen=True, kw_only=True):
     """A worker has said nothing for longer than it may; ``problem`` is for the trial it runs."""
 
@@ -406,9 +453,14 @@ class ValidatorGone(Event, frozen=True, kw_only=True):
 
 
 class Overdue(Event, frozen=True, kw_only=True):
-    """A trial was told to stop or pause long ago and is still at it."""
+    """A trial was told to stop or pause long ago and is still at it.
+
+    Or a machine under it was to be gone by now; ``problem`` is what is wrong if that happens too
+    often.
+    """
 
     trial_id: str
+    problem: Problem | None = None
 
 
 class StopAll(Event, frozen=True, kw_only=True):
@@ -458,6 +510,10 @@ AnyEvent = (
     | Finished
     | WorkerFailed
     | WorkerGone
+    | Preempting
+    | LookForRoom
+    | BorrowAsked
+    | LoanReturned
     | Silent
     | Committed
     | CommitFailed

@@ -23,7 +23,15 @@ def fail(step: Step, trial: TrialState, problem: Problem) -> None:
         trial.restore_failures += 1
     else:
         trial.failures += 1
-    retried = _is_retried(step, trial, problem)
+    _has_failed(step, trial, problem, retried=_is_retried(step, trial, problem))
+
+
+def give_up(step: Step, trial: TrialState, problem: Problem) -> None:
+    """A trial cannot go on, although no attempt of it has failed."""
+    _has_failed(step, trial, problem, retried=False)
+
+
+def _has_failed(step: Step, trial: TrialState, problem: Problem, *, retried: bool) -> None:
     trial.starved = problem.storage_full or trial.storage_full
     trial.unclean = True
     step.record(

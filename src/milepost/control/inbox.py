@@ -10,19 +10,23 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from milepost.api.fields import DONE, TRAINING_ITERATION
-from milepost.control import convening, events, problems, signalled
+from milepost.control import convening, events, preempting, problems, signalled
 from milepost.control.judge import Verdict
+from milepost.control.resources import request_of
 from milepost.control.rounds import combined
 from milepost.control.state import Halt, Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.errors import StorageError
 from milepost.keeper import protocol as keeper
 from milepost.worker.protocol import (
+    Borrow,
     Busy,
     Failed,
     Finished,
     FromWorker,
+    GiveBack,
     Meet,
+    Preempting,
     Reported,
     Saved,
     Started,
@@ -65,6 +69,22 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
             run.silence.excuse(worker_id)
         else:
             run.must_speak(worker_id)
+    elif isinstance(message, Preempting):
+        preempting.told(run, worker_id, state, message)
+    elif isinstance(message, Borrow):
+        run.silence.excuse(worker_id)  # it waits for others
+        run.dispatch(
+            events.BorrowAsked(
+                at=run.now(),
+                worker_id=worker_id,
+                number=message.number,
+                most=request_of(message.bundles),
+                least=message.least,
+            )
+        )
+    elif isinstance(message, GiveBack):
+        returned = events.LoanReturned(at=run.now(), worker_id=worker_id, number=message.number)
+        run.dispatch(returned)
     elif isinstance(message, Meet):
         convening.say(run, worker_id, message)
     elif isinstance(message, Finished):

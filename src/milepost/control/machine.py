@@ -17,6 +17,8 @@ from milepost.control import (
     exploiting,
     failing,
     invariants,
+    lending,
+    restarting,
     reviving,
     running,
     settling,
@@ -59,6 +61,10 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     events.WorkerFailed: running.failed,
     events.WorkerGone: running.gone,
     events.Silent: running.silent,
+    events.Preempting: restarting.preempting,
+    events.BorrowAsked: lending.borrow,
+    events.LoanReturned: lending.give_back,
+    events.LookForRoom: lambda step, _: restarting.look_for_room(step),
     events.Committed: settling.committed,
     events.CommitFailed: failing.commit_failed,
     events.Drained: settling.drained,
@@ -96,6 +102,8 @@ class Machine:
         if self.state.failed_fast:
             asking.stop_all(step)
         validating.advance(step)
+        if self.state.borrowers:
+            lending.review(step)
         if self.state.deletions and not self.state.swept and self._is_settled():
             deleting.sweep(step)
         return step.out
@@ -123,11 +131,18 @@ class Machine:
         state = self.state
         if state.stopping or state.interrupted or not (len(state.queue) or state.counts[PAUSED]):
             return False
+        if state.borrowers:
+            return False
         if self.is_full:
             return False
         if any(self.has_room_for(request) for request in state.requests):
             return True
         return len(state.queue) > 0 and starting.idle_worker(state) is not None
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether a trial trains with fewer workers than it may have."""
+        return any(restarting.may_grow(self.state.trials[each]) for each in self.state.active)
 
     @property
     def is_full(self) -> bool:

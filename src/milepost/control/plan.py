@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from milepost.api.callback import Callback
 from milepost.api.checkpoint_config import CheckpointConfig
 from milepost.api.failure_config import FailureConfig
-from milepost.api.resources import Bundle, PlacementGroupFactory
+from milepost.api.resources import PlacementGroupFactory
 from milepost.api.resume_config import ResumeConfig
 from milepost.api.scheduler import TrialScheduler
 from milepost.api.search_algorithm import SearchAlgorithm
@@ -18,6 +18,7 @@ from milepost.api.stopper import Stopper
 
 if TYPE_CHECKING:
     from milepost.control.facade import Trial
+    from milepost.control.group import Group
     from milepost.control.view import RunView
     from milepost.journal.experiment import Experiment
 
@@ -108,8 +109,8 @@ class RunPlan:
         time_budget_s: seconds after which the run ends.
         reuse_actors: whether a worker process may run one trial after another.
         resources: config -> what a trial with it needs.
-        grouped: whether each bundle of what a trial needs is for a process of its own, which are
-            the trial's workers. Otherwise a trial is one process, whatever it may start itself.
+        group: each bundle of what a trial needs is for a process of its own, which are the trial's
+            workers. None: a trial is one process, whatever it may start itself.
         cluster: what all trials together may use.
         name_of: trial -> its name.
         dirname_of: trial -> its directory's name, below the experiment.
@@ -155,7 +156,7 @@ class RunPlan:
     metric: str | None = None
     mode: str | None = None
     num_samples: int = 1
-    grouped: bool = False
+    group: Group | None = None
     max_concurrent: int | None = None
     time_budget_s: float | None = None
     reuse_actors: bool = False
@@ -173,7 +174,3 @@ class RunPlan:
     watch: Watch | None = None
     validation: ValidationPlan | None = None
     supply: Callable[[str, str, str, Exception], Any] | None = None
-
-    def size_of(self, bundles: Sequence[Bundle]) -> int:
-        """How many workers a trial with these bundles has."""
-        return len(bundles) if self.grouped else 1

@@ -8,12 +8,14 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from milepost.api.training.preemption import PreemptionInfo
 from milepost.control.events import Problem
 from milepost.control.state import Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.errors import (
     ActorDiedError,
     CheckpointFailedError,
+    PreemptionError,
     RayActorError,
     TrialTimeoutError,
     WorkerStartError,
@@ -111,6 +113,26 @@ def of_silence(run: Run, worker_id: str, trial: TrialState) -> Problem:
             f"everything that it had started were killed.{where}",
             stack,
         ),
+    )
+
+
+def of_preemption(
+    run: Run, nodes: dict[str, list[int]], deadline_ms: int, *, timed_out: bool
+) -> Problem:
+    """Machines go away, and that happens too often.
+
+    Args:
+        run: keeps the error.
+        nodes: the machines, each with the ranks of its workers.
+        deadline_ms: when they do.
+        timed_out: the workers still ran then.
+    """
+    error = PreemptionError(PreemptionInfo(deadline_ms, nodes, reason="SIGTERM"), timed_out)
+    return Problem(
+        kind=type(error).__name__,
+        message=str(error),
+        error=run.objects.put(dump_error(error)),
+        signalled=True,
     )
 
 

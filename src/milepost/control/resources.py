@@ -32,6 +32,14 @@ class Request:
                 total[name] = total.get(name, 0) + amount
         return total
 
+    def first(self, number: int) -> Request:
+        """What the first bundles ask for."""
+        return Request(self.bundles[:number])
+
+    def only(self, bundle: int) -> Request:
+        """What one bundle asks for."""
+        return Request(self.bundles[bundle : bundle + 1])
+
     def cpus(self, bundle: int) -> float:
         """CPUs of one bundle."""
         return dict(self.bundles[bundle]).get("CPU", 0) / _PARTS
@@ -107,15 +115,24 @@ class Pool:
 
     def why_never(self, request: Request) -> str | None:
         """Why a request can never be met, even by an idle machine; None when it can."""
-        empty = Pool({}, ())
-        empty._total, empty._free = self._total, dict(self._total)
-        empty._gpus = dict.fromkeys(self._gpus, _PARTS)
-        if empty.acquire(request) is not None:
+        if self.fits_without(request, ()):
             return None
-        there = dict(self._total)
-        if self._gpus:
-            there[_GPU] = len(self._gpus) * _PARTS
-        return f"it asks for {request}, and there is {shown(there)} in all"
+        return f"it asks for {request}, and there is {shown(self.amounts)} in all"
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """All there is, in parts."""
+        gpus = {_GPU: len(self._gpus) * _PARTS} if self._gpus else {}
+        return {**self._total, **gpus}
+
+    def fits_without(self, request: Request, held: Iterable[Grant]) -> bool:
+        """Whether a request can be met once everything is given back but for some grants."""
+        rest = Pool({}, ())
+        rest._total, rest._free = self._total, dict(self._total)
+        rest._gpus = dict.fromkeys(self._gpus, _PARTS)
+        for grant in held:
+            rest._take(grant)
+        return rest.fits(request)
 
     def fits(self, request: Request) -> bool:
         """Whether a request can be met now."""
@@ -126,13 +143,17 @@ class Pool:
         gpus = self._assign(request)
         if gpus is None:
             return None
-        for name, amount in request.total.items():
+        grant = Grant(request, gpus)
+        self._take(grant)
+        return grant
+
+    def _take(self, grant: Grant) -> None:
+        for name, amount in grant.request.total.items():
             if name != _GPU:
                 self._free[name] -= amount
-        for bundle in gpus:
+        for bundle in grant.gpus:
             for gpu, amount in bundle:
                 self._gpus[gpu] -= amount
-        return Grant(request, gpus)
 
     def release(self, grant: Grant) -> None:
         """Give back what was granted."""

@@ -29,11 +29,11 @@ from milepost.control import admission, announcing, events, fates, reconciling
 from milepost.control.announcing import Prospect, Prospects
 from milepost.control.facade import Trial
 from milepost.control.fates import Fate, Goal
+from milepost.control.group import demand
 from milepost.control.reconciling import Holdings, Reconciled
 from milepost.control.recorded import Recorded
 from milepost.control.relearning import Relearning
 from milepost.control.repetition import Repetition
-from milepost.control.resources import request_of
 from milepost.control.state import ERROR
 from milepost.errors import TuneError
 from milepost.journal import lease
@@ -296,7 +296,7 @@ class Restoring:
     def _take_in(self, back: Return) -> None:
         run, trial, found = self._run, back.trial, back.found
         live = run.ledger.live[trial.trial]
-        bundles = resources_of(live.resources)
+        needs = demand(run.plan.group, live.config, resources_of(live.resources))
         for index, _ in found.missing:
             if index in back.there.names:
                 self._put_aside(trial, index)
@@ -309,8 +309,9 @@ class Restoring:
                 trial_id=trial.trial,
                 name=trial.name,
                 directory=trial.directory,
-                request=request_of(bundles),
-                size=run.plan.size_of(bundles),
+                request=needs.request,
+                most=needs.most,
+                size=needs.size,
                 order=trial.order,
                 status=live.recorded_status,
                 goal=back.goal,

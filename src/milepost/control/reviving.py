@@ -50,6 +50,7 @@ def revive(step: Step, event: events.TrialRestored) -> None:
         request=event.request,
         status=event.status,
         phase=Phase.PREPARING,
+        most=event.most,
         size=event.size,
         attempt=event.attempt,
         next_index=event.next_index,

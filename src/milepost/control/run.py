@@ -38,7 +38,7 @@ from milepost.storage import codec
 
 if TYPE_CHECKING:
     from milepost.control.commands import AnyCommand
-    from milepost.control.events import AnyEvent
+    from milepost.control.events import AnyEvent, Problem
     from milepost.control.output import WorkerOutput
     from milepost.control.plan import RunPlan
     from milepost.control.seams import CheckpointVerifier, KeeperLink
@@ -61,7 +61,7 @@ class Run:
         informant: tells the searcher about trials.
         judge: asks stoppers, scheduler and searcher about results.
         tally: numbers for the display; ``view`` is what it looks at.
-        obeying: worker -> (when it must have stopped, its trial).
+        obeying: worker -> (when it must have stopped, its trial, what is wrong if it has not).
         held: ends of workers whose meaning is not clear yet.
         validator: the process that validates checkpoints, while there is one.
         engine_events: taken from the engine, not yet acted upon.
@@ -102,7 +102,7 @@ class Run:
         self.seq = 0
         self.elapsed_s = 0.0
         self.engine_events: deque[Exited | StartFailed] = deque()
-        self.obeying: dict[str, tuple[float, str]] = {}
+        self.obeying: dict[str, tuple[float, str, Problem | None]] = {}
         self.held = Held()
         self.silence = Silence(_trial_timeout_s(plan))
         self.meetings = Meetings(convening.limit_s(), convening.warn_s())
@@ -187,10 +187,24 @@ class Run:
         """The worker is told to do something; it may be silent for some time."""
         self.silence.heard(worker_id, time.monotonic())
 
-    def must_obey(self, worker_id: str, trial_id: str) -> None:
-        """The worker was told to stop or pause; it has some time for it."""
+    def must_obey(
+        self,
+        worker_id: str,
+        trial_id: str,
+        within_s: float | None = None,
+        otherwise: Problem | None = None,
+    ) -> None:
+        """The worker was told to stop or pause; it has some time for it.
+
+        Args:
+            worker_id: the worker.
+            trial_id: its trial.
+            within_s: how much; the default is that of ``TUNE_FORCE_TRIAL_CLEANUP_S``.
+            otherwise: what is wrong if it does not.
+        """
         self.silence.excuse(worker_id)
-        self.obeying[worker_id] = (time.monotonic() + self._cleanup_s, trial_id)
+        patience_s = self._cleanup_s if within_s is None else within_s
+        self.obeying[worker_id] = (time.monotonic() + patience_s, trial_id, otherwise)
 
     def _show(self, event: Output) -> None:
         if event.output.stream == "stderr":
@@ -238,6 +252,7 @@ def _settings(plan: RunPlan) -> Settings:
         save_at_end=bool(config.checkpoint_at_end),
         can_save=plan.kind == "class" and _can_save(plan.trainable),
         count_preemption=os.environ.get("RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE") == "1",
+        max_preemptions=-1 if plan.group is None else plan.group.max_preemptions,
         retention=(
             None if keep is None else retention.from_config(keep, by, config.checkpoint_score_order)
         ),

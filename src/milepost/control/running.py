@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from milepost.control import commands, events, exploiting, failing, settling
+from milepost.control import commands, events, exploiting, failing, lending, restarting, settling
 from milepost.control.events import Problem
-from milepost.control.state import ACTIVE, PAUSED, TERMINATED, Halt, Phase, TrialState
+from milepost.control.state import ACTIVE, PAUSED, RESTARTS, TERMINATED, Halt, Phase, TrialState
 from milepost.control.step import Step
 from milepost.errors import labelled
 from milepost.journal import records
 
 Action = Literal["continue", "stop", "pause"]
+
+_FROM_OUTSIDE = frozenset({Halt.INTERRUPT, *RESTARTS})
 
 
 def reported(step: Step, event: events.Reported) -> None:
@@ -26,7 +28,7 @@ def reported(step: Step, event: events.Reported) -> None:
     trial.has_saved |= event.checkpoint is not None
     exploiting.reported(step, trial, event.checkpoint)
     trial.engine_deaths = 0
-    if trial.halt is Halt.INTERRUPT and event.action != "continue":
+    if trial.halt in _FROM_OUTSIDE and event.action != "continue":
         trial.halt = None  # it would have stopped here anyway
     action = _action(step, trial, event)
     save = _save_is_due(step, trial, action, event)
@@ -37,8 +39,8 @@ def reported(step: Step, event: events.Reported) -> None:
             attempt=trial.attempt,
             iteration=event.iteration,
             row=event.row,
-            # That the run ends early decides nothing about the trial.
-            action=event.action if trial.halt is Halt.INTERRUPT else action,
+            # That the run ends early, or a machine goes away, decides nothing about the trial.
+            action=event.action if trial.halt in _FROM_OUTSIDE else action,
             by_condition=event.by_condition,
             checkpoint=event.checkpoint,
         )
@@ -66,6 +68,10 @@ def _action(step: Step, trial: TrialState, event: events.Reported) -> Action:
         return "stop"
     if trial.halt is Halt.INTERRUPT:
         return "continue" if _is_spared(step, trial, event) else "stop"
+    if trial.halt is Halt.PREEMPT:
+        return "continue" if _is_spared(step, trial, event) else "pause"
+    if trial.halt is Halt.RESIZE:  # there is no hurry, so nothing has to be done again
+        return "continue" if event.checkpoint is None else "pause"
     if trial.halt is Halt.PAUSE and event.action == "continue":
         return "pause"
     return event.action
@@ -127,6 +133,9 @@ def finished(step: Step, event: events.Finished) -> None:
     if lost is not None:
         failing.fail(step, trial, failing.lost_problem(trial, lost))
         return
+    if trial.halt in RESTARTS and event.reason != "returned":
+        restarting.again(step, trial, killed=False)
+        return
     trial.quiet = ends_whole_run
     trial.own_end = event.reason == "returned"
     pauses = event.reason == "pause" and trial.halt not in (Halt.STOP, Halt.END)
@@ -158,6 +167,7 @@ def gone(step: Step, event: events.WorkerGone) -> None:
         return
     if worker.grant is not None:
         step.state.pool.release(worker.grant)
+    lending.gone(step, worker)
     trial = step.runner_of(worker)
     if trial is None:
         return
@@ -166,10 +176,7 @@ def gone(step: Step, event: events.WorkerGone) -> None:
         _attempt_over(step, trial, event.problem)
     elif not trial.workers:
         step.release(trial)
-        if trial.problem is not None:
-            failing.fail(step, trial, trial.problem)
-        else:
-            settling.drain(step, trial)
+        _after_death(step, trial)
 
 
 def silent(step: Step, event: events.Silent) -> None:
@@ -196,7 +203,8 @@ def _attempt_over(step: Step, trial: TrialState, problem: Problem) -> None:
             f"{labelled(problem.kind, problem.message)}. Its results and checkpoints are kept."
         )
         pauses = trial.after_save == "pause" and trial.halt not in (Halt.STOP, Halt.END)
-        trial.goal = PAUSED if pauses else TERMINATED
+        if trial.halt not in RESTARTS:
+            trial.goal = PAUSED if pauses else TERMINATED
         trial.quiet = trial.halt in (Halt.END, Halt.INTERRUPT)
     preempted = not obeying and _is_preempted(step, problem)
     if preempted:
@@ -205,16 +213,24 @@ def _attempt_over(step: Step, trial: TrialState, problem: Problem) -> None:
             f"{labelled(problem.kind, problem.message)}"
         )
         trial.goal, trial.quiet = TERMINATED, True
+    trial.problem = None if obeying or preempted else problem
     if trial.size > 1 and trial.workers:
         # The others may be capturing; what they captured is settled when they are dead.
-        trial.problem = None if obeying or preempted else problem
         step.kill_workers(trial)
         return
     step.release(trial)
-    if obeying or preempted:
-        settling.drain(step, trial)
-    else:
+    _after_death(step, trial)
+
+
+def _after_death(step: Step, trial: TrialState) -> None:
+    """No worker of an attempt that did not end by itself is left."""
+    problem = trial.problem
+    if problem is not None and not restarting.is_cut_short(trial, problem):
         failing.fail(step, trial, problem)
+    elif trial.goal is None:
+        restarting.again(step, trial, killed=True)
+    else:
+        settling.drain(step, trial)
 
 
 def _is_preempted(step: Step, problem: Problem) -> bool:

@@ -2,7 +2,8 @@
 
 A service manager or batch system signals every process of a job, and a worker's death may be
 known before the driver's own signal is. Until it is clear whether the run is being ended, such an
-end of a worker is held back; while the run is being ended it is no failure.
+end of a worker is held back; while the run is being ended it is no failure. So are errors of those
+that may only have lost the connection to a worker whose machine goes away.
 
 When one of several workers ends, the others are killed. If all had called a report before, those
 that are still capturing their part of its checkpoint may complete that first.
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from milepost.control import events
-from milepost.control.state import Phase
+from milepost.control import events, preempting
+from milepost.control.state import Halt, Phase
 from milepost.engine.protocol import Exited, StartFailed
 from milepost.worker.protocol import Failed
 
@@ -107,13 +108,22 @@ def told(
     trial = state.trials.get(worker.trial_id or "") if worker is not None else None
     if trial is not None and _may_complete(run, trial, event.worker_id):
         run.held.take(event, CAPTURE_S, trial.trial_id)
-    elif trial is not None and was_asked(end) and not state.interrupted and not state.stopping:
+    elif trial is not None and (
+        preempting.explains(trial, event.worker_id, event.problem)
+        or (was_asked(end) and _may_be_of_the_job(run, trial))
+    ):
         run.held.take(event)
     else:
         if trial is not None:
             for earlier in run.held.captured(trial.trial_id):
                 run.dispatch(earlier)
         run.dispatch(event)
+
+
+def _may_be_of_the_job(run: Run, trial: TrialState) -> bool:
+    """Whether what ends a worker may be about to end the driver too."""
+    state = run.machine.state
+    return not state.interrupted and not state.stopping and trial.halt is not Halt.PREEMPT
 
 
 def _may_complete(run: Run, trial: TrialState, worker_id: str) -> bool:

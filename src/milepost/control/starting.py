@@ -39,6 +39,7 @@ def add(step: Step, event: events.TrialAdded) -> None:
         name=event.name,
         directory=event.directory,
         request=event.request,
+        most=event.most,
         size=event.size,
     )
     state.created += 1
@@ -68,8 +69,8 @@ def add(step: Step, event: events.TrialAdded) -> None:
 def place(step: Step, event: events.Place) -> None:
     """Start as many waiting trials as fit, the scheduler's choice first."""
     state = step.state
-    if state.stopping or state.interrupted:
-        return
+    if state.stopping or state.interrupted or state.borrowers:
+        return  # those that run already come first
     first = state.trials.get(event.first) if event.first is not None else None
     if first is not None and first.phase is Phase.PAUSED:
         settling.unpause(step, first, in_front=True)
@@ -128,7 +129,7 @@ def _try_start(step: Step, trial: TrialState) -> bool:
         idle.trial_id = trial.trial_id
         workers = [idle]
     else:
-        granted = state.pool.acquire(trial.request)
+        granted = _acquire(state, trial)
         if granted is None:
             return False
         grant = granted
@@ -139,12 +140,25 @@ def _try_start(step: Step, trial: TrialState) -> bool:
     trial.attempt += 1
     state.launched += 1
     trial.goal, trial.problem, trial.lost = None, None, None
+    trial.preempted, trial.taken = (), None
     trial.storage_full, trial.quiet, trial.own_end = False, False, False
     trial.has_saved, trial.spared = False, False
     trial.after_save, trial.saves_on_pause = "continue", True
     step.move(trial, Phase.STARTING)
     _run(step, trial, reset=idle is not None)
     return True
+
+
+def _acquire(state: RunState, trial: TrialState) -> Grant | None:
+    """Take what a trial needs; one that may have more workers gets as many as there is room for."""
+    if trial.most is None:
+        return state.pool.acquire(trial.request)
+    for size in range(len(trial.most.bundles), len(trial.request.bundles) - 1, -1):
+        grant = state.pool.acquire(trial.most.first(size))
+        if grant is not None:
+            trial.size = size
+            return grant
+    return None
 
 
 def _new_worker(step: Step, trial: TrialState, grant: Grant, rank: int) -> WorkerState:

@@ -21,6 +21,7 @@ from milepost.control.checkpoints import (
     Validator,
 )
 from milepost.control.events import Committed, Problem
+from milepost.control.loans import Borrower, Loan
 from milepost.control.queue import StartQueue
 from milepost.control.resources import Grant, Pool, Request
 
@@ -67,6 +68,12 @@ class Halt(StrEnum):
     STOP = "stop"  # the scheduler stops it: an ordinary end
     END = "end"  # the whole run stops: no hooks, no checkpoint at the end
     INTERRUPT = "interrupt"  # the user interrupts: it stays unfinished in the journal
+    PREEMPT = "preempt"  # a worker's machine goes away: it saves and begins again
+    RESIZE = "resize"  # there is room for more workers: it saves and begins again
+
+
+#: Why a trial will be told to stop, only to begin again.
+RESTARTS = frozenset({Halt.PREEMPT, Halt.RESIZE})
 
 
 class TrialState(msgspec.Struct):
@@ -75,7 +82,8 @@ class TrialState(msgspec.Struct):
     Attributes:
         order: its place among all trials, from 0.
         directory: relative to the experiment.
-        request: resources that it needs.
+        request: resources that it needs; ``most`` what it takes if there is room for more workers
+            than it needs.
         size: number of workers.
         workers: ids of its workers, by rank.
         started, finished: those of them that run user code, and that are done with it.
@@ -106,6 +114,8 @@ class TrialState(msgspec.Struct):
         draining: the keeper was asked to settle all captures of the last attempt.
         goal: the status that ``SETTLING`` leads to.
         quiet: it ends without hooks, because the whole run stops.
+        preemptions: how often it began again because a machine went away.
+        preempted: ranks whose machine goes away; ``taken`` is the problem with that.
         own_end: it would have ended all the same.
         halt: why it will be told to stop at its next report, or what it was asked to do while it
             settled.
@@ -127,6 +137,7 @@ class TrialState(msgspec.Struct):
     request: Request
     status: Status = PENDING
     phase: Phase = Phase.QUEUED
+    most: Request | None = None
     size: int = 1
     workers: list[str] = []
     started: set[str] = set()
@@ -160,6 +171,9 @@ class TrialState(msgspec.Struct):
     recovering: bool = False
     draining: bool = False
     goal: Status | None = None
+    preemptions: int = 0
+    preempted: tuple[int, ...] = ()
+    taken: Problem | None = None
     quiet: bool = False
     own_end: bool = False
     halt: Halt | None = None
@@ -196,6 +210,7 @@ class WorkerState(msgspec.Struct):
         request: what it was started for; it can run other trials that ask for the same.
         grant: resources that it holds while it has no trial.
         ending: it was told to end, or killed.
+        loans: what trainers in its trial have been lent, by their numbers.
     """
 
     worker_id: str
@@ -203,6 +218,7 @@ class WorkerState(msgspec.Struct):
     request: Request
     grant: Grant | None = None
     ending: bool = False
+    loans: dict[int, Loan] = {}
 
 
 class Deletion(msgspec.Struct):
@@ -227,7 +243,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         save_every: class API: save when the iteration is a multiple; 0 never.
         save_at_end: class API: save when a trial ends.
         can_save: class API: trials can save at any time.
-        count_preemption: a worker that is killed with the whole job has failed.
+        count_preemption: a worker that is killed with the whole job, or whose machine goes away,
+            has failed.
+        max_preemptions: how often a trial may begin again for that otherwise; -1 without limit.
         retention: which checkpoints are worth keeping; None keeps all.
         rank_by: the metric that ranks checkpoints, if any.
         judged: somebody may stop a trial after a result, or is told of it before the trial goes on.
@@ -246,6 +264,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     save_at_end: bool = False
     can_save: bool = False
     count_preemption: bool = False
+    max_preemptions: int = -1
     retention: Policy | None = None
     rank_by: str | None = None
     judged: bool = True
@@ -276,6 +295,7 @@ class RunState(msgspec.Struct):
         validators_started: how many so far.
         returning: ids of restored trials that had been started and cannot yet start again.
         held: ids of trials that were never started; they wait until none is returning.
+        borrowers: trainers in trials that wait for resources, in the order in which they asked.
         created: number of trials; ``next_order`` is the place of the next one, which is higher
             when trials of an earlier run were restarted as others.
         launched, workers_started: how many so far.
@@ -311,6 +331,7 @@ class RunState(msgspec.Struct):
     validators_started: int = 0
     returning: set[str] = set()
     held: list[str] = []
+    borrowers: list[Borrower] = []
     created: int = 0
     next_order: int = 0
     launched: int = 0

@@ -43,6 +43,7 @@ class Clocks:
         self._budget_ends: float | None = None
         self._grace_ends: float | None = None
         self._idle_since: float | None = None
+        self._looks_at: float | None = None
         stopper = plan.stopper
         self._polls_stopper = stopper is not None and isinstance(stopper, Stopper)
 
@@ -67,7 +68,8 @@ class Clocks:
             run.held.next_moment(),
             run.validator.deadline,
             self._deadline(now),
-            min((moment for moment, _ in run.obeying.values()), default=None),
+            min((moment for moment, _, _ in run.obeying.values()), default=None),
+            self._look_for_room(now),
         )
         waits += [max(0.0, moment - now) for moment in moments if moment is not None]
         return min(waits, default=None)
@@ -88,10 +90,14 @@ class Clocks:
         silence.check(run, now)
         convening.tick(run, now)
         run.validator.tick(now)
-        for worker_id, (moment, trial_id) in list(run.obeying.items()):
+        looks = self._look_for_room(now)
+        if looks is not None and now >= looks:
+            self._looks_at = None
+            run.dispatch(events.LookForRoom(at=run.now()))
+        for worker_id, (moment, trial_id, problem) in list(run.obeying.items()):
             if now >= moment:
                 del run.obeying[worker_id]
-                run.dispatch(events.Overdue(at=run.now(), trial_id=trial_id))
+                run.dispatch(events.Overdue(at=run.now(), trial_id=trial_id, problem=problem))
 
     def is_too_late(self) -> bool:
         """Whether an interrupted run must end although something is still awaited."""
@@ -107,6 +113,15 @@ class Clocks:
             CLOSE_S,
         )
         return True
+
+    def _look_for_room(self, now: float) -> float | None:
+        """When to see whether a trial could have more workers; None while none wants any."""
+        group = self._plan.group
+        if group is None or not self._run.machine.may_grow:
+            self._looks_at = None
+        elif self._looks_at is None:
+            self._looks_at = now + group.resize_every_s
+        return self._looks_at
 
     def _deadline(self, now: float) -> float | None:
         """What an interruption waits for next: that trials stop, then that all is committed."""

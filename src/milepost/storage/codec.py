@@ -16,6 +16,7 @@ import binascii
 import datetime
 import math
 import pathlib
+import struct
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -95,8 +96,8 @@ def shown(where: str, text: str, error: Exception) -> str:
 def preview(raw: bytes | msgspec.Raw) -> Any:
     """Return the value for display, without unpickling or importing anything.
 
-    Pickled values are shown by their repr, numpy scalars as plain numbers and arrays by their
-    type and shape.
+    Pickled values are shown by their repr, numpy scalars as plain numbers, and arrays of numbers as
+    lists; other arrays, and those that are stored outside of it, by their type and shape.
     """
     data = bytes(raw)
     value = _parse(data)
@@ -456,11 +457,26 @@ class _Previewing(Lifting):
         return self.lift(form["v"], path)
 
     def lift_ndarray(self, form: dict[str, Any], path: Path) -> Any:
-        return _array_text(form)
+        dtype, shape = form["dtype"], form["shape"]
+        kind = _NUMBERS.get(dtype[1:])
+        if kind is None or "object" in form or 0 in shape[1:]:
+            return _array_text(form)
+        order = ">" if dtype.startswith(">") else "<"
+        values = [value for (value,) in struct.iter_unpack(order + kind, _bytes(form["v"]))]
+        for size in reversed(shape[1:]):
+            values = [values[at : at + size] for at in range(0, len(values), size)]
+        return values if shape else values[0]
 
     def lift_object(self, form: dict[str, Any], path: Path) -> Any:
         return form["repr"]
 
+
+#: numpy's names of types of numbers -> those of ``struct``.
+_NUMBERS: Final = (
+    {"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q"}
+    | {"u1": "B", "u2": "H", "u4": "I", "u8": "Q"}
+    | {"f2": "e", "f4": "f", "f8": "d"}
+)
 
 _PATHS: Final[dict[str, Callable[[str], pathlib.PurePath]]] = {
     # A Windows path read on another system keeps its meaning as a pure path.

@@ -15,9 +15,16 @@ from milepost.api.callback import Callback
 from milepost.api.config import given_fields
 from milepost.api.resume_config import ResumeConfig, ResumeType
 from milepost.api.training.callback import TrainRunContext, UserCallback
+from milepost.api.training.failure_config import FailureConfig
 from milepost.api.tune_config import TuneConfig
-from milepost.errors import ControllerError, ExperimentNotFoundError, MilepostError
+from milepost.errors import (
+    ControllerError,
+    ExperimentNotFoundError,
+    MilepostError,
+    PreemptionError,
+)
 from milepost.storage.names import ITSELF
+from milepost.train.borrowing import room_for
 from milepost.train.result import Result
 from milepost.train.watcher import Watcher
 from milepost.tune import place
@@ -30,7 +37,6 @@ from milepost.tune.results.assemble import result_of
 from milepost.tune.setup import fields, recorded_as
 
 if TYPE_CHECKING:
-    from milepost.api.failure_config import FailureConfig
     from milepost.api.run_config import RunConfig
     from milepost.api.training.logging_config import LoggingConfig
     from milepost.control.interruption import Interruption
@@ -38,6 +44,8 @@ if TYPE_CHECKING:
     from milepost.control.plan import RunPlan
     from milepost.journal.experiment import Experiment as Stored
     from milepost.train.data_parallel_trainer import DataParallelTrainer
+
+log = logging.getLogger("milepost.train")
 
 #: What the record of a run says in place of a trainable's name.
 TRAINING = "training"
@@ -65,7 +73,7 @@ def fit(trainer: DataParallelTrainer) -> Result:
         ),
     )
     try:
-        with _logging(config.logging_config):
+        with _logging(config.logging_config), room_for(trainer.scaling_config):
             outcome = carry_out(
                 functools.partial(_plan, trainer, watcher),
                 storage_path=trainer.storage_path,
@@ -80,6 +88,8 @@ def fit(trainer: DataParallelTrainer) -> Result:
     (record,) = outcome.trials
     if record.status == "ERROR":
         lost = record.error
+        if isinstance(lost, PreemptionError):
+            raise lost
         raise watcher.error() or ControllerError(
             lost if isinstance(lost, Exception) else RuntimeError(lost)
         )
@@ -148,13 +158,27 @@ def _plan(trainer: DataParallelTrainer, watcher: Watcher) -> RunPlan:
     )
     plan = plan_for(experiment, lambda: stored, description, save_at_end=False)
     start = trainer.resume_from_checkpoint
+    assert plan.group is not None
+    given = trainer.run_config.failure_config
+    assert isinstance(given, FailureConfig)
+    for name in given.without_effect:
+        log.warning(
+            "FailureConfig(%s=%r) has no effect; its documentation says what holds instead.",
+            name,
+            getattr(given, name),
+        )
     return dataclasses.replace(
         plan,
         name_of=lambda trial: stored.name,
         dirname_of=lambda trial: ITSELF,
         initial_checkpoint=None if start is None else os.path.abspath(start.path),
         resume=None if before is None else _EVERYTHING_GOES_ON,
-        failure=_limits(plan.failure, before),
+        failure=_limits(given, before),
+        group=dataclasses.replace(
+            plan.group,
+            max_preemptions=given.max_preemption_failures,
+            preemption_grace_s=given.preemption_grace_s,
+        ),
         watch=watcher,
     )
 

@@ -35,8 +35,10 @@ def largest_group(scaling: ScalingConfig) -> PlacementGroupFactory:
         if why is None:
             return group
     workers = "1 worker" if least == 1 else f"{least} workers"
+    advice = "Ask for fewer workers, for less with resources_per_worker"
+    if scaling.num_gpus_per_worker and not there.gpus:
+        advice = "No GPU was found: leave use_gpu out to train on CPUs"
     raise InsufficientClusterResourcesError(
-        f"There can be no group of {workers} with {scaling!r}: {why}. Ask for fewer workers, for "
-        "less with resources_per_worker, or declare more with milepost.init(num_cpus=..., "
-        "num_gpus=..., resources=...)."
+        f"There can be no group of {workers} with {scaling!r}: {why}. {advice}, or declare more "
+        "with milepost.init(num_cpus=..., num_gpus=..., resources=...)."
     )

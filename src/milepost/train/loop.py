@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from milepost.api.training.backend import BackendConfig
     from milepost.api.training.data_config import DataConfig
     from milepost.api.training.validation_config import ValidationConfig
+    from milepost.control.group import Group
     from milepost.worker.function_runner import Returned
     from milepost.worker.protocol import RunTrial
 
@@ -38,9 +39,6 @@ class TrainLoop:
         dataset_config: how datasets are handed out; None if there are none.
         validation: how checkpoints are validated; None if they are not.
     """
-
-    #: Each bundle that it asks for is for a worker.
-    _grouped = True
 
     def __init__(
         self,
@@ -69,12 +67,25 @@ class TrainLoop:
 
     def _resources(self, config: dict[str, Any]) -> PlacementGroupFactory:
         """What the workers of a trial hold, by rank; its config may have a ``scaling_config``."""
+        return largest_group(self._scaling_of(config))
+
+    @property
+    def _group(self) -> Group:
+        """Each bundle that it asks for is for a worker."""
+        from milepost.control.group import Group
+
+        return Group(
+            least=lambda config: max(1, self._scaling_of(config).min_workers),
+            resize_every_s=self._scaling.elastic_resize_monitor_interval_s,
+        )
+
+    def _scaling_of(self, config: dict[str, Any]) -> ScalingConfig:
         given = config.get("scaling_config")
         if not given:
-            return largest_group(self._scaling)
+            return self._scaling
         names = [entry.name for entry in dataclasses.fields(self._scaling)]
         whole = {name: given.get(name, getattr(self._scaling, name)) for name in names}
-        return largest_group(ScalingConfig(**whole))
+        return ScalingConfig(**whole)
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers ask for validations; the function for that is not theirs to load."""

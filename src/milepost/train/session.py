@@ -133,12 +133,16 @@ def get_preemption_info() -> PreemptionInfo | None:
     context = current("milepost.train.get_preemption_info")
     dialog = session.current_dialog()
     assert dialog is not None
-    seen = dialog.poll()
-    info = collective.shared(seen, "train.get_preemption_info()")
+    if context.world_size == 1:
+        info = dialog.poll()
+    else:
+        collective.shared(None, "train.get_preemption_info()")
+        info = dialog.agreed_preemption()
     if info is None:
         return None
-    ranks = list(range(context.world_size))
-    return PreemptionInfo(info.deadline_ms, {os.uname().nodename: ranks}, reason=info.reason)
+    ranks = range(context.world_size) if dialog.preempted is None else dialog.preempted
+    nodes = {os.uname().nodename: list(ranks)} if ranks else {}
+    return PreemptionInfo(info.deadline_ms, nodes, reason=info.reason)
 
 
 def _mode(mode: Any) -> CheckpointUploadMode | None:

@@ -79,7 +79,7 @@ def plan_for(
         search=search,
         scheduler=scheduler,
         resources=resources_for(experiment.target, experiment.resources_per_trial),
-        grouped=experiment.target.grouped,
+        group=experiment.target.group,
         cluster=ensure_initialized(),
         name_of=naming.trial_namer(experiment.target.name, tune.trial_name_creator),
         dirname_of=naming.directory_namer(stored.path, tune.trial_dirname_creator),

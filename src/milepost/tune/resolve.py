@@ -6,6 +6,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from milepost.control.group import Group
 from milepost.errors import TuneError
 from milepost.tune.naming import trainable_name
 
@@ -28,9 +29,10 @@ class Target:
     kind: Literal["function", "class"]
 
     @property
-    def grouped(self) -> bool:
-        """Whether each bundle of what it asks for is for a worker of its own."""
-        return getattr(self.trainable, "_grouped", False) is True
+    def group(self) -> Group | None:
+        """What holds for its workers, if each bundle of what it asks for is for one of them."""
+        found = getattr(self.trainable, "_group", None)
+        return found if isinstance(found, Group) else None
 
     @property
     def validation(self) -> ValidationPlan | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from milepost.errors import ChannelClosedError
 from milepost.worker.channel import Channel
 from milepost.worker.protocol import (
     Attend,
+    Lent,
     Meet,
     Met,
     Preempt,
@@ -22,7 +25,7 @@ from milepost.worker.protocol import (
 
 if TYPE_CHECKING:
     from milepost.api.preemption import PreemptionInfo
-    from milepost.worker.protocol import FromWorker, ToWorker
+    from milepost.worker.protocol import Borrow, FromWorker, ToWorker
 
 
 class Dialog:
@@ -36,6 +39,7 @@ class Dialog:
         asks: user code has asked whether it is to save; so it will act on it.
         told: user code has been told to save, and has reported nothing since.
         awaits: the next report is to wait for its answer, even if nobody judges the results.
+        preempted: ranks of the workers that lose their machine; None when all are to end.
 
     Concurrency: any thread may :meth:`poll`, signal handlers too; one thread at a time asks.
     """
@@ -45,10 +49,13 @@ class Dialog:
         self.asks = False
         self.told = False
         self.awaits = False
+        self.preempted: tuple[int, ...] | None = None
         self._channel = channel
         self._preemption: PreemptionInfo | None = None
         self._unrecorded = 0
         self._turn = threading.Lock()  # of whoever receives
+        self._sending = threading.Lock()
+        self._unsaid: deque[FromWorker] = deque()
         self._poller = 0
         self._pid = os.getpid()
 
@@ -58,7 +65,17 @@ class Dialog:
         Raises:
             ChannelClosedError: the controller is gone.
         """
-        self._channel.send(message)
+        self._send(message)
+
+    def tell_soon(self, message: FromWorker) -> None:
+        """Send what needs no answer, from a signal handler: it may have interrupted a sender.
+
+        What cannot be sent at once goes out after what is being sent. It is lost when the
+        controller is gone, as nobody is left to care.
+        """
+        self._unsaid.append(message)
+        with contextlib.suppress(ChannelClosedError):
+            self._catch_up_saying()
 
     def decision(self, on: Reported) -> Reply:
         """Send a result and wait for the decision; it is to stop when the controller is gone.
@@ -72,7 +89,7 @@ class Dialog:
         self.told = False
         try:
             with self._turn:  # before the result is sent: a poll must not take the answer
-                self._channel.send(on)
+                self._send(on)
                 if not on.awaited:
                     self._unrecorded += 1
                     return Reply("continue")
@@ -113,7 +130,7 @@ class Dialog:
         self._require_turn()
         try:
             with self._turn:
-                self._channel.send(message)
+                self._send(message)
                 while not self.shutdown:
                     met = self._take(self._channel.receive())
                     if isinstance(met, Met):
@@ -124,6 +141,29 @@ class Dialog:
             self.shutdown = True
         return None
 
+    def borrow(self, message: Borrow) -> Lent | None:
+        """Wait until there is room for the workers of a trainer; None when this process is to end.
+
+        Raises:
+            RuntimeError: as :meth:`decision`.
+        """
+        self._require_turn()
+        try:
+            with self._turn:
+                self._send(message)
+                while not self.shutdown:
+                    lent = self._take(self._channel.receive())
+                    if isinstance(lent, Lent):
+                        return lent
+        except ChannelClosedError:
+            self.shutdown = True
+        return None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the process that talks, and not one that it has forked."""
+        return os.getpid() == self._pid
+
     def poll(self) -> PreemptionInfo | None:
         """What the trial is to know about the end of its run, for user code; never waits."""
         self.asks = True
@@ -131,10 +171,20 @@ class Dialog:
         self.told = info is not None
         return info
 
+    def agreed_preemption(self) -> PreemptionInfo | None:
+        """What :meth:`poll` says, for user code of several workers that have just met.
+
+        It is the same for all: each has taken in what was sent to all before they were told that
+        they have met, and nothing since.
+        """
+        self.asks = True
+        self.told = self._preemption is not None
+        return self._preemption
+
     def preemption(self) -> PreemptionInfo | None:
         """The same, for ourselves."""
         # Whoever waits for an answer meanwhile takes note of everything that comes.
-        if os.getpid() == self._pid and self._turn.acquire(blocking=False):
+        if self.is_here and self._turn.acquire(blocking=False):
             self._poller = threading.get_ident()
             try:
                 if not self._channel.is_quiet:
@@ -149,6 +199,20 @@ class Dialog:
         """In a forked child: let go of the channel, so that it ends with the trial's process."""
         self._channel.close()
 
+    def _send(self, message: FromWorker) -> None:
+        with self._sending:
+            self._channel.send(message)
+        if self._unsaid:
+            self._catch_up_saying()
+
+    def _catch_up_saying(self) -> None:
+        """Send what a signal handler has left; whoever sends at the moment does it afterwards."""
+        while self._unsaid and self._sending.acquire(blocking=False):
+            try:
+                self._channel.send(self._unsaid.popleft())
+            finally:
+                self._sending.release()
+
     def _require_turn(self) -> None:
         if self._poller == threading.get_ident():
             raise RuntimeError(
@@ -156,9 +220,9 @@ class Dialog:
                 "flag there, and report in the training loop."
             )
 
-    def _take(self, message: ToWorker) -> Reply | Met | None:
+    def _take(self, message: ToWorker) -> Reply | Met | Lent | None:
         """Take note of a message; return it if it is an answer."""
-        if isinstance(message, Reply | Met):
+        if isinstance(message, Reply | Met | Lent):
             return message
         if isinstance(message, Recorded):
             self._unrecorded -= message
@@ -168,6 +232,7 @@ class Dialog:
             from milepost.api.preemption import PreemptionInfo
 
             self._preemption = PreemptionInfo(message.reason, message.deadline_ms)
+            self.preempted = message.ranks
         elif isinstance(message, Shutdown):
             self.shutdown = True
         else:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from milepost.errors import ChannelClosedError
 from milepost.storage import posix
-from milepost.worker import node, session, stacks
+from milepost.worker import node, session, stacks, termination
 from milepost.worker.channel import Channel
 from milepost.worker.dialog import Dialog
 from milepost.worker.failure import failed
@@ -105,9 +105,11 @@ class _Worker:
         dialog = Dialog(self._channel)
         current = TrialSession(trial, dialog)
         session.enter(trial, dialog, current)
-        self.tell_started()
+        listens = termination.passed_on(dialog) if trial.grouped else contextlib.nullcontext()
         try:
-            return run_function(self._trainable, config, current, dialog)
+            with listens:
+                self.tell_started()
+                return run_function(self._trainable, config, current, dialog)
         finally:
             self.shutting_down = dialog.shutdown
             current.close()

@@ -72,6 +72,7 @@ class RunTrial(NamedTuple):
             until the worker's end.
         watched: True when it must not be silent for long: it says when it is :class:`Busy`, and
             tells where it is when asked (:mod:`milepost.worker.stacks`).
+        grouped: True for a training worker: SIGTERM does not end it, see :class:`Preempting`.
         judged: False when nobody has a say in the run's results: a function's report need not wait
             for its answer, until the worker is told to :class:`Attend` or of a :class:`Preempt`.
     """
@@ -96,6 +97,7 @@ class RunTrial(NamedTuple):
     world_size: int = 1
     watched: bool = False
     judged: bool = True
+    grouped: bool = False
 
 
 class Reply(NamedTuple):
@@ -118,10 +120,12 @@ class Preempt(NamedTuple):
     Attributes:
         reason: what ends the run, such as ``"SIGTERM"``.
         deadline_ms: when the worker is killed, in milliseconds since the epoch; None without one.
+        ranks: of the workers that lose their machine; None when all of them are to end.
     """
 
     reason: str
     deadline_ms: int | None = None
+    ranks: tuple[int, ...] | None = None
 
 
 class Attend(NamedTuple):
@@ -158,6 +162,22 @@ class Validate(NamedTuple):
     function: str
     arguments: bytes
     checkpoint: str
+
+
+class Lent(NamedTuple):
+    """What a trainer in the trial may use; answers :class:`Borrow`.
+
+    Attributes:
+        number: of the question.
+        size: how many workers it may have; 0 for none.
+        gpus: ids of the GPUs that they hold.
+        why: why it may have none.
+    """
+
+    number: int
+    size: int
+    gpus: tuple[str, ...] = ()
+    why: str = ""
 
 
 class Shutdown(NamedTuple):
@@ -204,6 +224,32 @@ class Saved(NamedTuple):
 
     index: int | None  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     nbytes: int = 0
+
+
+class Preempting(NamedTuple):
+    """The worker was told by a signal, such as ``"SIGTERM"``, that its machine goes away."""
+
+    reason: str
+
+
+class Borrow(NamedTuple):
+    """A trainer in the trial wants workers; answered by :class:`Lent` when there is room.
+
+    Attributes:
+        number: tells the trainers in a trial apart.
+        bundles: what they hold, one for each.
+        least: so many of them will do.
+    """
+
+    number: int
+    bundles: tuple[dict[str, float], ...]
+    least: int
+
+
+class GiveBack(NamedTuple):
+    """The trainer with this number has ended."""
+
+    number: int
 
 
 class Busy(NamedTuple):
@@ -270,8 +316,20 @@ class Failed(NamedTuple):
 #: with a checkpoint read it while user code waits.
 Recorded = int
 
-ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Met | Validate | Shutdown
-FromWorker = Started | Reported | Saved | Busy | Meet | Finished | Validated | Failed
+ToWorker = RunTrial | Reply | Recorded | Preempt | Attend | Met | Lent | Validate | Shutdown
+FromWorker = (
+    Started
+    | Reported
+    | Saved
+    | Preempting
+    | Borrow
+    | GiveBack
+    | Busy
+    | Meet
+    | Finished
+    | Validated
+    | Failed
+)
 
 
 class WorkerOutput(NamedTuple):

@@ -445,6 +445,8 @@ def test_directories_without_a_state(tmp_path: Path) -> None:
         (lambda raw: b"{}", "is not an index that save_state wrote"),
         (lambda raw: raw.replace(b'"version":1', b'"version":2'), "A newer one may have written"),
         (lambda raw: raw.replace(b".torch.state", b".other"), "has format 'milepost.train.other'"),
+        (lambda raw: raw.replace(b'"state-0', b'"../state-0'), r"names the file '\.\./state-0"),
+        (lambda raw: raw.replace(b'"file":"state-0', b'"file":"/etc/x'), "names the file '/etc/x"),
     ],
 )
 def test_a_damaged_index(tmp_path: Path, change: Any, says: str) -> None:

@@ -24,12 +24,13 @@ class FailureConfig(failure_config.FailureConfig):
         max_failures: how often after workers failed; default 0.
         fail_fast: True, or ``"raise"``, says that a failure ends the run, as ``max_failures=0``
             does; the default is False. Ray refuses it here.
-        controller_failure_limit: how often after workers could not be started; default -1.
+        controller_failure_limit: no effect; workers that could not be started count in
+            ``max_failures``. Default -1.
         max_preemption_failures: how often after machines went away; default -1.
-        relax_collectives_on_preemption: whether ``report`` waits only for workers whose machines
-            stay, once others go away; default False.
+        relax_collectives_on_preemption: no effect; all workers save together before a machine goes
+            away, and begin again if it is gone before. Default False.
         preemption_grace_s: seconds (or a ``timedelta``) that workers have after their machines
-            were to go away, before they are counted as lost; default 0.
+            were to go away, before they are killed; default 0.
         trial_timeout_s: seconds (or a ``timedelta``) that a worker may be silent, from its start to
             its first report and between two reports. The default None sets no limit. Not in Ray.
 
@@ -56,3 +57,10 @@ class FailureConfig(failure_config.FailureConfig):
         "relax_collectives_on_preemption": checks.boolean,
         "preemption_grace_s": checks.delay,
     }
+
+    @property
+    def without_effect(self) -> list[str]:
+        """Fields that are set and have no effect here."""
+        blank = FailureConfig()
+        names = ("controller_failure_limit", "relax_collectives_on_preemption")
+        return [name for name in names if getattr(self, name) != getattr(blank, name)]

@@ -88,8 +88,20 @@ def read(directory: str) -> Index:
             f"{path} has format {index.format!r}, version {index.version}; this version of "
             f"Milepost reads {_FORMAT!r} up to {_VERSION}. A newer one may have written it."
         )
+    _check_names(index, path)
     _check_files(index, directory)
     return index
+
+
+def _check_names(index: Index, path: str) -> None:
+    """Refuse names that lead out of the directory; the index may come from anywhere."""
+    named = {*index.files, *(c.file for one in index.tensors.values() for c in one.chunks)}
+    for name in sorted(named):
+        if os.path.basename(name) != name or name in ("", ".", ".."):
+            raise CorruptCheckpointError(
+                f"{path} names the file {name!r}, which is not one of its directory. Nothing was "
+                "read. Load an older checkpoint."
+            )
 
 
 def _check_files(index: Index, directory: str) -> None:
