@@ -556,14 +556,16 @@ _TOGETHER = {**_OFTEN, "is preempted": 2, "borrow": 12, "give back": 2, "room": 
 def test_groups(seed: int) -> None:
     """Trials of several workers, whose machines go away and come back, all come to an end."""
     rng = random.Random(seed)
+    validation = rng.choice([None, _NOTHING, _HALF_A_CPU])
     world = World(
         groups=True,
-        cpus=rng.randint(3, 6),
+        cpus=rng.randint(3, 6) + (validation is _HALF_A_CPU) / 2,
         judged=rng.random() < 0.5,
         keep=rng.choice([None, 1]),
         max_failures=rng.choice([0, 1, -1]),
         max_preemptions=rng.choice([-1, -1, 1]),
         count_preemption=rng.random() < 0.1,
+        validation=validation,
     )
     before = 0
     for _ in range(300):

@@ -216,6 +216,19 @@ def test_what_can_never_be_met(validation: dict[str, float]) -> None:
     assert Driven(cpus=1, validation=NOTHING).add("t") != ["abort"]
 
 
+def test_room_beside_as_many_workers_as_fit() -> None:
+    """A trial takes no workers more than leave room for the validation, and grows no further."""
+    m = Driven(cpus=4, validation=request_of([{"CPU": 1}]))
+    m.add("t", {"CPU": 1}, size=1, most=6)
+    m.search_ended()
+    assert len([line for line in m.place() if line.startswith("start")]) == 3
+    for worker in range(3):
+        m.started(worker)
+    assert m(events.LookForRoom(at=0)) == []
+    m.reported(0, checkpoint=0)
+    assert m.committed("t", 0, validation=TASK)[-1] == "validate t/0 on validator-0 cpus=1"
+
+
 @pytest.mark.parametrize(
     ("row", "metrics"),
     [

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from milepost.journal import replay
+from milepost.train import Result
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+RECORDED = sorted(GOLDEN.glob("training-v*"))
+
+sys.path.insert(0, str(GOLDEN))
+
+import golden_training  # noqa: E402
 
 SCRIPT = """
 import os, sys, tempfile, threading
@@ -118,3 +130,20 @@ def test_interrupted(place: Any, waits: bool) -> None:
     assert waits == (f"WAITED {statuses[1:]}" in said)
     if not waits:
         go_on(place)
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda path: path.name)
+def test_golden(recorded: Path, tmp_path: Path) -> None:
+    """What an earlier version left pending is read, and validated by this one."""
+    run = Path(shutil.copytree(recorded, tmp_path / "run", symlinks=True))
+    (trial,) = replay.image(str(run)).trials.values()
+    assert [each.awaited is None for each in trial.committed.values()] == [True, False, False]
+    assert [row.get("score") for _, row in Result.from_path(run).best_checkpoints] == [
+        1j,
+        None,
+        None,
+    ]
+    result = golden_training.trainer(str(tmp_path), "run").fit()
+    assert result.return_value == "nothing to do"
+    assert [row["score"] for _, row in result.best_checkpoints] == [1j, 2j, 3j]
+    assert result.metrics["score"] == 3j

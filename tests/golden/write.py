@@ -1,5 +1,7 @@
 """Writes the golden experiments of this version: ``python tests/golden/write.py experiments-v2``.
 
+``python tests/golden/write.py training-v2`` writes that of a training run.
+
 Keep those of earlier versions: the tests restore them all. Where it can (as root), the runs see
 the host name "golden"; they work in ``/tmp/golden``, with a copy of the package, so that nothing
 of the machine that wrote them gets into the files.
@@ -29,25 +31,30 @@ def write(target: Path) -> None:
     """Run all cases, and keep what they leave."""
     target.mkdir()
     for case, (where, _) in golden_run.CASES.items():
-        shutil.rmtree(ROOT, ignore_errors=True)
-        (ROOT / "tmp").mkdir(parents=True)
-        shutil.copytree(
-            Path(milepost.__file__).parent,
-            ROOT / "src" / "milepost",
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
-        shutil.copy(HERE / "golden_run.py", ROOT / "src")
-        run(case, killed=not where.startswith("never"))
-        experiment = ROOT / "home" / "milepost_results" / "experiment"
+        experiment = run("golden_run.py", case, killed=not where.startswith("never"))
         shutil.copytree(experiment, target / case / "experiment", symlinks=True)
         expected = json.dumps(describe(experiment), indent=1, sort_keys=True)
         (target / case / "expected.json").write_text(f"{expected}\n")
     shutil.rmtree(ROOT)
 
 
-def run(case: str, *, killed: bool) -> None:
+def write_training(target: Path) -> None:
+    """Run a trainer until it is killed, and keep what it leaves."""
+    shutil.copytree(run("golden_training.py", "experiment", killed=True), target, symlinks=True)
+    shutil.rmtree(ROOT)
+
+
+def run(script: str, case: str, *, killed: bool) -> Path:
     """Run a case to where it is cut, and wait until its keeper has committed everything."""
-    program = [sys.executable, str(ROOT / "src" / "golden_run.py"), "record", case]
+    shutil.rmtree(ROOT, ignore_errors=True)
+    (ROOT / "tmp").mkdir(parents=True)
+    shutil.copytree(
+        Path(milepost.__file__).parent,
+        ROOT / "src" / "milepost",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    shutil.copy(HERE / script, ROOT / "src")
+    program = [sys.executable, str(ROOT / "src" / script), "record", case]
     if os.getuid() == 0:
         program = ["unshare", "--uts", "sh", "-c", 'hostname golden; exec "$@"', "sh", *program]
     environment = {
@@ -62,6 +69,7 @@ def run(case: str, *, killed: bool) -> None:
     while list((ROOT / "tmp").rglob("keeper.sock")):
         assert time.monotonic() < deadline, "the keeper does not end"
         time.sleep(0.05)
+    return ROOT / "home" / "milepost_results" / "experiment"
 
 
 def describe(experiment: Path) -> dict[str, object]:
@@ -85,4 +93,5 @@ def describe(experiment: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    write(HERE / sys.argv[1])
+    name = sys.argv[1]
+    (write_training if name.startswith("training") else write)(HERE / name)

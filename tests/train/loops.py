@@ -120,6 +120,9 @@ def fail(how: str) -> Any:
             os._exit(3)
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "end":
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait()
         case "lock":
             return {"lock": threading.Lock()}
         case "hang":

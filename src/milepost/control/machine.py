@@ -101,9 +101,9 @@ class Machine:
             reviving.release(step)
         if self.state.failed_fast:
             asking.stop_all(step)
+        validating.advance(step)
         if self.state.borrowers:
             lending.review(step)
-        validating.advance(step)
         if self.state.deletions and not self.state.swept and self._is_settled():
             deleting.sweep(step)
         return step.out

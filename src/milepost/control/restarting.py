@@ -6,9 +6,9 @@ if it makes any, and begins again from there.
 
 from __future__ import annotations
 
-from milepost.control import commands, events, failing, settling
+from milepost.control import commands, events, failing, settling, validating
 from milepost.control.events import Problem
-from milepost.control.state import PENDING, RESTARTS, Halt, Phase, RunState, TrialState
+from milepost.control.state import PENDING, RESTARTS, Halt, Phase, TrialState
 from milepost.control.step import Step
 
 _RUNNING = (Phase.STARTING, Phase.TRAINING, Phase.SAVING)
@@ -35,7 +35,7 @@ def look_for_room(step: Step) -> None:
         return
     for trial_id in sorted(state.active):
         trial = state.trials[trial_id]
-        if trial.phase is Phase.TRAINING and trial.halt is None and _has_room(state, trial):
+        if trial.phase is Phase.TRAINING and trial.halt is None and _has_room(step, trial):
             step.info(
                 f"Trial {trial.name} trains with {trial.size} workers, and there is room for more: "
                 "it begins again with them after its next checkpoint."
@@ -51,10 +51,10 @@ def may_grow(trial: TrialState) -> bool:
     return trial.most is not None and trial.size < len(trial.most.bundles)
 
 
-def _has_room(state: RunState, trial: TrialState) -> bool:
-    return (
-        may_grow(trial) and trial.most is not None and state.pool.fits(trial.most.only(trial.size))
-    )
+def _has_room(step: Step, trial: TrialState) -> bool:
+    if trial.most is None or not may_grow(trial):
+        return False
+    return validating.leaves_room(step.state, step.settings, trial.most.only(trial.size))
 
 
 def _ask(

@@ -129,7 +129,7 @@ def _try_start(step: Step, trial: TrialState) -> bool:
         idle.trial_id = trial.trial_id
         workers = [idle]
     else:
-        granted = _acquire(state, trial)
+        granted = _acquire(step, trial)
         if granted is None:
             return False
         grant = granted
@@ -149,12 +149,17 @@ def _try_start(step: Step, trial: TrialState) -> bool:
     return True
 
 
-def _acquire(state: RunState, trial: TrialState) -> Grant | None:
+def _acquire(step: Step, trial: TrialState) -> Grant | None:
     """Take what a trial needs; one that may have more workers gets as many as there is room for."""
+    pool = step.state.pool
     if trial.most is None:
-        return state.pool.acquire(trial.request)
-    for size in range(len(trial.most.bundles), len(trial.request.bundles) - 1, -1):
-        grant = state.pool.acquire(trial.most.first(size))
+        return pool.acquire(trial.request)
+    least = len(trial.request.bundles)
+    for size in range(len(trial.most.bundles), least - 1, -1):
+        asked = trial.most.first(size)
+        if size > least and not validating.leaves_room(step.state, step.settings, asked):
+            continue
+        grant = pool.acquire(asked)
         if grant is not None:
             trial.size = size
             return grant

@@ -50,6 +50,18 @@ def why_never(state: RunState, settings: Settings, request: Request) -> str | No
     )
 
 
+def leaves_room(state: RunState, settings: Settings, request: Request) -> bool:
+    """Whether a request can be met and a validation beside it, by what is free now.
+
+    A trial takes no more workers than that: validations would wait for its end, and it perhaps for
+    them.
+    """
+    needs = () if settings.validation is None else settings.validation.bundles
+    if state.validator is not None:
+        needs = ()  # it has what it needs
+    return state.pool.fits(Request((*request.bundles, *needs)))
+
+
 def advance(step: Step) -> None:
     """Start the next validation, if none is under way and what it needs is free."""
     state, request = step.state, step.settings.validation
