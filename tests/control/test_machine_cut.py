@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from machines import RAW, Driven
-from test_machine_random import World, evolve, of_population
+from test_machine_random import NOTHING, World, evolve, of_population
 
 from milepost.api.resume_config import ResumeConfig
 from milepost.checkpoint.manifest import Manifest
@@ -51,6 +52,7 @@ class Cut(World):
                 self.attempts[trial, index] = attempt
         self.workers.clear()
         self.drains, self.deletes, self.verifying = [], [], {}
+        self.validator = None
         offers = {
             trial_id: (trial.offer.iteration, trial.offer.index)
             for trial_id, trial in self.m.machine.trials.items()
@@ -63,6 +65,12 @@ class Cut(World):
         ]
         self.m = Driven(**self.options)
         image = self._image()
+        self.validated = {
+            f"{trial.trial}/{index}"
+            for trial in image.trials.values()
+            for index, each in trial.committed.items()
+            if each.outcome is not None
+        }
         self.forks = {
             trial.trial: (fork.donor, fork.index, fork.first_index)
             for trial in image.trials.values()
@@ -178,6 +186,11 @@ class Cut(World):
                 checkpoints=found.checkpoints,
                 inflight=found.inflight,
                 missing=found.missing,
+                validations=tuple(
+                    (each.index, task)
+                    for each in found.checkpoints
+                    if (task := trial.committed[each.index].awaited) is not None
+                ),
                 unclean=True,
                 needs_last_save=fates.needs_last_save(trial, saves_at_end=False),
                 fork=self._fork(image, trial),
@@ -192,7 +205,13 @@ class Cut(World):
 
     def _manifest(self, trial: str, index: int) -> Manifest:
         attempt = self.attempts.get((trial, index), 0)
-        return Manifest(id=f"{trial}-{index}", trial=trial, index=index, attempt=attempt)
+        return Manifest(
+            id=f"{trial}-{index}",
+            trial=trial,
+            index=index,
+            attempt=attempt,
+            validation=self.task(index) or msgspec.UNSET,
+        )
 
 
 def _is_durable(record: records.AnyRecord) -> bool:
@@ -212,6 +231,7 @@ def test_runs_that_are_cut_and_restored_end_all_the_same(data: st.DataObject) ->
         max_concurrent=data.draw(st.sampled_from([None, 1]), "max_concurrent"),
         reuse=data.draw(st.booleans(), "reuse"),
         save_every=data.draw(st.sampled_from([0, 1]), "save_every"),
+        validation=data.draw(st.sampled_from([None, NOTHING]), "validation"),
     )
     for _ in range(data.draw(st.integers(1, 3), "lives")):
         for _ in range(data.draw(st.integers(0, 30), "steps")):
