@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from machines import RAW, Driven
-from test_machine_random import World, evolve, of_population
+from test_machine_random import NOTHING, World, evolve, of_population
 
 from milepost.api.resume_config import ResumeConfig
 from milepost.checkpoint.manifest import Manifest
@@ -64,11 +65,11 @@ class Cut(World):
         ]
         self.m = Driven(**self.options)
         image = self._image()
-        self.validated = {  # what was forgotten is done again
+        self.validated = {
             f"{trial.trial}/{index}"
             for trial in image.trials.values()
-            for index, committed in trial.committed.items()
-            if committed.outcome is not None
+            for index, each in trial.committed.items()
+            if each.outcome is not None
         }
         self.forks = {
             trial.trial: (fork.donor, fork.index, fork.first_index)
@@ -162,8 +163,7 @@ class Cut(World):
             for i in sorted(trial.committed.keys() - trial.deleting.keys())
         ]
         inflight = {i: Capture(1, RAW, None) for i in sorted(trial.captured)}
-        names = frozenset(each.directory for each in manifests.values())
-        there = Holdings(manifests, names)
+        there = Holdings(manifests, frozenset(held))
         found = reconciling.reconcile(trial, recorded, inflight, there)
         self.act(
             self.m.restored(
@@ -187,9 +187,9 @@ class Cut(World):
                 inflight=found.inflight,
                 missing=found.missing,
                 validations=tuple(
-                    (checkpoint.index, task)
-                    for checkpoint in found.checkpoints
-                    if (task := trial.committed[checkpoint.index].awaited) is not None
+                    (each.index, task)
+                    for each in found.checkpoints
+                    if (task := trial.committed[each.index].awaited) is not None
                 ),
                 unclean=True,
                 needs_last_save=fates.needs_last_save(trial, saves_at_end=False),
@@ -205,7 +205,13 @@ class Cut(World):
 
     def _manifest(self, trial: str, index: int) -> Manifest:
         attempt = self.attempts.get((trial, index), 0)
-        return Manifest(id=f"{trial}-{index}", trial=trial, index=index, attempt=attempt)
+        return Manifest(
+            id=f"{trial}-{index}",
+            trial=trial,
+            index=index,
+            attempt=attempt,
+            validation=self.task(index) or msgspec.UNSET,
+        )
 
 
 def _is_durable(record: records.AnyRecord) -> bool:
@@ -225,6 +231,7 @@ def test_runs_that_are_cut_and_restored_end_all_the_same(data: st.DataObject) ->
         max_concurrent=data.draw(st.sampled_from([None, 1]), "max_concurrent"),
         reuse=data.draw(st.booleans(), "reuse"),
         save_every=data.draw(st.sampled_from([0, 1]), "save_every"),
+        validation=data.draw(st.sampled_from([None, NOTHING]), "validation"),
     )
     for _ in range(data.draw(st.integers(1, 3), "lives")):
         for _ in range(data.draw(st.integers(0, 30), "steps")):

@@ -19,7 +19,7 @@ from milepost.control.state import Phase
 
 Choice = tuple[str, Callable[[], list[str]]]
 
-_NOTHING, _HALF_A_CPU = request_of([{}]), request_of([{"CPU": 0.5}])
+NOTHING, _HALF_A_CPU = request_of([{}]), request_of([{"CPU": 0.5}])
 
 
 @dataclasses.dataclass
@@ -393,8 +393,11 @@ class World:
     def _commit(self, trial: str, attempt: int, index: int) -> list[str]:
         self.captured.discard((trial, attempt, index))
         self.on_disk.setdefault(trial, set()).add(index)
-        task = Task() if index % 3 and self.options.get("validation") else None
-        return self.m.committed(trial, index, attempt, validation=task)
+        return self.m.committed(trial, index, attempt, validation=self.task(index))
+
+    def task(self, index: int) -> Task | None:
+        """How a checkpoint is to be validated, as its manifest says."""
+        return Task() if index % 3 and self.options.get("validation") else None
 
     def _lose(self, trial: str, attempt: int, index: int) -> list[str]:
         self.captured.discard((trial, attempt, index))
@@ -456,7 +459,7 @@ def settle_down(world: World) -> None:
 def test_whatever_happens_every_trial_ends(data: st.DataObject) -> None:
     """Resources are never over-committed, nothing that is needed is deleted, and the run ends."""
     kind = data.draw(st.sampled_from(["function", "class"]), "kind")
-    validation = data.draw(st.sampled_from([None, _NOTHING, _HALF_A_CPU]), "validation")
+    validation = data.draw(st.sampled_from([None, NOTHING, _HALF_A_CPU]), "validation")
     world = World(
         groups=kind == "function" and data.draw(st.booleans(), "groups"),
         kind=kind,
@@ -507,7 +510,7 @@ def of_population(rng: random.Random) -> dict[str, Any]:
         "reuse": rng.random() < 0.3,
         "save_every": rng.choice([0, 1]),
         "can_save": True,
-        "validation": rng.choice([None, _NOTHING]),
+        "validation": rng.choice([None, NOTHING]),
     }
 
 
@@ -556,7 +559,7 @@ _TOGETHER = {**_OFTEN, "is preempted": 2, "borrow": 12, "give back": 2, "room": 
 def test_groups(seed: int) -> None:
     """Trials of several workers, whose machines go away and come back, all come to an end."""
     rng = random.Random(seed)
-    validation = rng.choice([None, _NOTHING, _HALF_A_CPU])
+    validation = rng.choice([None, NOTHING, _HALF_A_CPU])
     world = World(
         groups=True,
         cpus=rng.randint(3, 6) + (validation is _HALF_A_CPU) / 2,

@@ -184,18 +184,19 @@ def test_nobody_validates() -> None:
 
 
 def test_resources() -> None:
-    """It starts when what it needs is free, before trials that wait for the same."""
-    m = driven(cpus=2, validation=request_of([{"CPU": 1}]))
+    """Trials leave free what it needs, so that it never waits for one that waits for it."""
+    m = driven(cpus=3, validation=request_of([{"CPU": 1}]))
     m.add("u")
-    m.place()
-    m.started(1)
     m.add("v")
-    assert not [line for line in m.committed("t", 0, validation=TASK) if "validate" in line]
-    assert m.finished(1)[-1] == "validate t/0 on validator-0 cpus=1"
+    assert len([line for line in m.place() if line.startswith("start")]) == 1
+    assert m.committed("t", 0, validation=TASK)[-1] == "validate t/0 on validator-0 cpus=1"
     assert m.place() == []
     m.validated(0)
-    assert m.place() == []
     m.validator_gone(0)
+    assert m.place() == []
+    assert not m.machine.has_room
+    m.started(1)
+    m.finished(1)
     assert m.place()[0] == "start worker-2 cpus=1"
 
 

@@ -132,6 +132,28 @@ def test_interrupted(place: Any, waits: bool) -> None:
         go_on(place)
 
 
+@pytest.mark.chaos
+def test_a_driver_that_never_heard_of_it(place: Any) -> None:
+    """What was captured with the report is enough: the checkpoint says how it is validated."""
+    stopped = SCRIPT.replace(
+        "            checkpoint = Checkpoint",
+        "            os.kill(PID, 19)\n            checkpoint = Checkpoint",
+    ).replace("validation=True)", "validation=True)\n            os.kill(PID, 9)")
+    assert stopped.count("PID") == 2
+    script = str(
+        place.write(
+            stopped.replace("PID", 'config["pid"]').replace(
+                '{"waits"', '{"pid": os.getpid(), "waits"'
+            )
+        )
+    )
+    process = place.start(script)
+    process.communicate(timeout=100)
+    assert process.returncode == -9
+    assert not place.wait_until_gone()
+    assert "SCORE 0" in place.run(script)
+
+
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda path: path.name)
 def test_golden(recorded: Path, tmp_path: Path) -> None:
     """What an earlier version left pending is read, and validated by this one."""

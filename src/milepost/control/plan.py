@@ -78,7 +78,7 @@ class ValidationPlan:
 
     Attributes:
         function: ``fn(checkpoint, **arguments) -> dict`` of metrics.
-        resources: what it holds while it runs; it starts when that is free.
+        resources: what it holds while it runs; trials leave that free.
     """
 
     function: Callable[..., dict[str, Any]]

@@ -89,7 +89,7 @@ def fits(state: RunState, settings: Settings, request: Request) -> bool:
     """Whether a trial with this request could start now: resources are free, or a worker idles."""
     if settings.reuse and idle_worker(state, request) is not None:
         return True
-    return state.pool.fits(request)
+    return validating.leaves_room(state, settings, request)
 
 
 def idle_worker(state: RunState, request: Request | None = None) -> WorkerState | None:
@@ -151,19 +151,20 @@ def _try_start(step: Step, trial: TrialState) -> bool:
 
 def _acquire(step: Step, trial: TrialState) -> Grant | None:
     """Take what a trial needs; one that may have more workers gets as many as there is room for."""
-    pool = step.state.pool
     if trial.most is None:
-        return pool.acquire(trial.request)
-    least = len(trial.request.bundles)
-    for size in range(len(trial.most.bundles), least - 1, -1):
-        asked = trial.most.first(size)
-        if size > least and not validating.leaves_room(step.state, step.settings, asked):
-            continue
-        grant = pool.acquire(asked)
+        return _taken(step, trial.request)
+    for size in range(len(trial.most.bundles), len(trial.request.bundles) - 1, -1):
+        grant = _taken(step, trial.most.first(size))
         if grant is not None:
             trial.size = size
             return grant
     return None
+
+
+def _taken(step: Step, request: Request) -> Grant | None:
+    if not validating.leaves_room(step.state, step.settings, request):
+        return None
+    return step.state.pool.acquire(request)
 
 
 def _new_worker(step: Step, trial: TrialState, grant: Grant, rank: int) -> WorkerState:

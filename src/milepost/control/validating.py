@@ -53,8 +53,8 @@ def why_never(state: RunState, settings: Settings, request: Request) -> str | No
 def leaves_room(state: RunState, settings: Settings, request: Request) -> bool:
     """Whether a request can be met and a validation beside it, by what is free now.
 
-    A trial takes no more workers than that: validations would wait for its end, and it perhaps for
-    them.
+    Trials take no more than that: validations would wait for their end, and they perhaps for
+    validations.
     """
     needs = () if settings.validation is None else settings.validation.bundles
     if state.validator is not None:
@@ -63,7 +63,7 @@ def leaves_room(state: RunState, settings: Settings, request: Request) -> bool:
 
 
 def advance(step: Step) -> None:
-    """Start the next validation, if none is under way and what it needs is free."""
+    """Start the next validation, if none is under way; trials have left free what it needs."""
     state, request = step.state, step.settings.validation
     if state.interrupted or state.validator is not None or not state.validations:
         return

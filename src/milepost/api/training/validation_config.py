@@ -135,8 +135,8 @@ class ValidationConfig(Config):
         fn: ``fn(checkpoint, **kwargs) -> dict`` of metrics.
         task_config: what holds where ``report`` is called with ``validation=True``; the default is
             no arguments and no limit of time.
-        ray_remote_kwargs: what the function holds while it runs, of what the run may use beside
-            its workers: ``num_cpus``, ``num_gpus``, ``memory`` (bytes), ``resources`` (a dict);
+        ray_remote_kwargs: what the function holds while it runs, which the run's workers leave
+            free: ``num_cpus``, ``num_gpus``, ``memory`` (bytes), ``resources`` (a dict);
             default nothing.
 
     Raises:
