@@ -204,7 +204,7 @@ class Capturer:
                     iteration=iteration,
                     row=msgspec.Raw(row),
                     objects=objects or {},
-                    validation=validation,
+                    validation=msgspec.UNSET if validation is None else validation,
                     ranks=self._template.ranks if ranks is None else ranks,
                 )
                 taking = Taking(self._means, source, intent)

@@ -121,7 +121,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
         iteration: ``training_iteration`` of the row.
         row: the whole result row, encoded by :mod:`milepost.storage.codec`.
         objects: pickled values that row and validation refer to, by digest.
-        validation: how the checkpoint is to be validated; None if it is not.
+        validation: how the checkpoint is to be validated; not there if it is not.
         parent: id of the checkpoint that this attempt started from or committed last, or None.
         pid: the capturing process; an incomplete capture is swept only when it has ended.
         started: start time of that process in clock ticks since boot, against reuse of its id.
@@ -141,7 +141,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     iteration: int = 0
     row: msgspec.Raw = msgspec.Raw(b"{}")
     objects: dict[str, bytes] = {}
-    validation: Task | None = None
+    validation: Task | msgspec.UnsetType = msgspec.UNSET
     parent: str | None = None
     pid: int = 0
     started: int = 0

@@ -7,8 +7,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint.commit import Prepared, commit
 from milepost.checkpoint.manifest import Manifest, Times, checkpoint_id, checkpoint_name
@@ -138,7 +136,7 @@ def _manifest(parts: Sequence[Staged], made: Assembled) -> Manifest:
         directories=made.tree.directories,
         parts=made.parts,
         parent=intent.parent,
-        validation=intent.validation or msgspec.UNSET,
+        validation=intent.validation,
         times=Times(
             captured=max(part.captured.at for part in parts if part.captured is not None),
             committed=time.time(),
