@@ -65,7 +65,7 @@ class Cut(World):
         ]
         self.m = Driven(**self.options)
         image = self._image()
-        self.validated = {
+        self.validated = {  # what was forgotten is done again
             f"{trial.trial}/{index}"
             for trial in image.trials.values()
             for index, each in trial.committed.items()
@@ -163,7 +163,8 @@ class Cut(World):
             for i in sorted(trial.committed.keys() - trial.deleting.keys())
         ]
         inflight = {i: Capture(1, RAW, None) for i in sorted(trial.captured)}
-        there = Holdings(manifests, frozenset(held))
+        names = frozenset(each.directory for each in manifests.values())
+        there = Holdings(manifests, names)
         found = reconciling.reconcile(trial, recorded, inflight, there)
         self.act(
             self.m.restored(

@@ -246,9 +246,16 @@ class Place:
             (directory / file).write_bytes(data)
         return directory
 
-    def checkpoint(self, index: int, trial: str | None = None) -> Path:
+    def in_place(self) -> Path:
+        """A directory with a file in the trial's, to be moved."""
+        directory = Path(self.trial, "here")
+        directory.mkdir(parents=True)
+        (directory / "model").write_bytes(b"no copy")
+        return directory
+
+    def checkpoint(self, index: int, trial: str | None = None, name: str = "") -> Path:
         """The directory of a checkpoint that must be committed and whole."""
-        directory = Path(trial or self.trial, checkpoint_name(index))
+        directory = Path(trial or self.trial, name or checkpoint_name(index))
         assert verify.check(str(directory), digests=True) == []
         return directory
 

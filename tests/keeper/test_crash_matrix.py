@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from milepost.checkpoint import verify
-from milepost.checkpoint.manifest import checkpoint_name
+from milepost.checkpoint.manifest import MANIFEST_NAME, checkpoint_name
 from milepost.errors import CheckpointFailedError
 from milepost.keeper.protocol import Committed, Deleted, Drained, Released
 from milepost.testing.interposer import (
@@ -29,7 +29,8 @@ from milepost.testing.interposer import (
 )
 
 BIG = (1 << 20) + 1
-CAPTURES = 5
+CAPTURES = 6
+IN_PLACE = CAPTURES - 1
 
 
 @pytest.fixture
@@ -101,11 +102,15 @@ class KeeperRun:
             place.source("kept", model=BIG),
             elsewhere,
             owned,
+            place.in_place(),
         ]
         assert len(sources) == CAPTURES
         for index, source in enumerate(sources):
             self.saved[index] = place.contents(source)
-            capturer.capture(source, index, b'{"a": 1}', owned=source is owned)
+            if index == IN_PLACE:
+                capturer.capture(source, index, b"{}", owned=True, in_place=True, dir_name="mine")
+            else:
+                capturer.capture(source, index, b'{"a": 1}', owned=source is owned)
             if source.name == "removed":
                 shutil.rmtree(source)
         for index in range(CAPTURES):
@@ -130,7 +135,10 @@ class KeeperRun:
         place = self.place
         visible = {index for index, _ in verify.committed(place.trial)}
         for index in visible:
-            assert place.contents(place.checkpoint(index)) == self.saved[index]
+            name = "mine" if index == IN_PLACE else ""
+            assert place.contents(place.checkpoint(index, name=name)) == self.saved[index]
+        if IN_PLACE not in visible:
+            assert_is_back(place)
         # A deletion that failed after its first step has hidden the checkpoint already.
         gone = {0} - visible if self.deleted else set()
         assert self.deleted not in ("deleted", "gone") or gone == {0}
@@ -140,10 +148,17 @@ class KeeperRun:
         for text in self.failed.values():
             assert "Input/output error" in text or "No space left on device" in text
         assert place.staged() == []
-        left = [name for name in os.listdir(place.trial) if not name.startswith("checkpoint_")]
+        usual = ("checkpoint_", "mine", "here")
+        left = [name for name in os.listdir(place.trial) if not name.startswith(usual)]
         assert all(name.startswith((".milepost-tmp-", ".milepost-trash-")) for name in left)
 
     deleted = ""
+
+
+def assert_is_back(place: Any) -> None:
+    """What was not committed lies where it was, and looks like no checkpoint."""
+    assert place.contents(Path(place.trial, "here")) == {"model": b"no copy"}
+    assert not os.path.lexists(os.path.join(place.trial, "here", MANIFEST_NAME))
 
 
 def keeper_points(new_place: Any, other_disk: Path, monkeypatch: Any) -> int:
@@ -203,11 +218,14 @@ for index, source in enumerate(sources):
     say(f"done {{index}}")
     if index:
         shutil.rmtree(source, ignore_errors=True)
+say("begin 3")
+capturer.capture({in_place!r}, 3, b"{{}}", owned=True, in_place=True, dir_name="mine")
+say("done 3")
 """
 
 
 class WorkerRun:
-    """Three captures in a worker that meets a fault; what it said is what it was promised."""
+    """Four captures in a worker that meets a fault; what it said is what it was promised."""
 
     def __init__(self, place: Any, fault: Fault) -> None:
         self.place = place
@@ -216,10 +234,11 @@ class WorkerRun:
         self.trace = directory / "trace"
         sources = [place.source("small", model=1000), place.source("large", model=BIG, log=10)]
         self.saved = [place.contents(source) for source in sources]
-        self.saved.append({"model": bytes(2_000_000)})
+        self.saved += [{"model": bytes(2_000_000)}, {"model": b"no copy"}]
         driver = place.driver()
         driver.own()
-        script = WORKER.format(sources=[str(source) for source in sources])
+        in_place = str(place.in_place())
+        script = WORKER.format(sources=[str(source) for source in sources], in_place=in_place)
         worker = place.worker(
             driver, script, env=environment(
                 str(directory), "WORKER", fault, trace_file=str(self.trace)
@@ -239,7 +258,10 @@ class WorkerRun:
         begun = [int(line.split()[1]) for line in self.said if line.startswith("begin")]
         visible = [index for index, _ in verify.committed(place.trial)]
         for index in visible:
-            assert place.contents(place.checkpoint(index)) == self.saved[index]
+            name = "mine" if index == 3 else ""
+            assert place.contents(place.checkpoint(index, name=name)) == self.saved[index]
+        if 3 not in visible:
+            assert_is_back(place)
         assert visible in (done, begun), "at most the capture under way may have been complete"
         assert place.staged() == []
         assert [name for name in os.listdir(place.node_root) if name != "keepers"] == []
@@ -257,7 +279,7 @@ def worker_points(new_place: Any) -> int:
     run = WorkerRun(new_place("worker-count"), Fault())
     run.check()
     assert run.code == 0
-    assert len(run.said) == 6
+    assert len(run.said) == 8
     return len(read_trace(str(run.trace)))
 
 

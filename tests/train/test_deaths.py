@@ -97,7 +97,9 @@ def test_while_another_one_is_gone_already(tmp_path: Path) -> None:
     """Both die in the same step: that is one failure."""
 
     def steps(config: dict[str, Any]) -> int:
-        if once(f"{config['mark']}-{rank()}"):
+        first = once(f"{config['mark']}-{rank()}")
+        train.collective.barrier()
+        if first:
             die()
         train.report({"step": 1})
         return 5

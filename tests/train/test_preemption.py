@@ -133,6 +133,32 @@ def test_a_machine_that_is_gone_before_the_next_step(tmp_path: Path) -> None:
     assert made.fit().return_value == 1
 
 
+class Fatal:
+    """Ends the process that loads it first, before anybody listens to the signal."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        if os.getpid() != int(Path(f"{state['mark']}-driver").read_text()) and once(state["mark"]):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_machine_that_is_gone_before_the_first_step(tmp_path: Path) -> None:
+    """The worker did not even listen to the signal."""
+    mark = str(tmp_path / "mark")
+    Path(f"{mark}-driver").write_text(str(os.getpid()))
+    fatal = Fatal(mark)
+
+    def holds(config: dict[str, Any]) -> int:
+        assert fatal is not None
+        train.report({"step": 1})
+        return 5
+
+    assert trainer(tmp_path, holds).fit().return_value == 5
+    assert Path(mark).exists()
+
+
 def test_an_error_after_the_signal_is_a_failure(tmp_path: Path) -> None:
     """What user code does wrong is not excused."""
     with pytest.raises(WorkerGroupError, match="lost"):

@@ -45,7 +45,8 @@ def closest(name: object, known: Iterable[str]) -> str | None:
 def spelled(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function name the close match of an argument that it does not have.
 
-    One that takes any keyword stays as it is.
+    One that takes any keyword stays as it is. A constructor knows the arguments of those of the
+    object's other classes, which hand on to it what they do not take themselves.
 
     Raises:
         TypeError: by the returned function, for an unknown keyword.
@@ -53,21 +54,34 @@ def spelled(function: Callable[P, R]) -> Callable[P, R]:
     parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return function
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    known = [p.name for p in parameters if p.kind in named and p.name != "self"]
-    shown = function.__qualname__.removesuffix(".__init__")
+    known = _named(function)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs:
             if name not in known:
-                raise TypeError(
-                    f"{shown}() got an unexpected keyword argument {name!r}."
-                    + did_you_mean(name, known)
-                )
+                raise _unexpected(function, name, args)
         return function(*args, **kwargs)
 
     return call
+
+
+def _named(function: Callable[..., Any]) -> list[str]:
+    """Names of the arguments that can be given by name."""
+    parameters = inspect.signature(function).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.kind in kinds and p.name != "self"]
+
+
+def _unexpected(function: Callable[..., Any], name: str, args: tuple[Any, ...]) -> TypeError:
+    shown, known = function.__qualname__, _named(function)
+    if function.__name__ == "__init__":
+        shown = type(args[0]).__name__
+        made_by = [vars(each).get("__init__") for each in type(args[0]).__mro__]
+        known = [each for made in filter(inspect.isfunction, made_by) for each in _named(made)]
+    return TypeError(
+        f"{shown}() got an unexpected keyword argument {name!r}." + did_you_mean(name, known)
+    )
 
 
 class Spelled:

@@ -9,7 +9,10 @@ import os
 from collections.abc import Callable
 from enum import StrEnum
 
-from milepost.checkpoint.manifest import MANIFEST_NAME
+import msgspec
+
+from milepost.checkpoint import manifest as manifests
+from milepost.checkpoint.manifest import MANIFEST_NAME, own_name
 from milepost.errors import CheckpointError
 from milepost.storage import names, posix
 
@@ -69,6 +72,22 @@ def retire(checkpoint_dir: str, *, fence: Callable[[], None] | None = None) -> R
     posix.fsync_dir(trial_dir)
     _remove_trash(trash)
     return Retirement.DELETED
+
+
+def is_another(checkpoint_dir: str, index: int) -> bool:
+    """Tell whether the directory of a checkpoint is gone, and another one has its name by now.
+
+    That cannot be where the number is part of the name.
+
+    Raises:
+        CheckpointError: its manifest cannot be read, so it cannot be told.
+    """
+    if own_name(index, checkpoint_dir) is msgspec.UNSET:
+        return False
+    try:
+        return manifests.read(checkpoint_dir).index != index
+    except FileNotFoundError:
+        return False
 
 
 def sweep(trial_dir: str) -> list[str]:

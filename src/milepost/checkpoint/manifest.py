@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -19,6 +19,10 @@ from milepost.errors import CheckpointError, CorruptCheckpointError
 MANIFEST_NAME = ".milepost.json"
 METADATA_NAME = ".metadata.json"
 FORMAT = 1
+
+#: The name of a checkpoint's directory where it is not ``checkpoint_`` and its number. What is read
+#: from a disk is held to this: a path that is put together with it stays in the trial's directory.
+DirName = Annotated[str, msgspec.Meta(pattern=r"^[^./\0][^/\0]*\Z")] | msgspec.UnsetType
 
 _CHECK_KEY = b',"check":"'
 _CHECK_BYTES = len(_CHECK_KEY) + 8 + len(b'"}\n')
@@ -75,6 +79,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         times: when it was captured and committed.
         validation: how it is to be validated; not there if it is not.
         writer: which version of Milepost wrote it.
+        dir_name: of its directory; unset for ``checkpoint_`` and its number.
     """
 
     format: int = FORMAT
@@ -92,6 +97,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     times: Times = Times()
     validation: Task | msgspec.UnsetType = msgspec.UNSET
     writer: str = ""
+    dir_name: DirName = msgspec.UNSET
+
+    @property
+    def directory(self) -> str:
+        """The name of its directory in the trial's."""
+        return checkpoint_name(self.index, self.dir_name)
 
     @property
     def task(self) -> Task | None:
@@ -104,9 +115,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return sum(entry.size for entry in self.files)
 
 
-def checkpoint_name(index: int) -> str:
-    """Return the directory name of a checkpoint: ``checkpoint_000012``."""
-    return f"checkpoint_{index:06d}"
+def checkpoint_name(index: int, dir_name: DirName = msgspec.UNSET) -> str:
+    """Return the directory name of a checkpoint: ``checkpoint_000012``, or its own."""
+    return f"checkpoint_{index:06d}" if dir_name is msgspec.UNSET else dir_name
+
+
+def own_name(index: int, directory: str) -> DirName:
+    """Return the name of a checkpoint's directory; unset for ``checkpoint_`` and its number."""
+    name = os.path.basename(directory)
+    return msgspec.UNSET if name == checkpoint_name(index) else name
 
 
 def checkpoint_id(attempt_id: str, index: int) -> str:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import stat
-from collections.abc import Collection, Mapping
-from typing import Literal, NamedTuple
+import sys
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
 
 from msgspec import structs
 
 from milepost.checkpoint import manifest as manifests
-from milepost.checkpoint.manifest import MANIFEST_NAME, FileEntry, Manifest, checkpoint_name
+from milepost.checkpoint.manifest import MANIFEST_NAME, FileEntry, Manifest
 from milepost.checkpoint.tree import digest
 from milepost.errors import CheckpointError, CorruptCheckpointError
 from milepost.storage import names, posix
 
 log = logging.getLogger("milepost.checkpoint")
+
+#: A number of more digits would never be reached.
+_USUAL_NAME: Final = re.compile(r"checkpoint_([0-9]{6,15})")
 
 Kind = Literal["manifest", "missing", "type", "size", "digest", "unreadable"]
 
@@ -146,15 +151,15 @@ def _check_directory(directory: str, path: str) -> Problem | None:
 def committed(trial_dir: str) -> list[tuple[int, Manifest]]:
     """List a trial's committed checkpoints by their manifests, oldest first.
 
-    A directory counts only when its manifest can be read and its name is the one that the
-    manifest's index has, so that copies under other names are left alone. Files are not compared.
+    A directory counts only when its manifest can be read and says that this is its name, so that
+    copies under other names are left alone. Files are not compared.
 
     Returns:
-        ``(index, manifest)`` pairs; the directory is ``checkpoint_name(index)``. Empty for a
-        trial without a directory.
+        ``(index, manifest)`` pairs; the directory is ``manifest.directory``. Empty for a trial
+        without a directory.
     """
     found = []
-    for name in _candidates(trial_dir):
+    for name in directories(trial_dir):
         directory = os.path.join(trial_dir, name)
         try:
             manifest = manifests.read(directory)
@@ -163,7 +168,7 @@ def committed(trial_dir: str) -> list[tuple[int, Manifest]]:
         except CheckpointError as error:
             log.warning("%s is not listed: %s", directory, error)
             continue
-        if checkpoint_name(manifest.index) == name:
+        if manifest.directory == name:
             found.append((manifest.index, manifest))
     return sorted(found, key=lambda pair: pair[0])
 
@@ -173,7 +178,7 @@ def newest_good(
     *,
     digests: bool = False,
     quarantine: bool = False,
-    among: Collection[int] | None = None,
+    among: Mapping[str, int] | None = None,
     log: logging.Logger = log,
 ) -> tuple[int, Manifest] | None:
     """Return the newest committed checkpoint whose files are those of its manifest.
@@ -185,8 +190,8 @@ def newest_good(
         digests: compare contents too; for use after an unclean end.
         quarantine: rename the bad ones (``.milepost-quarantine-...``) once a second read agrees.
             Only the process that holds the experiment may do that.
-        among: indices that may be chosen; others (which may be about to be deleted) are left
-            alone. None means all.
+        among: directory names of those that may be chosen, with their numbers; others (which may
+            be about to be deleted) are left alone. None means all.
         log: where to say what was passed over.
 
     Returns:
@@ -194,9 +199,9 @@ def newest_good(
     """
     bad: list[str] = []
     chosen = None
-    for name in sorted(_candidates(trial_dir), key=_number, reverse=True):
-        if among is not None and _number(name) not in among:
-            continue
+    numbers = _numbered(trial_dir) if among is None else among
+    there = [name for name in directories(trial_dir) if name in numbers]
+    for name in sorted(there, key=numbers.__getitem__, reverse=True):
         directory = os.path.join(trial_dir, name)
         manifest, reason = _examine(directory, digests)
         if reason is not None:
@@ -204,29 +209,46 @@ def newest_good(
         elif manifest is not None:
             chosen = manifest.index, manifest
             break
-    instead = f"using {checkpoint_name(chosen[0])}" if chosen else "no older checkpoint is left"
+    instead = f"using {chosen[1].directory}" if chosen else "no older checkpoint is left"
     for line in bad:
         log.warning("%s; %s", line, instead)
     return chosen
 
 
-def _candidates(trial_dir: str) -> list[str]:
+def directories(trial_dir: str) -> list[str]:
+    """Return the names in a trial's directory that may be of checkpoints; none if it is gone."""
     try:
         with os.scandir(trial_dir) as entries:
             return [
                 entry.name
                 for entry in entries
-                if _number(entry.name) >= 0 and entry.is_dir(follow_symlinks=False)
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
             ]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def _number(name: str) -> int:
-    digits = name.removeprefix("checkpoint_")
-    if digits == name or not (digits.isascii() and digits.isdigit()):
-        return -1
-    return int(digits)
+def _numbered(trial_dir: str) -> dict[str, int]:
+    """The numbers of checkpoints by the names of their directories.
+
+    One whose manifest cannot be read has that of its usual name, else it is taken for the newest.
+    """
+    found = {}
+    for name in directories(trial_dir):
+        number = number_of(name)
+        try:
+            found[name] = manifests.read(os.path.join(trial_dir, name)).index
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # a foreign directory
+        except (CheckpointError, OSError):
+            found[name] = sys.maxsize if number is None else number
+    return found
+
+
+def number_of(name: str) -> int | None:
+    """Return the number that a directory has by its name alone; None for a name of another kind."""
+    found = _USUAL_NAME.fullmatch(name)
+    return None if found is None else int(found[1])
 
 
 def _examine(directory: str, digests: bool) -> tuple[Manifest | None, str | None]:
@@ -237,7 +259,7 @@ def _examine(directory: str, digests: bool) -> tuple[Manifest | None, str | None
         return None, None
     except (CheckpointError, OSError) as error:
         return None, str(error)
-    if checkpoint_name(manifest.index) != os.path.basename(directory):
+    if manifest.directory != os.path.basename(directory):
         return None, None
     problems = check_files(directory, manifest, digests=digests)
     if not problems:

@@ -162,7 +162,7 @@ def _verify(run: Run, command: commands.Verify) -> None:
     run.verifier.choose(
         (command.trial_id, command.ticket),
         os.path.dirname(command.candidates[0].path),
-        [checkpoint.index for checkpoint in command.candidates],
+        {os.path.basename(each.path): each.index for each in command.candidates},
         contents=command.contents,
     )
 

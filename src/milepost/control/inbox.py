@@ -70,7 +70,7 @@ def from_worker(run: Run, worker_id: str, message: FromWorker) -> None:
         else:
             run.must_speak(worker_id)
     elif isinstance(message, Preempting):
-        preempting.told(run, worker_id, state, message)
+        preempting.told(run, worker_id, state, message.reason)
     elif isinstance(message, Borrow):
         run.silence.excuse(worker_id)  # it waits for others
         run.dispatch(
@@ -226,6 +226,7 @@ def from_engine(run: Run, event: Exited | StartFailed) -> None:
     if state is not None and state.phase is not Phase.DYING:
         trial = run.ledger.live[state.trial_id]
         run.meetings.end(state.trial_id)
+        preempting.ended(run, worker_id, state, event)
     problem = signalled.took(problems.of_death(run, event, trial), event)
     if state is not None and trial is not None:
         _tell_of_failure(run, state, worker_id, problem)

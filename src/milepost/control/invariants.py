@@ -34,8 +34,8 @@ def check(state: RunState, settings: Settings) -> None:
     """Raise AssertionError where the state contradicts itself."""
     grants = [t.grant for t in state.trials.values() if t.grant is not None]
     grants += [w.grant for w in state.workers.values() if w.grant is not None]
-    grants += [state.validator.grant] if state.validator is not None else []
     grants += [loan.grant for w in state.workers.values() for loan in w.loans.values()]
+    grants += [state.validator.grant] if state.validator is not None else []
     state.pool.validate(grants)
     for asked in state.borrowers:
         assert state.workers[asked.worker_id].trial_id in state.active

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import msgspec
 
 from milepost.api.resources import PlacementGroupFactory, resources_of
-from milepost.checkpoint.manifest import checkpoint_name
+from milepost.checkpoint.manifest import own_name
 from milepost.control.checkpoints import Checkpoint
 from milepost.control.metrics import Analysis, RunningMetrics
 from milepost.control.outcome import Ended, Kept, RunFacts, TrialRecord, pack
@@ -222,6 +222,11 @@ class Ledger(Sequence["Trial"]):
                 evaluated=bytes(trial.raw_evaluated),
                 row=self._encoded_row(trial.last_row),
                 checkpoints=self._ranked(trial.kept),
+                dir_names={
+                    each.index: name
+                    for each in trial.kept
+                    if (name := own_name(each.index, each.path)) is not msgspec.UNSET
+                },
                 metrics=trial.metrics.packed(),
                 error=_packed_error(trial.error) if trial.status != "TERMINATED" else None,
                 resources=resources_of(trial.resources),
@@ -285,8 +290,7 @@ class Ledger(Sequence["Trial"]):
     def decoded(self, checkpoint: Checkpoint, trial: LiveTrial) -> Kept:
         """A checkpoint with its row."""
         row = codec.decode(checkpoint.row, self.objects.get, codec.shown)
-        path = os.path.join(trial.directory, checkpoint_name(checkpoint.index))
-        return checkpoint.index, path, {**row, "config": trial.config}
+        return checkpoint.index, checkpoint.path, {**row, "config": trial.config}
 
     def records(self) -> Records:
         """All trials, once all have ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -110,6 +110,7 @@ class Ended(NamedTuple):
     Attributes:
         row: the last row; None if there was none.
         checkpoints: numbers and rows of the kept ones, the best last.
+        dir_names: of those among them that have a name of their own.
         metrics: compact; None where they are read from the result file when they are asked for.
         error: pickled, as text, or as the arguments of :func:`.problems.recorded`.
         source: number, path relative to the experiment and row of another trial's checkpoint, when
@@ -134,6 +135,7 @@ class Ended(NamedTuple):
     last_time: float
     source: tuple[int, str, bytes] | None = None
     is_recorded: bool = False
+    dir_names: Mapping[int, str] = {}
 
 
 def pack(ended: Ended) -> bytes:
@@ -196,10 +198,11 @@ class TrialRecord:
     @cached_property
     def checkpoints(self) -> list[Kept]:
         """The kept checkpoints, the best last."""
+        names_given = self._ended.dir_names
         return [
             (
                 index,
-                os.path.join(self.directory, checkpoint_name(index)),
+                os.path.join(self.directory, names_given.get(index) or checkpoint_name(index)),
                 {**self._decoded(row), "config": self.config},
             )
             for index, row in self._ended.checkpoints

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING
 
 from milepost.control import events, problems
 from milepost.control.group import DRAIN_S
 from milepost.control.state import RESTARTS, Phase
+from milepost.engine.protocol import Exited
 
 if TYPE_CHECKING:
     from milepost.control.run import Run
     from milepost.control.state import TrialState
-    from milepost.worker.protocol import Preempting
+    from milepost.engine.protocol import StartFailed
 
 
-def told(run: Run, worker_id: str, trial: TrialState, message: Preempting) -> None:
+def ended(run: Run, worker_id: str, trial: TrialState, event: Exited | StartFailed) -> None:
+    """A worker has ended; by SIGTERM if that came before it listened to it."""
+    if isinstance(event, Exited) and event.signal == signal.SIGTERM:
+        told(run, worker_id, trial, signal.SIGTERM.name)
+
+
+def told(run: Run, worker_id: str, trial: TrialState, reason: str) -> None:
     """A worker was told so: its trial is to save, and has some time for that."""
     group = run.plan.group
     if group is None or trial.phase is Phase.DYING or trial.halt not in (None, *RESTARTS):
@@ -32,7 +40,7 @@ def told(run: Run, worker_id: str, trial: TrialState, message: Preempting) -> No
         events.Preempting(
             at=run.now(),
             worker_id=worker_id,
-            reason=message.reason,
+            reason=reason,
             deadline_ms=deadline_ms,
             ranks=ranks,
             problem=problem,

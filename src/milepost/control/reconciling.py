@@ -7,18 +7,15 @@ says. What was captured and is still in staging is not looked at here; the keepe
 from __future__ import annotations
 
 import os
-import re
 from typing import NamedTuple
 
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint import verify
-from milepost.checkpoint.manifest import Manifest, checkpoint_name
+from milepost.checkpoint.manifest import Manifest
 from milepost.checkpoint.tree import new_hasher
 from milepost.control import events
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.journal.image import TrialImage
-
-_NAME = re.compile(r"checkpoint_(\d{6,})")
 
 
 class Holdings(NamedTuple):
@@ -26,16 +23,18 @@ class Holdings(NamedTuple):
 
     Attributes:
         manifests: of the committed checkpoints, by number.
-        names: all numbers in use, also by directories that are no checkpoints of the trial.
+        names: of all that is there.
     """
 
     manifests: dict[int, Manifest]
-    names: frozenset[int]
+    names: frozenset[str]
 
     @property
     def highest(self) -> int:
-        """The highest number in use, -1 if there is none."""
-        return max(self.names, default=-1)
+        """The highest number in use, also by name alone; -1 if there is none."""
+        others = self.names - {each.directory for each in self.manifests.values()}
+        numbers = (verify.number_of(name) for name in others)
+        return max((*self.manifests, *(each for each in numbers if each is not None)), default=-1)
 
 
 class Reconciled(NamedTuple):
@@ -65,15 +64,12 @@ def look(trial_dir: str, trial_id: str, run_id: str) -> Holdings:
         names = os.listdir(trial_dir)
     except (FileNotFoundError, NotADirectoryError):
         return Holdings({}, frozenset())
-    numbers = frozenset(int(m[1]) for name in names if (m := _NAME.fullmatch(name)) is not None)
-    if not numbers:
-        return Holdings({}, numbers)
     ours = {
         index: manifest
         for index, manifest in verify.committed(trial_dir)
         if manifest.trial == trial_id and manifest.run == run_id
     }
-    return Holdings(ours, numbers)
+    return Holdings(ours, frozenset(names))
 
 
 def reconcile(
@@ -102,7 +98,7 @@ def reconcile(
         (
             checkpoint.index,
             "its manifest is missing or damaged"
-            if checkpoint.index in there.names
+            if os.path.basename(checkpoint.path) in there.names
             else "its directory is gone",
         )
         for checkpoint in recorded
@@ -128,7 +124,7 @@ def commit_of(trial_dir: str, manifest: Manifest, at: float, score: object) -> e
         attempt=manifest.attempt,
         index=manifest.index,
         iteration=manifest.iteration,
-        path=os.path.join(trial_dir, checkpoint_name(manifest.index)),
+        path=os.path.join(trial_dir, manifest.directory),
         nbytes=manifest.nbytes,
         digest=hasher.hexdigest(),
         row=manifest.metrics,

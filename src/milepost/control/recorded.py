@@ -12,7 +12,6 @@ from milepost.api.numbers import bounded
 from milepost.api.resources import PlacementGroupFactory
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint import retention
-from milepost.checkpoint.manifest import checkpoint_name
 from milepost.checkpoint.validation import merged
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.earlier_rows import EarlierRows
@@ -65,6 +64,11 @@ class Recorded:
                 evaluated=bytes(trial.evaluated),
                 row=None if row is None else bytes(row),
                 checkpoints=self._ranked(trial),
+                dir_names={
+                    index: image.dir_name
+                    for index, image in trial.committed.items()
+                    if image.dir_name is not msgspec.UNSET
+                },
                 metrics=None,
                 error=(
                     (failure.kind, failure.message, failure.traceback, failure.error)
@@ -122,7 +126,7 @@ class Recorded:
 
     def path(self, trial: TrialImage, index: int) -> str:
         """A checkpoint's directory, absolute."""
-        return os.path.join(self.directory(trial), checkpoint_name(index))
+        return os.path.join(self.directory(trial), trial.checkpoint_directory(index))
 
     def _row(self, trial: TrialImage, image: CheckpointImage) -> msgspec.Raw | None:
         """The row of a checkpoint; only its manifest has it when the report was never recorded."""

@@ -24,7 +24,6 @@ from milepost.api.search_algorithm import TrialSpec
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint import verify
 from milepost.checkpoint.collect import sweep
-from milepost.checkpoint.manifest import checkpoint_name
 from milepost.control import admission, announcing, events, fates, reconciling
 from milepost.control.announcing import Prospect, Prospects
 from milepost.control.facade import Trial
@@ -126,7 +125,7 @@ class Restoring:
             TuneError: there is none. Nothing was changed.
         """
         pending = [
-            f"{trial.name}/{checkpoint_name(index)}"
+            f"{trial.name}/{trial.checkpoint_directory(index)}"
             for trial in self._of(Fate.GOES_ON, Fate.ENDS)
             for index, each in sorted(trial.committed.items())
             if each.awaited is not None and index not in trial.deleting
@@ -298,7 +297,7 @@ class Restoring:
         live = run.ledger.live[trial.trial]
         needs = demand(run.plan.group, live.config, resources_of(live.resources))
         for index, _ in found.missing:
-            if index in back.there.names:
+            if trial.checkpoint_directory(index) in back.there.names:
                 self._put_aside(trial, index)
         saves_at_end = run.plan.kind == "class" and bool(run.plan.checkpoint.checkpoint_at_end)
         row = trial.row
@@ -352,7 +351,8 @@ class Restoring:
         """
         path = self._recorded.path(trial, index)
         if os.path.lexists(os.path.join(path, manifests.MANIFEST_NAME)):
-            verify.newest_good(self._recorded.directory(trial), quarantine=True, among=[index])
+            directory, name = os.path.split(path)
+            verify.newest_good(directory, quarantine=True, among={name: index})
             return
         log.warning(
             "%s has no manifest any more, so trial %s does not use it. It stays where it is and is "

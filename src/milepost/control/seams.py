@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class KeeperLink(Protocol):
 class CheckpointVerifier(Protocol):
     """Chooses good checkpoints, as :class:`milepost.control.verifying.Verifier` does."""
 
-    def choose(self, key: Key, trial_dir: str, among: Collection[int], *, contents: bool) -> None:
+    def choose(self, key: Key, trial_dir: str, among: Mapping[str, int], *, contents: bool) -> None:
         """Choose the newest good one; :meth:`chosen` answers."""
 
     def fileno(self) -> int:

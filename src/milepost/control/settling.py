@@ -6,6 +6,9 @@ checkpoint that it captured is committed or has failed.
 
 from __future__ import annotations
 
+import msgspec
+
+from milepost.checkpoint.manifest import own_name
 from milepost.control import commands, deleting, events, exploiting, validating
 from milepost.control.checkpoints import Capture, Checkpoint
 from milepost.control.state import ERROR, PAUSED, PENDING, TERMINATED, Halt, Phase, TrialState
@@ -136,7 +139,8 @@ def _register(step: Step, trial: TrialState, event: events.Committed, capture: C
             iteration=checkpoint.iteration,
             nbytes=event.nbytes,
             digest=event.digest,
-            validation=event.validation,
+            validation=event.validation or msgspec.UNSET,
+            dir_name=own_name(event.index, event.path),
         )
     )
     if event.validation is not None:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from milepost.checkpoint import verify
@@ -36,18 +36,18 @@ class Verifier:
         """Readable when :meth:`chosen` has something."""
         return self._wake
 
-    def choose(self, key: Key, trial_dir: str, among: Collection[int], *, contents: bool) -> None:
+    def choose(self, key: Key, trial_dir: str, among: Mapping[str, int], *, contents: bool) -> None:
         """Find the newest good checkpoint; bad ones go to quarantine, each with a line in the log.
 
         Args:
             key: handed back with the answer.
             trial_dir: the directory of the trial whose checkpoints they are.
-            among: indices that may be chosen.
+            among: directory names of those that may be chosen, with their numbers.
             contents: compare every byte, not only sizes.
         """
         thread = threading.Thread(
             target=self._choose,
-            args=(key, trial_dir, frozenset(among), contents),
+            args=(key, trial_dir, dict(among), contents),
             name=f"milepost-verify-{key[0]}",
             daemon=True,
         )
@@ -79,7 +79,7 @@ class Verifier:
         if not any(thread.is_alive() for thread in self._threads):
             os.close(self._wake)
 
-    def _choose(self, key: Key, trial_dir: str, among: frozenset[int], contents: bool) -> None:
+    def _choose(self, key: Key, trial_dir: str, among: dict[str, int], contents: bool) -> None:
         answer: Choice | Exception | None
         try:
             best = verify.newest_good(trial_dir, digests=contents, quarantine=True, among=among)

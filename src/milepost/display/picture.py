@@ -135,11 +135,6 @@ def metrics(row: Mapping[str, Any], *, first: str | None, limit: int = 6) -> str
     )
 
 
-def checkpoint_name(index: int | None) -> str:
-    """Return the directory name of a trial's checkpoint; empty when there is none."""
-    return "" if index is None else f"checkpoint_{index:06d}"
-
-
 def _picture(view: RunView, trials: Sequence[TrialView], *, more: int, max_errors: int) -> Picture:
     return Picture(
         title=title(view),

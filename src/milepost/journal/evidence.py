@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from milepost.checkpoint import verify
-from milepost.checkpoint.manifest import Manifest
+from milepost.checkpoint.manifest import MANIFEST_NAME, Manifest
 from milepost.journal.files import failures, params, result_json
 from milepost.storage import codec, names
 
@@ -170,7 +170,9 @@ def directories(experiment_path: str) -> list[str]:
         found = sorted(
             entry.name
             for entry in entries
-            if not entry.name.startswith(names.PREFIX) and entry.is_dir(follow_symlinks=False)
+            if not entry.name.startswith(names.PREFIX)
+            and entry.is_dir(follow_symlinks=False)
+            and not os.path.lexists(os.path.join(entry.path, MANIFEST_NAME))  # a checkpoint
         )
     itself = TrialDirectory(experiment_path, names.ITSELF)
     return [names.ITSELF, *found] if itself.is_of_a_trial else found

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from milepost.checkpoint.manifest import DirName, checkpoint_name
 from milepost.checkpoint.validation import Outcome, Task, merged
 from milepost.journal import records as rec
 
@@ -26,6 +27,7 @@ class CheckpointImage(msgspec.Struct, kw_only=True):
         digest: of its manifest, "" before the commit.
         validation: how it is to be validated, if it is; known from the commit.
         outcome: what came of that; None while it is pending.
+        dir_name: of its directory; unset for ``checkpoint_`` and its number.
     """
 
     index: int
@@ -34,6 +36,7 @@ class CheckpointImage(msgspec.Struct, kw_only=True):
     stored_row: msgspec.Raw = NOTHING
     nbytes: int = 0
     digest: str = ""
+    dir_name: DirName = msgspec.UNSET
     validation: Task | None = None
     outcome: Outcome | None = None
 
@@ -136,6 +139,11 @@ class TrialImage(msgspec.Struct, kw_only=True):
     def row(self) -> msgspec.Raw | None:
         """The last reported row, codec JSON without ``config``; None before the first."""
         return _there(self.stored_row)
+
+    def checkpoint_directory(self, index: int) -> str:
+        """The name of a checkpoint's directory in the trial's; the usual one if it is not known."""
+        known = self.committed.get(index)
+        return checkpoint_name(index, msgspec.UNSET if known is None else known.dir_name)
 
     @property
     def is_finished(self) -> bool:
@@ -313,11 +321,12 @@ def _committed(trial: TrialImage, record: rec.Committed) -> None:
         nbytes=record.nbytes,
         digest=record.digest,
         validation=_copied(record.validation),
+        dir_name=record.dir_name,
     )
 
 
-def _copied(task: Task | None) -> Task | None:
-    if task is None:
+def _copied(task: Task | msgspec.UnsetType) -> Task | None:
+    if isinstance(task, msgspec.UnsetType):
         return None
     return msgspec.structs.replace(task, arguments=task.arguments.copy())
 

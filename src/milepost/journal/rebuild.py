@@ -19,7 +19,7 @@ import msgspec
 from milepost.api.fields import DONE
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint import validation
-from milepost.checkpoint.manifest import Manifest, checkpoint_name
+from milepost.checkpoint.manifest import Manifest
 from milepost.checkpoint.tree import new_hasher
 from milepost.errors import JournalCorruptError
 from milepost.journal import evidence, replay, salvage
@@ -340,7 +340,8 @@ class _Rebuilding:
                 iteration=manifest.iteration,
                 nbytes=manifest.nbytes,
                 digest=hasher.hexdigest(),
-                validation=manifest.task,
+                validation=manifest.validation,
+                dir_name=manifest.dir_name,
             )
         )
         self._add_outcome(trial, manifest)
@@ -350,7 +351,7 @@ class _Rebuilding:
         checkpoint = trial.committed.get(manifest.index)
         if checkpoint is None or checkpoint.validation is None or checkpoint.outcome is not None:
             return
-        path = os.path.join(self.directory(trial).path, checkpoint_name(manifest.index))
+        path = os.path.join(self.directory(trial).path, manifest.directory)
         outcome = validation.read(path, manifest)
         if outcome is not None:
             self._add(

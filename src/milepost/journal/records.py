@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from milepost.checkpoint.manifest import DirName
 from milepost.checkpoint.validation import Status, Task
 
 SCHEMA = 1
@@ -122,7 +123,10 @@ class Saving(Record, frozen=True, kw_only=True):
 
 
 class Committed(Record, frozen=True, kw_only=True):
-    """A checkpoint is durable: its manifest is published, which has ``validation`` too."""
+    """A checkpoint is durable: its manifest is published.
+
+    ``validation`` and ``dir_name`` are as in :class:`milepost.checkpoint.manifest.Manifest`.
+    """
 
     trial: str
     attempt: int
@@ -130,7 +134,8 @@ class Committed(Record, frozen=True, kw_only=True):
     iteration: int
     nbytes: int
     digest: str
-    validation: Task | None = None
+    validation: Task | msgspec.UnsetType = msgspec.UNSET
+    dir_name: DirName = msgspec.UNSET
 
 
 class Validated(Record, frozen=True, kw_only=True):

@@ -321,5 +321,6 @@ def _share(staged: Staged, trial: str, made: Assembled) -> None:
     """Store files that did not change since the checkpoint before only once."""
     index = (staged.intent.parent or "").rpartition("-")[2]
     if index.isdecimal():
-        previous = os.path.join(trial, checkpoint_name(int(index)))
+        name = checkpoint_name(int(index), staged.intent.parent_dir_name)
+        previous = os.path.join(trial, name)
         share_unchanged(made.directory, made.tree.files, previous)

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from milepost.checkpoint.manifest import checkpoint_id, checkpoint_name
+from milepost.checkpoint.manifest import DirName, checkpoint_id, checkpoint_name
 from milepost.checkpoint.read import hold
 from milepost.checkpoint.validation import Task
 from milepost.errors import (
@@ -44,7 +44,7 @@ from milepost.keeper.protocol import Captured, Expected, Hello
 from milepost.keeper.source import scan
 from milepost.keeper.ways import PATIENCE_S, REMIND_S, Means, Taking
 from milepost.process import boot_id, started_at
-from milepost.storage import posix
+from milepost.storage import names, posix
 
 log = logging.getLogger("milepost.keeper")
 
@@ -87,6 +87,7 @@ class Capturer:
         attempt_id: a random id of this attempt.
         rank: which worker of the trial this is.
         parent: id of the checkpoint that this attempt started from, or None.
+        parent_dir_name: of its directory, if that is not ``checkpoint_`` and its number.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Capturer:
         attempt_id: str,
         rank: int = 0,
         parent: str | None = None,
+        parent_dir_name: DirName = msgspec.UNSET,
     ) -> None:
         pid = os.getpid()
         self._template = Intent(
@@ -118,6 +120,7 @@ class Capturer:
             rank=rank,
             ranks=(rank,),
             parent=parent,
+            parent_dir_name=parent_dir_name,
             pid=pid,
             started=started_at(pid),
             boot=boot_id(),
@@ -163,6 +166,8 @@ class Capturer:
         announce: bool = True,
         ranks: tuple[int, ...] | None = None,
         validation: Task | None = None,
+        dir_name: DirName = msgspec.UNSET,
+        in_place: bool = False,
     ) -> Capture:
         """Capture a directory as the checkpoint with this number.
 
@@ -183,6 +188,10 @@ class Capturer:
                 it is committed when all are there. None for this one alone.
             validation: how the checkpoint is to be validated, if it is; that of the lowest rank
                 counts.
+            dir_name: of the checkpoint's directory, the same for each of them; it must be free.
+                Unset for ``checkpoint_`` and its number.
+            in_place: whether the directory, which is ``owned``, lies below the trial's. It is moved
+                or an error, and put back if it cannot be committed.
 
         Raises:
             FileNotFoundError: there is no such directory.
@@ -204,8 +213,10 @@ class Capturer:
                     iteration=iteration,
                     row=msgspec.Raw(row),
                     objects=objects or {},
-                    validation=msgspec.UNSET if validation is None else validation,
+                    validation=validation or msgspec.UNSET,
                     ranks=self._template.ranks if ranks is None else ranks,
+                    dir_name=dir_name,
+                    came_from=self._relative(directory) if in_place else msgspec.UNSET,
                 )
                 taking = Taking(self._means, source, intent)
                 try:
@@ -220,11 +231,17 @@ class Capturer:
                     held.release()
             capture = Capture(captured.nbytes, waited_s + taking.waited_s, captured)
             self._unsettled[index] = Captured(
-                base=taking.base, index=index, nbytes=capture.nbytes, ranks=intent.ranks
+                base=taking.base,
+                index=index,
+                nbytes=capture.nbytes,
+                ranks=intent.ranks,
+                dir_name=dir_name,
             )
             self._unannounced.append((index, taking))
             self._template = msgspec.structs.replace(
-                self._template, parent=checkpoint_id(intent.attempt_id, index)
+                self._template,
+                parent=checkpoint_id(intent.attempt_id, index),
+                parent_dir_name=dir_name,
             )
             if announce:
                 self.announce()
@@ -248,12 +265,15 @@ class Capturer:
                 taking.hand_over()
                 self._keeper.announce(self._unsettled[index])
 
-    def settled(self, index: int, *, elsewhere: bool = False) -> str:
+    def settled(
+        self, index: int, *, elsewhere: bool = False, dir_name: DirName = msgspec.UNSET
+    ) -> str:
         """Wait for the commit of a captured checkpoint and return its directory.
 
         Args:
             index: its number.
             elsewhere: whether other workers of the trial capture it, and this one has no part.
+            dir_name: of its directory, as for :meth:`capture`.
 
         Raises:
             CheckpointFailedError: it was captured but could not be committed.
@@ -266,7 +286,7 @@ class Capturer:
             if index not in self._outcomes and index not in self._unsettled:
                 if not elsewhere:
                     raise KeyError(index)
-                self._unsettled[index] = Expected(index=index)
+                self._unsettled[index] = Expected(index=index, dir_name=dir_name)
                 self._keeper.announce(self._unsettled[index])
             started = time.monotonic()
             remind = started + PATIENCE_S
@@ -317,6 +337,12 @@ class Capturer:
                 "report a checkpoint; report from the process that runs the training function"
             )
 
+    def _relative(self, directory: str | os.PathLike[str]) -> str:
+        """A directory's path below the trial's, however both are reached."""
+        home, trial = self._template.experiment.path, self._template.trial_dir
+        trial = os.path.realpath(names.trial_directory(home, trial))
+        return os.path.relpath(os.path.realpath(directory), trial)
+
     def _wait_for_turn(self) -> float:
         """Wait while too many checkpoints of this trial are captured and not committed yet."""
         if len(self._unsettled) < IN_FLIGHT:
@@ -341,12 +367,15 @@ class Capturer:
 
     def _note_settled(self) -> None:
         for message in self._keeper.settled():
-            self._unsettled.pop(message.index, None)
+            known = self._unsettled.pop(message.index, None)
             if message.error is None:
                 self._outcomes[message.index] = message.path
                 continue
+            name = checkpoint_name(
+                message.index, msgspec.UNSET if known is None else known.dir_name
+            )
             self._outcomes[message.index] = self._untold[message.index] = CheckpointFailedError(
-                f"{checkpoint_name(message.index)} of trial {self._template.trial_id} was "
+                f"{name} of trial {self._template.trial_id} was "
                 f"captured but could not be committed: {message.error}"
             )
         while len(self._outcomes) > _REMEMBERED:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from milepost.keeper import intent as intents
+from milepost.keeper import returning
 from milepost.keeper.intent import Staged
 from milepost.keeper.job import Job, Outcome, Part
 from milepost.keeper.lease import Leases
@@ -322,8 +323,10 @@ class Captures:
         for part in outcome.job.parts:
             self._leases.release(part.base)
             try:
-                if not outcome.keep:
+                if outcome.manifest is not None:
                     intents.remove(part.base)
+                elif not outcome.keep:
+                    returning.discard(part.base, outcome.home)
             except OSError as error:
                 log.warning("%s could not be removed from staging: %s", part.base, error)
         self._loop.post(partial(self._on_cleared, outcome.job))

@@ -18,10 +18,11 @@ creating files is what costs time. The format is described in ``docs/format.md``
 from __future__ import annotations
 
 import os
-from typing import BinaryIO, Final, NamedTuple
+from typing import Annotated, BinaryIO, Final, NamedTuple
 
 import msgspec
 
+from milepost.checkpoint.manifest import DirName, checkpoint_name
 from milepost.checkpoint.validation import Task
 from milepost.storage import posix
 
@@ -29,6 +30,12 @@ INTENT_SUFFIX = ".intent"
 CAPTURED_SUFFIX = ".captured"
 FILES_SUFFIX = ".files"
 FORMAT = 1
+
+#: A path below a directory, which never leads out of it.
+InnerPath = (
+    Annotated[str, msgspec.Meta(pattern=r"^(?!\.\.?(/|\Z))[^/\0]+(/(?!\.\.?(/|\Z))[^/\0]+)*\Z")]
+    | msgspec.UnsetType
+)
 
 _MODE = 0o600
 
@@ -115,19 +122,23 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
         trial_dir: the trial's directory, relative to the experiment.
         attempt: how often the trial had been started, from 0; indices belong to one attempt.
         attempt_id: a random id of this attempt; tells a lost reply from a conflict.
-        index: the checkpoint's number; its directory is ``checkpoint_%06d``.
+        index: the checkpoint's number.
         rank: which worker of the trial captured it.
         ranks: of the workers whose captures make up the checkpoint; the commit needs each.
         iteration: ``training_iteration`` of the row.
         row: the whole result row, encoded by :mod:`milepost.storage.codec`.
         objects: pickled values that row and validation refer to, by digest.
-        validation: how the checkpoint is to be validated; not there if it is not.
+        validation: how the checkpoint is to be validated; unset if it is not.
         parent: id of the checkpoint that this attempt started from or committed last, or None.
         pid: the capturing process; an incomplete capture is swept only when it has ended.
         started: start time of that process in clock ticks since boot, against reuse of its id.
         boot: which boot of the machine this was; captured files are not flushed, so they are not
             trusted after another one.
         format: version of this record.
+        dir_name: of the checkpoint's directory; unset for ``checkpoint_`` and its number.
+        parent_dir_name: of the parent's, if that is of the same trial.
+        came_from: of a tree that was moved and is nobody else's: where it was, relative to the
+            trial's directory. It is put back there if it cannot be committed.
     """
 
     experiment: ExperimentRef
@@ -147,6 +158,14 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     started: int = 0
     boot: str = ""
     format: int = FORMAT
+    dir_name: DirName = msgspec.UNSET
+    parent_dir_name: DirName = msgspec.UNSET
+    came_from: InnerPath = msgspec.UNSET
+
+    @property
+    def directory(self) -> str:
+        """The name of the checkpoint's directory in the trial's."""
+        return checkpoint_name(self.index, self.dir_name)
 
     @property
     def name(self) -> IntentName:
@@ -253,7 +272,10 @@ def read(base: str) -> Staged | None:
         with open(base + CAPTURED_SUFFIX, "rb") as file:
             first, second = file.readline(), file.readline()
             intent = _DECODE_INTENT(first)
-            captured = _DECODE_FILES(second)
+            try:
+                captured = _DECODE_FILES(second)
+            except msgspec.DecodeError:  # a power loss took what was not flushed
+                return Staged(base, intent, None)
             return Staged(base, intent, captured, file.tell())
     except FileNotFoundError:
         pass

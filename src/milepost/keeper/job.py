@@ -62,6 +62,7 @@ class Outcome(NamedTuple):
         keep: whether the captured bytes stay in staging.
         fenced: another driver has taken the experiment over, whose keeper will commit it.
         took_s: how long the group took of which it was a part.
+        home: the experiment's directory.
     """
 
     job: Job
@@ -73,6 +74,7 @@ class Outcome(NamedTuple):
     keep: bool = False
     fenced: bool = False
     took_s: float = 0.0
+    home: str = ""
 
 
 class ExperimentGoneError(CheckpointError):

@@ -129,11 +129,12 @@ def prune(root: str, places: list[str], uuid: str) -> None:
             _remove_if_empty(place)
         recorded = _recorded(root)
         left = [path for path in recorded if os.path.isdir(path)]
-        if left == recorded:
-            return
         path = os.path.join(root, _RECORDS)
         if not left:
-            posix.unlink(path)
+            if os.path.exists(path):  # maybe without a whole record: who began one was killed
+                posix.unlink(path)
+            return
+        if left == recorded:
             return
         lines = b"".join(msgspec.json.encode(_Record(place)) + b"\n" for place in left)
         posix.durable_replace(path, lines, 0o600)

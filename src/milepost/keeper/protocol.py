@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from milepost.checkpoint.manifest import DirName
 from milepost.checkpoint.validation import Task
 from milepost.keeper.intent import ExperimentRef
 
@@ -92,18 +93,21 @@ class Captured(Message, frozen=True, kw_only=True):
     Attributes:
         base: its path in staging, without suffix.
         ranks: of the workers whose captures make up the checkpoint.
+        dir_name: of its directory, as in the intent.
     """
 
     base: str
     index: int
     nbytes: int
     ranks: tuple[int, ...] = (0,)
+    dir_name: DirName = msgspec.UNSET
 
 
 class Expected(Message, frozen=True, kw_only=True):
     """Tell what becomes of a checkpoint to which other workers of the trial contribute."""
 
     index: int
+    dir_name: DirName = msgspec.UNSET
 
 
 class Abandoned(Message, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint.commit import Prepared, commit
-from milepost.checkpoint.manifest import Manifest, Times, checkpoint_id, checkpoint_name
+from milepost.checkpoint.manifest import Manifest, Times, checkpoint_id
 from milepost.checkpoint.tree import new_hasher
 from milepost.errors import CaptureError, CheckpointError, LeaseLostError, MilepostError
 from milepost.journal.experiment import writer_version
@@ -54,7 +54,10 @@ class Publisher:
             else:
                 outcomes[number] = _after_commit(job, prepared, result)
         took_s = time.monotonic() - started
-        return [outcomes[number]._replace(took_s=took_s) for number in range(len(jobs))]
+        return [
+            outcomes[number]._replace(took_s=took_s, home=self._owner(job.uuid).experiment.path)
+            for number, job in enumerate(jobs)
+        ]
 
     def _settle_by_copy(self, job: Job) -> Outcome:
         """Staging only seemed to be on the storage's file system: mounts can share a device."""
@@ -80,7 +83,7 @@ class Publisher:
             parts = [_read(part.base) for part in job.parts]
             first = parts[0].intent
             trial = names.trial_directory(owner.experiment.path, first.trial_dir)
-            target = os.path.join(trial, checkpoint_name(job.index))
+            target = os.path.join(trial, first.directory)
             before = published(target, checkpoint_id(first.attempt_id, job.index))
             if before is not None:
                 return _outcome(job, target, before)
@@ -142,6 +145,7 @@ def _manifest(parts: Sequence[Staged], made: Assembled) -> Manifest:
             committed=time.time(),
         ),
         writer=writer_version(),
+        dir_name=intent.dir_name,
     )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from milepost.checkpoint.collect import sweep
 from milepost.journal.lease import is_held
 from milepost.keeper import intent as intents
-from milepost.keeper import told
+from milepost.keeper import returning, told
 from milepost.keeper.intent import ExperimentRef, IntentName, Staged
 from milepost.keeper.place import abandoned_scratch, captures, drafts
 from milepost.process import boot_id, is_alive
@@ -227,7 +227,7 @@ def _examine(base: str, name: IntentName, experiment: ExperimentRef) -> Staged |
     staged = intents.read(base)
     if staged is None:
         if not is_alive(name.pid, name.started):
-            _remove(base, "its process was killed before it captured anything")
+            _remove(base, experiment, "its process was killed before it captured anything")
         return None
     intent = staged.intent
     if not intent.experiment.is_same(experiment):
@@ -235,11 +235,13 @@ def _examine(base: str, name: IntentName, experiment: ExperimentRef) -> Staged |
         return None
     if staged.captured is None:
         if not is_alive(intent.pid, intent.started) or intent.boot != boot_id():
-            _remove(base, f"its capture by process {intent.pid} was never completed")
+            reason = f"its capture by process {intent.pid} was never completed"
+            _remove(base, experiment, reason)
         return None
     if intent.boot != boot_id():
         _remove(
             base,
+            experiment,
             f"checkpoint {intent.index} of trial {intent.trial_id} was captured but not committed "
             "when the machine went down, so its bytes may be damaged",
         )
@@ -247,9 +249,9 @@ def _examine(base: str, name: IntentName, experiment: ExperimentRef) -> Staged |
     return staged
 
 
-def _remove(base: str, reason: str) -> None:
+def _remove(base: str, experiment: ExperimentRef, reason: str) -> None:
     log.warning("removing %s from staging: %s", base, reason)
     try:
-        intents.remove(base)
+        returning.discard(base, experiment.path)
     except OSError as error:
         log.warning("%s could not be removed: %s", base, error)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from milepost.checkpoint.collect import retire
+from milepost.checkpoint.collect import Retirement, is_another, retire
 from milepost.errors import MilepostError
 from milepost.journal.epochs import newest_epoch
 from milepost.keeper import recovery
@@ -360,7 +360,10 @@ class Keeper:
                 raise MilepostError(f"{message.path} is not in {owner.experiment.path}")
             places = self._places(owner.experiment.path)
             recovery.forget(places, owner.experiment, message.trial_id, message.index)
-            outcome = str(retire(message.path, fence=owner.require_held))
+            if is_another(message.path, message.index):
+                outcome = str(Retirement.GONE)
+            else:
+                outcome = str(retire(message.path, fence=owner.require_held))
         except (OSError, MilepostError) as error:
             outcome, reason = "failed", str(error)
             log.warning("%s could not be deleted: %s", message.path, error)

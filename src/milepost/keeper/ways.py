@@ -9,12 +9,14 @@ import stat
 import time
 from collections.abc import Callable
 
-from milepost.errors import StorageError
+import msgspec
+
+from milepost.errors import CaptureError, StorageError
 from milepost.keeper import intent as intents
 from milepost.keeper.connection import KeeperConnection
 from milepost.keeper.copying import Copier
 from milepost.keeper.guard import Guarded, guard, is_written, release
-from milepost.keeper.intent import FILES_SUFFIX, CapturedFile, FileList, Intent
+from milepost.keeper.intent import FILES_SUFFIX, INTENT_SUFFIX, CapturedFile, FileList, Intent
 from milepost.keeper.place import DRAFT_SUFFIX, PLACES, Places
 from milepost.keeper.protocol import Abandoned, Reserve, Reserved
 from milepost.keeper.source import Source, SourceFile
@@ -83,7 +85,8 @@ class Taking:
             OSError: it failed; :meth:`undo` must be called.
         """
         source = self._source
-        if source.nbytes <= SMALL_BYTES and len(source.files) <= SMALL_FILES:
+        is_small = source.nbytes <= SMALL_BYTES and len(source.files) <= SMALL_FILES
+        if is_small and not self._is_only_copy:
             return self._pack()
         captured = FileList(files=self._take(owned), at=time.time())
         if self._has_record:
@@ -94,8 +97,10 @@ class Taking:
 
     def _take(self, owned: bool) -> tuple[CapturedFile, ...]:
         source = self._source
+        if self._is_only_copy:
+            return self._take_only_copy()
         candidates = self._means.candidates(source)
-        if owned and self._is_movable():
+        if owned and self._in_the_way() is None:
             for number in candidates:
                 if self._rename(number):
                     self._means.learn(source, number)
@@ -110,6 +115,26 @@ class Taking:
         self._make_tree(self.base)
         self._ask_for_room()
         return self._listed("copied", self._copy_files(source.files))
+
+    @property
+    def _is_only_copy(self) -> bool:
+        return self._intent.came_from is not msgspec.UNSET
+
+    def _take_only_copy(self) -> tuple[CapturedFile, ...]:
+        """Move the source directory, or leave it; it must outlast whatever happens meanwhile.
+
+        The node root is no place for it: temporary directories are emptied when a machine starts.
+        """
+        in_the_way = self._in_the_way()
+        if in_the_way is None:
+            for number in range(1, PLACES):
+                if self._rename(number):
+                    return self._secure_moved()
+            in_the_way = "no place beside it takes it (a mount point, no permission, or no room)"
+        raise CaptureError(
+            f"{self._source.directory} cannot become a checkpoint without a copy: {in_the_way}. "
+            "It is as it was; report it with another upload mode, which copies it"
+        )
 
     def hand_over(self) -> None:
         """Give the keeper the leases that are still here."""
@@ -182,6 +207,11 @@ class Taking:
     def _write_intent(self, base: str) -> None:
         intents.write(base, self._intent)
         self._has_record = True
+        if self._is_only_copy:  # by its record it is found again after a power loss
+            posix.fsync_file(base + INTENT_SUFFIX)
+            own = os.path.dirname(base)
+            for directory in (own, os.path.dirname(own), os.path.dirname(os.path.dirname(own))):
+                posix.fsync_dir(directory)
 
     def _make_tree(self, base: str) -> None:
         root = base + FILES_SUFFIX
@@ -225,14 +255,19 @@ class Taking:
 
     # --- moved ---------------------------------------------------------------------------------
 
-    def _is_movable(self) -> bool:
+    def _in_the_way(self) -> str | None:
+        """Why the source directory itself must not be moved; None if it may be."""
         source = self._source
-        if source.strays or os.path.islink(source.directory):
-            return False
+        if source.strays:
+            return f"{source.strays[0]} in it is a symbolic link that leads out of it"
+        if os.path.islink(source.directory):
+            return "it is a symbolic link"
         real = os.path.realpath(source.directory)
         here = os.getcwd()
         # Else what this process writes by relative names would land in a committed checkpoint.
-        return here != real and not here.startswith(real + os.sep)
+        if here == real or here.startswith(real + os.sep):
+            return "this process works in it (os.getcwd())"
+        return None
 
     def _rename(self, number: int) -> bool:
         if not self._try_enter(number, self._write_intent):

@@ -177,23 +177,23 @@ class Workers:
 
     def _expected(self, hello: Hello, message: Expected) -> None:
         key = CheckpointKey(hello.experiment.uuid, hello.trial_id, hello.attempt, message.index)
-        path, is_there = _published(hello, message.index)
+        path, is_there = _published(hello, message)
         found = Settled(index=message.index, path=path) if is_there else None
         self._captures().expect(key, hello.rank, found)
 
 
 def _answer_gone(hello: Hello, message: Captured) -> Settled:
     """An earlier keeper settled it and could not say so: its manifest tells how."""
-    path, is_there = _published(hello, message.index)
+    path, is_there = _published(hello, message)
     error = None if is_there else "it is neither in staging nor committed; its keeper was killed"
     return Settled(index=message.index, path=path, error=error)
 
 
-def _published(hello: Hello, index: int) -> tuple[str, bool]:
+def _published(hello: Hello, message: Captured | Expected) -> tuple[str, bool]:
     """A checkpoint's path, and whether this attempt has published it there."""
     trial = names.trial_directory(hello.experiment.path, hello.trial_dir)
-    path = os.path.join(trial, checkpoint_name(index))
-    return path, published(path, checkpoint_id(hello.attempt_id, index)) is not None
+    path = os.path.join(trial, checkpoint_name(message.index, message.dir_name))
+    return path, published(path, checkpoint_id(hello.attempt_id, message.index)) is not None
 
 
 def _key(hello: Hello) -> _WorkerKey:

@@ -20,6 +20,7 @@ them through ``sitecustomize``, so that the product needs no hook.
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import functools
 import inspect
@@ -177,7 +178,8 @@ class Interposer:
         if number != self.fault.at or not self._may_fire():
             return
         if kind in ("torn", "enospc") and name in _WRITES:
-            _write_half(name, original, arguments)
+            with contextlib.suppress(FileNotFoundError):  # there is no place to write half of it
+                _write_half(name, original, arguments)
         if kind in ("exit", "torn"):
             os._exit(EXIT_CODE)
         self._full = kind == "enospc"

@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 
 from milepost import tune
 from milepost.checkpoint import verify
-from milepost.checkpoint.manifest import checkpoint_name
 from milepost.engine.payload import pack
 from milepost.tune.resolve import resolve
 from milepost.worker.protocol import dump, load
@@ -228,8 +227,8 @@ class Lives:
                 while file.peek(1):
                     metrics = load(pickle.load(file))
                     life.rows.append(Row(metrics[_ITERATION], metrics))
-        for index, each in verify.committed(result.path):
-            directory = os.path.join(result.path, checkpoint_name(index))
+        for _, each in verify.committed(result.path):
+            directory = os.path.join(result.path, each.directory)
             life.checkpoints.append((each.iteration, directory))
         return life
 

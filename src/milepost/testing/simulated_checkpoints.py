@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -127,12 +127,12 @@ class SimulatedVerifier:
         self._keeper = keeper
         self._answers: _Answers[tuple[Key, Choice | None]] = _Answers(waits)
 
-    def choose(self, key: Key, trial_dir: str, among: Collection[int], *, contents: bool) -> None:
+    def choose(self, key: Key, trial_dir: str, among: Mapping[str, int], *, contents: bool) -> None:
         """Choose the newest."""
-        for index in sorted(among, reverse=True):
-            path = os.path.join(trial_dir, directory_name(index))
+        for name in sorted(among, key=among.__getitem__, reverse=True):
+            path = os.path.join(trial_dir, name)
             if path in self._keeper.states:
-                self._answers.say((key, Choice(index, _digest(path))))
+                self._answers.say((key, Choice(among[name], _digest(path))))
                 return
         self._answers.say((key, None))
 

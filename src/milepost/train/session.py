@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from milepost.api.training.preemption import PreemptionInfo
     from milepost.api.training.validation_config import ValidationTaskConfig
     from milepost.checkpoint.handle import Checkpoint
+    from milepost.worker.placing import Placing
     from milepost.worker.validation import Validation
-
-_LATER = "It comes in a later version of Milepost; leave it out."
 
 
 def report(
@@ -43,12 +42,19 @@ def report(
     Args:
         metrics: plain values by name; nested dicts are fine.
         checkpoint: a directory, ``Checkpoint.from_directory(path)``.
-        checkpoint_dir_name: raises; directories are numbered.
+        checkpoint_dir_name: name of the checkpoint's directory in the run's; that of rank 0 counts.
+            One that is taken gets a number, and a warning says so. Default: ``checkpoint_000012``.
         checkpoint_upload_mode: ``SYNC`` returns when the checkpoint is durable. ``ASYNC`` is the
-            default, and deletes the directory.
+            default, and deletes the directory. With ``NO_UPLOAD`` nothing is copied: the directory,
+            which lies in the run's, is renamed to be the checkpoint, and keeps its own name if
+            rank 0 gives none. Until the commit it is away; :func:`get_checkpoint` waits for that.
+            Where several workers pass one directory, the lowest rank brings it.
         delete_local_checkpoint_after_upload: whether the directory is given away; by default as
-            the mode says.
-        checkpoint_upload_fn: raises.
+            the mode says. It does not concern what is not copied.
+        checkpoint_upload_fn: ``(checkpoint, name) -> Checkpoint``, called by each worker that
+            passes a checkpoint, in this thread. It brings it to the run's directory, and what it
+            returns is taken as with ``NO_UPLOAD``. It may write to
+            ``get_context().get_storage().build_checkpoint_path_from_name(name)``.
         validation: whether the checkpoint is validated once it is committed, as the trainer's
             ``validation_config`` says; or how else. That of the lowest rank that passes a
             checkpoint counts.
@@ -56,13 +62,17 @@ def report(
     Raises:
         SessionMisuseError: this is no training worker (also a ``RuntimeError``).
         DeprecationWarning: this is a trial of a ``Tuner``, which has ``milepost.tune.report``.
-        TypeError: ``metrics`` is no dict or ``checkpoint`` no :class:`Checkpoint`; or arguments of
-            the validation cannot be pickled.
-        ValueError: a metric is a tensor or a module; or the run's directory would be deleted; or
+        TypeError: ``metrics`` is no dict, ``checkpoint`` no :class:`Checkpoint`, or an option is of
+            another type; or arguments of the validation cannot be pickled.
+        ValueError: a metric is a tensor or a module; the run's directory would be deleted; no
+            directory can have that name; what is not to be copied is not in the run's directory;
+            ``checkpoint_upload_fn`` returned no checkpoint there, or comes with ``NO_UPLOAD``; or
             there is nothing to validate, or no function for that.
+        Exception: of ``checkpoint_upload_fn``. Nothing was reported.
         FileNotFoundError: the checkpoint's directory does not exist.
         CollectiveError: another worker does something else, has ended, or was waited for too long.
-        CaptureError: the checkpoint could not be captured; nothing was reported.
+        CaptureError: the checkpoint could not be captured, or that of another worker not be brought
+            by its ``checkpoint_upload_fn``; nothing was reported.
         CheckpointFailedError: an earlier checkpoint could not be committed, or with ``SYNC``, this
             one.
         RuntimeError: called in a child process of the worker.
@@ -70,29 +80,23 @@ def report(
     from milepost.worker import session
 
     context = current("milepost.train.report")
-    for name, value in (
-        ("checkpoint_dir_name", checkpoint_dir_name),
-        ("checkpoint_upload_fn", checkpoint_upload_fn),
-    ):
-        if value:
-            raise NotImplementedError(f"train.report({name}={value!r}) has no effect yet. {_LATER}")
     asked = _validation(context, checkpoint, validation)
     mode = _mode(checkpoint_upload_mode)
-    if mode is CheckpointUploadMode.NO_UPLOAD:
-        raise NotImplementedError(
-            f"train.report(checkpoint_upload_mode=NO_UPLOAD) has no effect yet. {_LATER}"
-        )
+    placing = _placing(checkpoint_dir_name, mode, checkpoint_upload_fn)
     deletes = delete_local_checkpoint_after_upload
     if deletes is None:
         deletes = mode is not None and mode.default_delete_local_checkpoint_after_upload()
-    if checkpoint is not None and checks.boolean(
-        "report()", "delete_local_checkpoint_after_upload", deletes
-    ):
+    deletes = checks.boolean("report()", "delete_local_checkpoint_after_upload", deletes)
+    if placing.stays:
+        deletes = False
+    if checkpoint is not None and deletes:
         checkpoint = _given_away(context, checkpoint)
     worker = session.current_session()
     assert worker is not None
-    worker.report(metrics, checkpoint, call="train.report", validation=asked)
-    if checkpoint is not None and deletes:
+    moved = worker.report(
+        metrics, checkpoint, call="train.report", placing=placing, validation=asked
+    )
+    if checkpoint is not None and deletes and os.path.realpath(checkpoint.path) != moved:
         shutil.rmtree(checkpoint.path, ignore_errors=True)  # what was not simply moved away
     if checkpoint is not None and mode is CheckpointUploadMode.SYNC:
         worker.get_checkpoint()  # which waits for it
@@ -178,6 +182,22 @@ def _validation(
     if task.timeout_s is not None:
         limit_s = checks.delay("ValidationTaskConfig", "timeout_s", task.timeout_s)
     return captured(task.fn_kwargs or {}, limit_s)
+
+
+def _placing(name: Any, mode: CheckpointUploadMode | None, upload: Any) -> Placing:
+    from milepost.worker.placing import Placing, check_name
+
+    if name is not None:
+        check_name(name, "report(checkpoint_dir_name=...)")
+    if upload is not None and not callable(upload):
+        raise TypeError(f"report(checkpoint_upload_fn=...) must be a function, got {upload!r}.")
+    stays = mode is CheckpointUploadMode.NO_UPLOAD
+    if stays and upload is not None:
+        raise ValueError(
+            "report(checkpoint_upload_fn=...) would not be called with NO_UPLOAD, by which the "
+            "checkpoint is in the run's directory already. Leave one of them out."
+        )
+    return Placing(name, stays, upload)
 
 
 def _given_away(context: TrainContext, checkpoint: Checkpoint) -> Checkpoint:

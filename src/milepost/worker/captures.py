@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from milepost.errors import CheckpointFailedError
 from milepost.worker.protocol import Busy, RunTrial
 
 if TYPE_CHECKING:
+    from milepost.checkpoint.manifest import DirName
     from milepost.keeper.capture import Capture, Capturer
     from milepost.worker.dialog import Dialog
     from milepost.worker.validation import Validation
@@ -51,6 +54,8 @@ class Captures:
         owned: bool,
         ranks: tuple[int, ...] = (0,),
         validation: Validation | None = None,
+        name: str = "",
+        in_place: bool = False,
     ) -> Capture:
         """Capture a directory as checkpoint ``index``; returns before it is durable.
 
@@ -63,6 +68,9 @@ class Captures:
             owned: the directory is ours, so that it may be renamed away.
             ranks: of the trial's workers whose captures make up the checkpoint.
             validation: how it is to be validated, if it is.
+            name: of the checkpoint's directory; empty for the usual one.
+            in_place: the directory, which is ``owned``, lies below the trial's: it is moved or an
+                error, and put back if it cannot be committed.
 
         Raises:
             FileNotFoundError, NotADirectoryError: there is no such directory.
@@ -77,8 +85,7 @@ class Captures:
             objects[name] = data
             return name
 
-        self._say_busy(True)
-        try:
+        with self.busy():
             capturer = self._connected()
             return capturer.capture(
                 directory,
@@ -90,9 +97,9 @@ class Captures:
                 announce=False,
                 ranks=ranks,
                 validation=None if validation is None else validation.task,
+                dir_name=_own_name(index, name),
+                in_place=in_place,
             )
-        finally:
-            self._say_busy(False)
 
     def announce(self) -> None:
         """Have what was captured committed; call it once the report has been answered.
@@ -107,19 +114,22 @@ class Captures:
         """Create an empty directory to fill and capture with ``owned=True``."""
         return self._connected().new_directory()
 
-    def settled(self, index: int) -> str:
+    def settled(self, index: int, name: str = "") -> str:
         """Wait for the commit of a checkpoint of this attempt and return its path.
 
         It may be one that other workers of the trial have captured.
 
+        Args:
+            index: its number.
+            name: as for :meth:`capture`.
+
         Raises:
             CheckpointFailedError: it failed.
         """
-        self._say_busy(True)
-        try:
-            return self._connected().settled(index, elsewhere=self._run.world_size > 1)
-        finally:
-            self._say_busy(False)
+        with self.busy():
+            return self._connected().settled(
+                index, elsewhere=self._run.world_size > 1, dir_name=_own_name(index, name)
+            )
 
     def raise_failed(self) -> None:
         """Raise if an earlier checkpoint could not be committed; each is raised once.
@@ -141,10 +151,17 @@ class Captures:
             self._capturer.close()
             self._capturer = None
 
-    def _say_busy(self, busy: bool) -> None:
-        """Have the time until it is taken back not counted as the trial's silence."""
-        if self._run.watched:
-            self._dialog.tell(Busy(busy))
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """Have the time that a block takes not counted as the trial's silence."""
+        if not self._run.watched:
+            yield
+            return
+        self._dialog.tell(Busy(True))
+        try:
+            yield
+        finally:
+            self._dialog.tell(Busy(False))
 
     def _connected(self) -> Capturer:
         if self._capturer is None:
@@ -166,8 +183,22 @@ class Captures:
                 attempt_id=run.attempt_id,
                 rank=run.rank,
                 parent=run.parent,
+                parent_dir_name=_parent_name(run),
             )
         return self._capturer
+
+
+def _own_name(index: int, name: str) -> DirName:
+    from milepost.checkpoint.manifest import checkpoint_name, own_name
+
+    return own_name(index, name or checkpoint_name(index))
+
+
+def _parent_name(run: RunTrial) -> DirName:
+    number = (run.parent or "").rpartition("-")[2]
+    if run.start_from is None or not number.isdecimal():
+        return _own_name(0, "")
+    return _own_name(int(number), os.path.basename(run.start_from))
 
 
 def _joined(texts: list[str]) -> str:

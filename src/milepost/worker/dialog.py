@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from milepost.errors import ChannelClosedError
 from milepost.worker.channel import Channel
@@ -26,6 +26,8 @@ from milepost.worker.protocol import (
 if TYPE_CHECKING:
     from milepost.api.preemption import PreemptionInfo
     from milepost.worker.protocol import Borrow, FromWorker, ToWorker
+
+A = TypeVar("A", "Met", "Lent")
 
 
 class Dialog:
@@ -127,19 +129,10 @@ class Dialog:
             CollectiveError: they do not.
             RuntimeError: as :meth:`decision`.
         """
-        self._require_turn()
-        try:
-            with self._turn:
-                self._send(message)
-                while not self.shutdown:
-                    met = self._take(self._channel.receive())
-                    if isinstance(met, Met):
-                        if met.error:
-                            raise load(met.error)
-                        return met
-        except ChannelClosedError:
-            self.shutdown = True
-        return None
+        met = self._ask(message, Met)
+        if met is not None and met.error:
+            raise load(met.error)
+        return met
 
     def borrow(self, message: Borrow) -> Lent | None:
         """Wait until there is room for the workers of a trainer; None when this process is to end.
@@ -147,14 +140,18 @@ class Dialog:
         Raises:
             RuntimeError: as :meth:`decision`.
         """
+        return self._ask(message, Lent)
+
+    def _ask(self, message: Meet | Borrow, kind: type[A]) -> A | None:
+        """Send what is answered when others have done something; None when this one is to end."""
         self._require_turn()
         try:
             with self._turn:
                 self._send(message)
                 while not self.shutdown:
-                    lent = self._take(self._channel.receive())
-                    if isinstance(lent, Lent):
-                        return lent
+                    answer = self._take(self._channel.receive())
+                    if isinstance(answer, kind):
+                        return answer
         except ChannelClosedError:
             self.shutdown = True
         return None

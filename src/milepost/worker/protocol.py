@@ -146,6 +146,22 @@ class Met(NamedTuple):
     error: bytes = b""
 
 
+class Lent(NamedTuple):
+    """What a trainer in the trial may use; answers :class:`Borrow`.
+
+    Attributes:
+        number: of the question.
+        size: how many workers it may have; 0 for none.
+        gpus: ids of the GPUs that they hold.
+        why: why it may have none.
+    """
+
+    number: int
+    size: int
+    gpus: tuple[str, ...] = ()
+    why: str = ""
+
+
 class Validate(NamedTuple):
     """Validate a committed checkpoint; answered by :class:`Started`, then :class:`Validated`.
 
@@ -162,22 +178,6 @@ class Validate(NamedTuple):
     function: str
     arguments: bytes
     checkpoint: str
-
-
-class Lent(NamedTuple):
-    """What a trainer in the trial may use; answers :class:`Borrow`.
-
-    Attributes:
-        number: of the question.
-        size: how many workers it may have; 0 for none.
-        gpus: ids of the GPUs that they hold.
-        why: why it may have none.
-    """
-
-    number: int
-    size: int
-    gpus: tuple[str, ...] = ()
-    why: str = ""
 
 
 class Shutdown(NamedTuple):

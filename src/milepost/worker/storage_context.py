@@ -83,6 +83,25 @@ class StorageContext:
         """Path of the newest checkpoint's directory."""
         return os.path.join(self.trial_path, self.checkpoint_dir_name)
 
+    def build_checkpoint_path_from_name(self, checkpoint_name: str) -> str:
+        """Return the path of a directory of that name in the trial's.
+
+        It is where what ``train.report`` is not to copy can be written: with ``NO_UPLOAD``, or by a
+        ``checkpoint_upload_fn``.
+        """
+        return os.path.join(self.trial_path, checkpoint_name)
+
+    def extract_checkpoint_dir_name_from_path(self, checkpoint_path: str) -> str:
+        """Return what :meth:`build_checkpoint_path_from_name` has made a path of.
+
+        Raises:
+            ValueError: the path is not below the trial's directory.
+        """
+        prefix = self.trial_path + os.sep
+        if not checkpoint_path.startswith(prefix):
+            raise ValueError(f"{checkpoint_path} is not in the directory {self.trial_path}.")
+        return checkpoint_path.removeprefix(prefix)
+
     @property
     def sync_config(self) -> SyncConfig:
         """Sync settings; on local storage there is nothing to sync."""

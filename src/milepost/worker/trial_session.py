@@ -7,13 +7,16 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from milepost.errors import ChannelClosedError
 from milepost.worker import metrics as checks
-from milepost.worker.captures import Captures, directory_name
+from milepost.worker.agreeing import Agreeing
+from milepost.worker.agreement import Agreement
+from milepost.worker.captures import Captures
 from milepost.worker.dialog import Dialog
-from milepost.worker.protocol import Meet, Reported, RunTrial, dump, load
+from milepost.worker.placing import Placing
+from milepost.worker.protocol import Reported, RunTrial, dump, load
 from milepost.worker.row import RowBuilder
 
 if TYPE_CHECKING:
@@ -28,24 +31,7 @@ class TrialEnded(SystemExit):  # a SystemExit, so that ``except Exception`` does
         super().__init__(0)
 
 
-#: What a worker tells the others of its trial about its report.
-_BRINGS, _AWAITS = 1, 2
-
-
-class _Agreement(NamedTuple):
-    """What the workers of a trial have agreed upon for a report.
-
-    Attributes:
-        checkpoint: its number, if any of them brings a part of one.
-        ranks: of those that do.
-        metrics: of rank 0, pickled, if it brings none; else empty.
-        awaits: whether all wait for the decision; None where one alone decides that.
-    """
-
-    checkpoint: int | None
-    ranks: tuple[int, ...]
-    metrics: bytes = b""
-    awaits: bool | None = None
+_AS_USUAL = Placing()
 
 
 class TrialSession:
@@ -68,6 +54,7 @@ class TrialSession:
         self._dialog = dialog
         self._rows = RowBuilder(run.trial_id, run.counters)
         self._captures = Captures(run, dialog)
+        self._agreeing = Agreeing(run, dialog, self._captures)
         self._lock = threading.RLock()
         self._reporting = False
         # Those that an earlier trial of this process has left running.
@@ -77,7 +64,7 @@ class TrialSession:
         self._pid = os.getpid()
         self._since = time.monotonic()
         self._checkpoint: Checkpoint | None = None
-        self._unsettled: tuple[int, type[Checkpoint] | None] | None = None
+        self._unsettled: tuple[int, str, type[Checkpoint] | None] | None = None
         if run.start_from is not None:
             from milepost.checkpoint.handle import Checkpoint
 
@@ -88,15 +75,20 @@ class TrialSession:
         metrics: dict[str, Any],
         checkpoint: Checkpoint | None = None,
         call: str = "tune.report",
+        placing: Placing = _AS_USUAL,
         validation: Validation | None = None,
-    ) -> None:
+    ) -> str:
         """Send one result and obey the answer; see :func:`milepost.worker.session.report`.
 
         Args:
             metrics: see there.
             checkpoint: see there.
             call: what user code has called.
+            placing: where the checkpoint goes.
             validation: how the checkpoint is to be validated, if it is.
+
+        Returns:
+            The directory that became the checkpoint without a copy; empty if there is none.
         """
         took_s = time.monotonic() - self._since
         if os.getpid() != self._pid:
@@ -114,7 +106,7 @@ class TrialSession:
             self._check_turn(call)
             self._reporting = True
             try:
-                self._report(metrics, checkpoint, took_s, call, validation)
+                return self._report(metrics, checkpoint, took_s, call, placing, validation)
             finally:
                 self._reporting = False
 
@@ -133,8 +125,8 @@ class TrialSession:
             if self._unsettled is not None:
                 from milepost.checkpoint.handle import Checkpoint
 
-                (index, kind), self._unsettled = self._unsettled, None
-                self._checkpoint = (kind or Checkpoint)(self._captures.settled(index))
+                (index, name, kind), self._unsettled = self._unsettled, None
+                self._checkpoint = (kind or Checkpoint)(self._captures.settled(index, name))
             return self._checkpoint
 
     @property
@@ -171,15 +163,25 @@ class TrialSession:
         checkpoint: Checkpoint | None,
         took_s: float,
         call: str,
+        placing: Placing,
         validation: Validation | None,
-    ) -> None:
+    ) -> str:
         self._captures.raise_failed()
         if checkpoint is not None:
             self._dialog.catch_up()
             if self._dialog.shutdown:
                 self.ended = "stop"
                 raise TrialEnded
-        agreed = self._agree(metrics, checkpoint, call)
+        agreed = self._agreeing.agree(
+            checkpoint,
+            placing,
+            call,
+            awaits=lambda: self._awaits_answer(metrics),
+            metrics=lambda: self._dumped(metrics, metrics),
+        )
+        if agreed is None:
+            self.ended = "stop"
+            raise TrialEnded
         before = vars(self._rows).copy()
         try:
             message = self._row_message(metrics, checkpoint, took_s, agreed, validation)
@@ -193,6 +195,7 @@ class TrialSession:
             self.ended = reply.action
             raise TrialEnded
         self._since = time.monotonic()
+        return agreed.path
 
     def _awaits_answer(self, metrics: dict[str, Any]) -> bool:
         """Whether the decision on a result may be another than to go on."""
@@ -201,71 +204,48 @@ class TrialSession:
         self._dialog.preemption()  # takes note of whatever has come
         return self._dialog.awaits
 
-    def _agree(
-        self, metrics: dict[str, Any], checkpoint: Checkpoint | None, call: str
-    ) -> _Agreement:
-        """Agree with the trial's other workers, if there are any, upon what this report is.
-
-        Raises:
-            CollectiveError: they do something else.
-        """
-        if self.run.world_size == 1:
-            index = None if checkpoint is None else self._captures.take_index()
-            return _Agreement(index, (0,))
-        flags = (checkpoint is not None) * _BRINGS | self._awaits_answer(metrics) * _AWAITS
-        # Whoever has a part needs the row, which is that of rank 0.
-        tells = self.run.rank == 0 and checkpoint is None
-        data = self._dumped(metrics, metrics) if tells else b""
-        met = self._dialog.meet(
-            Meet(f"{call}()", data, bytes([flags]), captures=checkpoint is not None)
-        )
-        if met is None:
-            self.ended = "stop"
-            raise TrialEnded
-        said = [note[0] for note in met.notes]
-        ranks = tuple(rank for rank, flags in enumerate(said) if flags & _BRINGS)
-        index = self._captures.take_index() if ranks else None
-        return _Agreement(index, ranks, met.data, any(flags & _AWAITS for flags in said))
-
     def _row_message(
         self,
         metrics: dict[str, Any],
         checkpoint: Checkpoint | None,
         took_s: float,
-        agreed: _Agreement,
+        agreed: Agreement,
         validation: Validation | None,
     ) -> Reported:
         index = agreed.checkpoint
         fields = {
             **metrics,
             "timestamp": 0,  # its place among the columns; filled by the builder
-            "checkpoint_dir_name": None if index is None else directory_name(index),
+            "checkpoint_dir_name": None if index is None else agreed.name,
         }
         if index is not None:
             fields["should_checkpoint"] = True
         row = self._rows.next(fields, took_s, overwrite_timestamp=True)
         data = self._dumped(row, metrics)
         asks = self._dialog.asks
-        if checkpoint is None or index is None:
+        kind = None if checkpoint is None else type(checkpoint)
+        if checkpoint is None or index is None or self.run.rank not in agreed.ranks:
             if index is not None:
-                self._unsettled = index, None
+                self._unsettled = index, agreed.name, kind
             return Reported(data, asks=asks, awaited=self._is_awaited(metrics, agreed))
         if agreed.metrics:
             ours = {key: value for key, value in row.items() if key not in metrics}
             row = ours | load(agreed.metrics)
         capture = self._captures.capture(
-            os.path.abspath(checkpoint.path),
+            agreed.path or os.path.abspath(checkpoint.path),
             index,
             row,
-            owned=checkpoint._move,
+            owned=checkpoint._move or bool(agreed.path),
             ranks=agreed.ranks,
             validation=validation,
+            name=agreed.name,
+            in_place=bool(agreed.path),
         )
-        self._unsettled = index, type(checkpoint)
+        self._unsettled = index, agreed.name, kind
         awaited = self._is_awaited(metrics, agreed)  # it may have been told so during the capture
         return Reported(data, index, capture.nbytes, capture.waited_s, asks, awaited)
 
-    def _is_awaited(self, metrics: dict[str, Any], agreed: _Agreement) -> bool:
+    def _is_awaited(self, metrics: dict[str, Any], agreed: Agreement) -> bool:
         return self._awaits_answer(metrics) if agreed.awaits is None else agreed.awaits
 
     @staticmethod

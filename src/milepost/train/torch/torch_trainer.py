@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from milepost.api import checks
-from milepost.api.spelling import spelled
 from milepost.train.data_parallel_trainer import DataParallelTrainer
+from milepost.train.options import TrainerOptions
 from milepost.train.torch.config import TorchConfig
-
-if TYPE_CHECKING:
-    from milepost.api.training.data_config import DataConfig
-    from milepost.api.training.run_config import RunConfig
-    from milepost.api.training.scaling_config import ScalingConfig
-    from milepost.api.training.validation_config import ValidationConfig
-    from milepost.checkpoint.handle import Checkpoint
 
 
 class TorchTrainer(DataParallelTrainer):
@@ -33,37 +26,18 @@ class TorchTrainer(DataParallelTrainer):
 
     _backend_argument: ClassVar[str] = "torch_config"
 
-    @spelled
     def __init__(
         self,
         train_loop_per_worker: Callable[..., Any],
         *,
-        train_loop_config: dict[str, Any] | None = None,
         torch_config: TorchConfig | None = None,
-        scaling_config: ScalingConfig | None = None,
-        run_config: RunConfig | None = None,
-        datasets: dict[str, Any] | None = None,
-        dataset_config: DataConfig | None = None,
-        resume_from_checkpoint: Checkpoint | None = None,
-        metadata: dict[str, Any] | None = None,
-        validation_config: ValidationConfig | None = None,
+        **options: Unpack[TrainerOptions],
     ) -> None:
         given = checks.instance_of(TorchConfig, TorchConfig)(
             type(self).__name__, "torch_config", torch_config
         )
         backend = copy.copy(given)
         if backend.backend is None:
-            uses_gpus = scaling_config is not None and getattr(scaling_config, "use_gpu", False)
+            uses_gpus = getattr(options.get("scaling_config"), "use_gpu", False)
             backend.backend = "nccl" if uses_gpus else "gloo"
-        super().__init__(
-            train_loop_per_worker,
-            train_loop_config=train_loop_config,
-            backend_config=backend,
-            scaling_config=scaling_config,
-            run_config=run_config,
-            datasets=datasets,
-            dataset_config=dataset_config,
-            resume_from_checkpoint=resume_from_checkpoint,
-            metadata=metadata,
-            validation_config=validation_config,
-        )
+        super().__init__(train_loop_per_worker, backend_config=backend, **options)

@@ -98,9 +98,8 @@ def _at(
 
     if index is None:
         return None, expected
-    path = os.path.join(
-        names.trial_directory(root, trial.directory), manifests.checkpoint_name(index)
-    )
+    directory = names.trial_directory(root, trial.directory)
+    path = os.path.join(directory, trial.checkpoint_directory(index))
     try:
         found = manifests.read(path).id
     except (OSError, CheckpointError):

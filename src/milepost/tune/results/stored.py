@@ -64,12 +64,11 @@ def checkpoints(trial_dir: str) -> list[Committed]:
     others are left out with a line in the log.
     """
     from milepost.checkpoint import validation, verify
-    from milepost.checkpoint.manifest import checkpoint_name
     from milepost.storage import codec
 
     found = []
     for index, manifest in verify.committed(trial_dir):
-        path = os.path.join(trial_dir, checkpoint_name(index))
+        path = os.path.join(trial_dir, manifest.directory)
         problems = verify.check_files(path, manifest)
         if problems:
             log.warning("%s is damaged and left out: %s", path, problems[0].detail)
