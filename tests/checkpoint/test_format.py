@@ -11,6 +11,7 @@ import pytest
 
 from milepost.checkpoint import manifest as manifests
 from milepost.checkpoint.manifest import FORMAT, FileEntry, Manifest
+from milepost.checkpoint.validation import Outcome, Task
 from milepost.storage import names
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
@@ -27,11 +28,16 @@ def documented(table: str) -> list[str]:
 
 
 def test_every_key_is_documented(chapter):
-    """The tables list the keys of a manifest and of its entries, in order, and no others."""
-    manifest, entry = chapter[: chapter.index("### Validations")].split("An entry of `files`:")
+    """The tables list the keys of a manifest and of what is in it, in order, and no others."""
+    manifest, rest = chapter.split("An entry of `files`:")
+    entry, validations = rest.split("### Validations")
     fields = [field.name for field in msgspec.structs.fields(Manifest)]
     assert documented(manifest) == [*fields, "check"]
     assert documented(entry) == [field.name for field in msgspec.structs.fields(FileEntry)]
+    task = [field.name for field in msgspec.structs.fields(Task)]
+    assert documented(validations) == [*task, "checkpoint", "outcome"]
+    for field in msgspec.structs.fields(Outcome):
+        assert f"`{field.name}`" in validations
     assert f"version of this table: {FORMAT} |" in chapter
 
 
