@@ -39,6 +39,8 @@ def train_fn(config):
                     file.write(str(step + 1))
             saved = Checkpoint.from_directory(directory)
             train.report({"step": step}, checkpoint=saved, **config["options"])
+            if config["dies"] == step and not config["options"]:
+                train.collective.barrier()  # each has captured its part
             if config["dies"] == step and rank == 0:
                 print("REPORTED", os.getpid(), flush=True)
                 threading.Event().wait()
