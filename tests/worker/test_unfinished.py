@@ -17,7 +17,7 @@ import pytest
 
 from milepost.checkpoint.handle import Checkpoint
 from milepost.worker import unfinished
-from milepost.worker.protocol import Busy, Failed, Finished, Reported
+from milepost.worker.protocol import Busy, Failed, Finished, Reply, Reported
 from milepost.worker.session import report
 from milepost.worker.trainable import Trainable
 
@@ -130,11 +130,13 @@ def test_a_function_that_ends(drive: Any, tmp_path: Path, how: str) -> None:
 
 
 class Saves(Trainable):
-    """Its checkpoint comes late, and so does something else that nobody waits for."""
+    """Its checkpoint comes late, and so does what it writes at its end."""
 
     def step(self) -> dict[str, Any]:
-        write_slowly(self.config["root"])
         return {}
+
+    def cleanup(self) -> None:
+        write_slowly(self.config["root"])
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         write_slowly(checkpoint_dir)
@@ -145,8 +147,6 @@ class Saves(Trainable):
 
 def test_classes(drive_with_keeper: Any, tmp_path: Path) -> None:
     """Their checkpoints are complete, and their process ends when all is written."""
-    from milepost.worker.protocol import Reply
-
     driver = drive_with_keeper(Saves, kind="class")
     driver.run({"root": str(tmp_path)}, decide=lambda row: Reply("stop", True))
     driver.wait(lambda: bool(driver.keeper_events))

@@ -48,6 +48,7 @@ def save_state(state: dict[str, Any], directory: str | os.PathLike[str]) -> None
         FileExistsError: a state was written into the directory before.
         RuntimeError: there are several workers and no process group, or another rank failed; the
             message has its error.
+        Exception: of a :func:`save_state_async` before, if nobody has asked for it.
         ImportError: PyTorch is not installed.
 
     Example:
