@@ -32,7 +32,7 @@ PATHS = {
     "milepost.train.data_parallel_trainer": "DataParallelTrainer",
     "milepost.train.torch": "TorchCheckpoint TorchConfig TorchTrainer accelerate backward "
     "enable_reproducibility get_device get_devices load_state prepare_data_loader prepare_model "
-    "prepare_optimizer save_state",
+    "prepare_optimizer save_state save_state_async",
     "milepost.train.torch.config": "TorchConfig",
     "milepost.train.xgboost": "XGBoostCheckpoint XGBoostConfig XGBoostTrainer",
     "milepost.train.lightgbm": "LightGBMCheckpoint LightGBMConfig LightGBMTrainer "

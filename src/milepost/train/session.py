@@ -68,7 +68,8 @@ def report(
             directory can have that name; what is not to be copied is not in the run's directory;
             ``checkpoint_upload_fn`` returned no checkpoint there, or comes with ``NO_UPLOAD``; or
             there is nothing to validate, or no function for that.
-        Exception: of ``checkpoint_upload_fn``. Nothing was reported.
+        Exception: of ``checkpoint_upload_fn``, or of what still wrote the directory, such as
+            ``save_state_async``. Nothing was reported.
         FileNotFoundError: the checkpoint's directory does not exist.
         CollectiveError: another worker does something else, has ended, or was waited for too long.
         CaptureError: the checkpoint could not be captured, or that of another worker not be brought

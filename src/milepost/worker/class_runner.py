@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from milepost.errors import ChannelClosedError
 from milepost.worker import metrics as checks
+from milepost.worker import unfinished
 from milepost.worker.captures import Captures
 from milepost.worker.dialog import Dialog
 from milepost.worker.failure import failed, text
@@ -144,6 +145,7 @@ class ClassRunner:
         index = captures.take_index()
         try:
             trainable.save_into(directory)
+            unfinished.wait_for(directory)
             capture = captures.capture(directory, index, row, owned=True)
         finally:
             if os.path.isdir(directory):  # it failed, or the files had to be copied

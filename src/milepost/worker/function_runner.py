@@ -9,6 +9,7 @@ from numbers import Number
 from types import GeneratorType
 from typing import Any, NamedTuple
 
+from milepost.worker import unfinished
 from milepost.worker.dialog import Dialog
 from milepost.worker.failure import failed, text
 from milepost.worker.protocol import Failed, Finished
@@ -57,7 +58,9 @@ def run_function(
         else:
             told = dialog.told  # what it returns then is how far it came
             _report_value(result, session)
+        unfinished.raise_failed()
     except BaseException as error:  # noqa: BLE001 - whatever user code raises ends its trial
+        unfinished.log_failed()
         if session.ended is None:
             leaves = issubclass(type(error), KeyboardInterrupt | SystemExit)
             if leaves and dialog.preemption() is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from milepost.errors import ChannelClosedError
 from milepost.worker import metrics as checks
+from milepost.worker import unfinished
 from milepost.worker.agreeing import Agreeing
 from milepost.worker.agreement import Agreement
 from milepost.worker.captures import Captures
@@ -172,6 +173,7 @@ class TrialSession:
             if self._dialog.shutdown:
                 self.ended = "stop"
                 raise TrialEnded
+            unfinished.wait_for(checkpoint.path)
         agreed = self._agreeing.agree(
             checkpoint,
             placing,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from milepost.train.torch.loaders import prepare_data_loader
     from milepost.train.torch.models import prepare_model
     from milepost.train.torch.reproducibility import enable_reproducibility
-    from milepost.train.torch.state import load_state, save_state
+    from milepost.train.torch.state import load_state, save_state, save_state_async
     from milepost.train.torch.torch_trainer import TorchTrainer
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "prepare_model",
     "prepare_optimizer",
     "save_state",
+    "save_state_async",
 ]
 
 _HERE = "milepost.train.torch"
@@ -54,6 +55,7 @@ __getattr__, __dir__ = attributes(
         "enable_reproducibility": f"{_HERE}.reproducibility",
         "load_state": f"{_HERE}.state",
         "save_state": f"{_HERE}.state",
+        "save_state_async": f"{_HERE}.state",
     },
     advice={
         "TorchftConfig": "Replacing single workers with torchft is not part of it: after a "

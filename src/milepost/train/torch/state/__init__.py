@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future
 from typing import Any
 
 from milepost.api.spelling import spelled
 from milepost.train.torch.library import pytorch
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["load_state", "save_state", "save_state_async"]
 
 
 @spelled
@@ -19,6 +20,7 @@ def save_state(state: dict[str, Any], directory: str | os.PathLike[str]) -> None
     pass that to ``report(metrics, checkpoint=Checkpoint.from_directory(directory))``: the
     checkpoint has the files of all. Without a process group the one process writes everything.
     :func:`load_state` loads it on any number of workers, to the same bits. Not in Ray.
+    :func:`save_state_async` returns earlier, and takes memory for that.
 
     Every rank that holds a part of a tensor writes ``state-<rank>-of-<ranks>.safetensors``; what
     all ranks have in full (a DDP model, for one) is written by the lowest of them, and that of
@@ -46,6 +48,7 @@ def save_state(state: dict[str, Any], directory: str | os.PathLike[str]) -> None
         FileExistsError: a state was written into the directory before.
         RuntimeError: there are several workers and no process group, or another rank failed; the
             message has its error.
+        Exception: of a :func:`save_state_async` before, if nobody has asked for it.
         ImportError: PyTorch is not installed.
 
     Example:
@@ -55,6 +58,45 @@ def save_state(state: dict[str, Any], directory: str | os.PathLike[str]) -> None
     from milepost.train.torch.state.saving import save
 
     save(state, os.fspath(directory))
+
+
+@spelled
+def save_state_async(state: dict[str, Any], directory: str | os.PathLike[str]) -> Future[None]:
+    """Copy this rank's part of a state, and write it while the training goes on.
+
+    As :func:`save_state`, but for when the files are there. What is saved is the state at the call,
+    which returns when this rank's part has been copied into the host's memory. A thread of this
+    process then writes it, without a word to other ranks. At most one such copy is in memory: the
+    next call of either function waits until the one before has been written.
+
+    ``report`` waits for a directory that it is given, and for those in it. Without it, the state is
+    complete when the futures of all ranks are done; until then :func:`load_state` raises
+    ``CorruptCheckpointError``. A training function and a process end when all is written.
+
+    What went wrong is raised by the future, and by each ``report`` of the directory, before
+    anything is reported. If nobody has asked by then, it is raised by the next call of either
+    function, or at the end of the training function; and logged if that has failed already, or
+    when the process ends. In all cases ``load_state`` takes the directory for no state.
+
+    Args:
+        state: as for :func:`save_state`.
+        directory: as for :func:`save_state`; it must stay until everything is written.
+
+    Returns:
+        A future that is done when this rank's files are complete, and raises what kept them from
+        that, an ``OSError`` as a rule. It cannot be cancelled.
+
+    Raises:
+        Exception: as :func:`save_state`, or of the call before, see above. Nothing is written then.
+        RuntimeError: as there; or PyTorch has found no room for the copy.
+
+    Example:
+        ``save_state_async({"model": model, "optimizer": optimizer}, directory)``
+    """
+    pytorch()
+    from milepost.train.torch.state.saving import save_async
+
+    return save_async(state, os.fspath(directory))
 
 
 @spelled

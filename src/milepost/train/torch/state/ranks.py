@@ -22,8 +22,11 @@ def position() -> tuple[int, int]:
     return 0, 1
 
 
-def require_group() -> None:
+def require_group(call: str) -> None:
     """Check that a worker among several is in a process group.
+
+    Args:
+        call: the name of what was called.
 
     Raises:
         RuntimeError: it is not.
@@ -31,7 +34,7 @@ def require_group() -> None:
     workers = os.environ.get("WORLD_SIZE", "1")
     if workers != "1" and not (group.is_available() and group.is_initialized()):
         raise RuntimeError(
-            f"save_state() in one of {workers} workers (WORLD_SIZE) needs the process group of "
+            f"{call}() in one of {workers} workers (WORLD_SIZE) needs the process group of "
             "torch.distributed, and there is none. Train with a TorchTrainer, which makes it, or "
             "call torch.distributed.init_process_group first."
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final
 
 import numpy
@@ -46,7 +46,10 @@ _STAGE_BYTES: Final = 64 * 2**20
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a tensor that is to be written; ``read`` is called when it is its turn."""
+    """A part of a tensor that is to be written; ``read`` is called when it is its turn.
+
+    What it returns has the dtype and shape that are said here.
+    """
 
     name: str
     dtype: torch.dtype
@@ -60,15 +63,28 @@ class Part:
         return math.prod(self.shape) * int(self.dtype.itemsize)
 
 
-def write(path: str, parts: Sequence[Part]) -> list[int]:
-    """Write a new file.
+@dataclass(frozen=True)
+class Layout:
+    """What a file will be.
+
+    Attributes:
+        head: its first bytes.
+        parts: what follows, in that order.
+        begins: the byte at which each part begins, in the order in which they were given.
+        size_bytes: how large the file will be.
+    """
+
+    head: bytes
+    parts: tuple[Part, ...]
+    begins: tuple[int, ...]
+    size_bytes: int
+
+
+def lay_out(parts: Sequence[Part]) -> Layout:
+    """Find a place for everything; nothing is read yet.
 
     Args:
-        path: where.
-        parts: what; names may repeat.
-
-    Returns:
-        The byte at which each part begins.
+        parts: what is to be in the file; names may repeat.
     """
     # Larger elements first: then each begins at a multiple of its size.
     order = sorted(range(len(parts)), key=lambda at: -parts[at].dtype.itemsize)
@@ -89,11 +105,31 @@ def write(path: str, parts: Sequence[Part]) -> list[int]:
     extra = {"format": "pt", "DCP_SHARDING_INFO": json.dumps(places)}
     text = json.dumps({"__metadata__": extra, **header}).encode()
     text += b" " * (-len(text) % 8)
+    head = len(text).to_bytes(8, "little") + text
+    return Layout(
+        head,
+        tuple(parts[at] for at in order),
+        tuple(len(head) + begin for begin in begins),
+        len(head) + end,
+    )
+
+
+def snapshot(layout: Layout) -> Layout:
+    """Read everything now, into memory of the host that nothing else writes to."""
+    return replace(layout, parts=tuple(_copied(part) for part in layout.parts))
+
+
+def write(path: str, layout: Layout) -> None:
+    """Write a new file."""
     with open(path, "xb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for at in order:
-            _put(file, parts[at].read())
-    return [8 + len(text) + begin for begin in begins]
+        file.write(layout.head)
+        for part in layout.parts:
+            _put(file, part.read())
+
+
+def _copied(part: Part) -> Part:
+    copy = torch.empty(part.shape, dtype=part.dtype).copy_(part.read().detach())
+    return replace(part, read=lambda: copy)
 
 
 def _free(name: str, taken: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.futures import Future
 from milepost.train.torch.state import index as indices
 from milepost.train.torch.state import safetensors
 from milepost.train.torch.state.index import Chunk, Index, Node, Stored
+from milepost.train.torch.state.safetensors import Layout
 
 
 class Writer(StorageWriter):  # type: ignore[misc]
@@ -29,14 +30,18 @@ class Writer(StorageWriter):  # type: ignore[misc]
         rank: its number, from 0.
         ranks: how many there are.
         tree: what becomes the index's.
+        put: writes this rank's file, now or later, to a path.
     """
 
-    def __init__(self, directory: str, rank: int, ranks: int, tree: Node) -> None:
+    def __init__(
+        self, directory: str, rank: int, ranks: int, tree: Node, put: Callable[[str, Layout], None]
+    ) -> None:
         super().__init__()
         self._directory = directory
         self._rank = rank
         self._ranks = ranks
         self._tree = tree
+        self._put = put
 
     def reset(self, checkpoint_id: Any = None) -> None:
         """Nothing is kept between calls."""
@@ -53,25 +58,24 @@ class Writer(StorageWriter):  # type: ignore[misc]
         return plans
 
     def write_data(self, plan: Any, planner: Any) -> Future:
-        """Write this rank's parts."""
+        """Hand on this rank's parts, and tell where they are in the file that they make up."""
         items = [item for item in plan.items if 0 not in item.tensor_data.chunk.sizes]
         file = indices.file_of(self._rank, self._ranks)
-        path = os.path.join(self._directory, file)
-        begins = []
+        layout = safetensors.lay_out([_part(item, planner) for item in items])
         if items:
-            begins = safetensors.write(path, [_part(item, planner) for item in items])
-        size = os.path.getsize(path) if items else 0
+            self._put(os.path.join(self._directory, file), layout)
+        size = layout.size_bytes
         done: Future = Future()
         done.set_result(
             [
                 WriteResult(index=item.index, size_in_bytes=size, storage_data=(file, begin))
-                for item, begin in zip(items, begins, strict=True)
+                for item, begin in zip(items, layout.begins, strict=True)
             ]
         )
         return done
 
     def finish(self, metadata: Metadata, results: Iterable[list[WriteResult]]) -> None:
-        """Write the index, on rank 0, when all ranks have written."""
+        """Write the index, on rank 0, when all ranks have handed on their parts."""
         written = [result for of_rank in results for result in of_rank]
         places = {(r.index.fqn, tuple(r.index.offset)): r.storage_data for r in written}
         tensors = {

@@ -123,14 +123,18 @@ class Description:
         return {"dict": pairs}
 
 
-def described(state: dict[str, Any]) -> tuple[Node, Description]:
+def described(state: dict[str, Any], call: str) -> tuple[Node, Description]:
     """Return a state's tree, and its tensors.
+
+    Args:
+        state: by names.
+        call: the name of what was called.
 
     Raises:
         TypeError: it is no dict, or a value in it cannot be held.
         ValueError: two tensors have one name, or a tensor has a form that cannot be held.
     """
-    require_names(state, "save_state")
+    require_names(state, call)
     description = Description(dict(modules_in(state)))
     pairs = [
         [msgspec.Raw(codec.encode(name)), description.node(value, (name,))]
@@ -139,7 +143,7 @@ def described(state: dict[str, Any]) -> tuple[Node, Description]:
     return {"dict": pairs}, description
 
 
-def require_names(state: Any, function: str) -> None:
+def require_names(state: Any, call: str) -> None:
     """Check that a state is a dict by names.
 
     Raises:
@@ -149,9 +153,7 @@ def require_names(state: Any, function: str) -> None:
         given = type(state).__name__
         if isinstance(state, dict):
             given = f"one with the key {next(n for n in state if not isinstance(n, str))!r}"
-        raise TypeError(
-            f"{function}() takes a dict by names, such as {{'model': model}}, got {given}."
-        )
+        raise TypeError(f"{call}() takes a dict by names, such as {{'model': model}}, got {given}.")
 
 
 def require_supported(module: torch.nn.Module, path: str) -> None:
