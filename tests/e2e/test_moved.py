@@ -58,7 +58,7 @@ def test_the_end_says_what_happened(start: Start, how: str, env: dict[str, str])
     assert f"\nmilepost.errors.JournalError: {before} is gone: " in last
     if how == "moved":
         assert f"was moved to {now} while the run was going on" in last
-        assert f"tune.Tuner.restore({str(now)!r}, trainable).fit()" in last
+        assert f"tune.Tuner.restore({str(now)!r}, train).fit()" in last
     else:
         assert "was deleted, or moved to another file system" in last
     assert not before.exists()

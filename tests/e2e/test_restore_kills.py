@@ -54,7 +54,7 @@ def test_without_kills(scenario: str, place: Any) -> None:
     audit.finished(ordeal)
 
 
-@seeds(20, 200)
+@seeds(6, 200)
 def test_driver(seed: int, place: Any, totals: Totals) -> None:
     """The driver is killed; its keeper may still be at work when the experiment is restored."""
     rng, scenario = setting("driver", seed)

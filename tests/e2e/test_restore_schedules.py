@@ -81,14 +81,14 @@ def check(
 
 
 @pytest.mark.parametrize("scenario", schedules.SCHEDULES)
-@pytest.mark.always("asha", "hyperband", "pbt")
+@pytest.mark.always("pbt")
 def test_cut_in_the_middle(scenario: str, place: Any) -> None:
     """Each scheduler goes on exactly, from its first state and the records since."""
     check(place, scenario, "once", in_the_middle)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("cadence", CADENCES)
-@pytest.mark.always("once")
 @pytest.mark.timeout(600)
 def test_cut_where_a_trial_starts_over(cadence: str, place: Any) -> None:
     """Its results are judged again then, as they would have been."""

@@ -48,19 +48,20 @@ KINDS = ("seeded", "grid", "learning", "limited", "optuna")
 
 
 @pytest.mark.parametrize("scenario", searches.EXACT)
-@pytest.mark.always("seeded", "optuna")
+@pytest.mark.always("seeded")
 def test_cut_in_the_middle(scenario: str, place: Any) -> None:
     """Each kind of search goes on exactly, from its first state and the records since."""
     check(place, scenario, "once", "1", cuts=1)
 
 
+@pytest.mark.chaos
 def test_cut_before_the_first_trial(place: Any) -> None:
     """What the global random generators hold counts from the first record that can be restored."""
     check(place, "global", "once", "1", points=(2, 3, 4))
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("scenario", ["seeded", "learning"])
-@pytest.mark.always("learning")
 def test_cut_after_a_saved_state(scenario: str, place: Any) -> None:
     """It goes on exactly from a state that was saved shortly before."""
     check(place, scenario, "always", "1", cuts=2)

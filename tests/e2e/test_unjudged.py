@@ -83,7 +83,8 @@ def test_no_checkpoint_is_newer_than_what_the_driver_knows(place: Any) -> None:
     script = str(place.write(HOLES))
     place.run(script, code=-signal.SIGKILL)
     rows = place.run(script, "restore").splitlines()[-1]
-    assert rows == "ROWS [0, 0, 1, 2, 3, 4, 5]", "what the driver knew, and all of it again"
+    known = ("ROWS [0, 1, 2, 3, 4, 5]", "ROWS [0, 0, 1, 2, 3, 4, 5]")  # it may have heard of one
+    assert rows in known, "what the driver knew, and all of it again"
 
 
 class Noting(tune.Callback):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from loops import trainer
 
 from milepost import train, tune
@@ -96,3 +97,29 @@ def test_a_trial_that_trains(tmp_path: Path) -> None:
     for result in (short, long):
         path = result.metrics["checkpoint_path"]
         assert Path(path, "step").read_text() == str(result.metrics["step"])
+
+
+def test_a_trial_that_trains_in_its_own_process(tmp_path: Path) -> None:
+    """The trial's own reports come through, during and after that."""
+
+    def trial(config: dict[str, Any]) -> None:
+        callback = TuneReportCallback()
+        inner = trainer(
+            tmp_path / "inner",
+            workers=0,
+            train_loop_config={"steps": 2},
+            run={"callbacks": [callback]},
+        )
+        inner.fit()
+        assert tune.get_context().get_trial_id() is not None
+        tune.report({"step": 3})
+
+    (result,) = tune.Tuner(trial, run_config=place(tmp_path)).fit()
+    assert result.error is None
+    assert list(result.metrics_dataframe["step"]) == [1, 2, 3]
+
+
+def test_a_trainer_has_a_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is asked for one."""
+    tune.Tuner(trainer(tmp_path, train_loop_config={"steps": 1})).fit()
+    assert "has no name" not in caplog.text

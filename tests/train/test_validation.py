@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -299,3 +300,19 @@ def test_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = [row["accuracy"] for _, _, row in outcomes(Path(names["result"].path))]
     ((_, best),) = names["result"].best_checkpoints
     assert best["accuracy"] == max(accuracies) > 0.5
+
+
+def interrupted(checkpoint: train.Checkpoint) -> dict[str, int]:
+    """Somebody sends Ctrl-C to every process; the driver alone decides what that means."""
+    os.kill(os.getpid(), signal.SIGINT)
+    return {"score": 7}
+
+
+def test_an_interrupt_of_its_process(tmp_path: Path) -> None:
+    """It is no failure of the validation."""
+
+    def loop(config: dict[str, Any]) -> None:
+        train.report({"step": 1}, checkpoint=part(step="1"), validation=True)
+
+    made = trainer(tmp_path, loop, 1, validation_config=ValidationConfig(interrupted))
+    assert made.fit().metrics["score"] == 7

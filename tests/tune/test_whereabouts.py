@@ -18,7 +18,7 @@ def made(tmp_path: Path) -> experiments.Experiment:
 
 def test_one_that_is_there(made: experiments.Experiment) -> None:
     """Whatever else is wrong, it is not gone."""
-    with Whereabouts(made) as whereabouts:
+    with Whereabouts(made, "restore({!r})".format) as whereabouts:
         assert whereabouts.loss() is None
         Path(made.home, "experiment.json").write_text("{")
         assert whereabouts.loss() is None
@@ -26,7 +26,7 @@ def test_one_that_is_there(made: experiments.Experiment) -> None:
 
 def test_one_that_was_moved(made: experiments.Experiment, tmp_path: Path) -> None:
     """The new place is named, also when there is something else at the old one."""
-    with Whereabouts(made) as whereabouts:
+    with Whereabouts(made, "restore({!r})".format) as whereabouts:
         Path(made.path).rename(tmp_path / "now")
         for _ in range(2):
             loss = whereabouts.loss()
@@ -37,14 +37,14 @@ def test_one_that_was_moved(made: experiments.Experiment, tmp_path: Path) -> Non
 
 def test_one_that_was_deleted(made: experiments.Experiment) -> None:
     """No place can be named."""
-    with Whereabouts(made) as whereabouts:
+    with Whereabouts(made, "restore({!r})".format) as whereabouts:
         shutil.rmtree(made.path)
         assert "was deleted, or moved to another file system" in str(whereabouts.loss())
 
 
 def test_one_whose_own_files_were_deleted(made: experiments.Experiment) -> None:
     """The directory is there, but no experiment any more."""
-    with Whereabouts(made) as whereabouts:
+    with Whereabouts(made, "restore({!r})".format) as whereabouts:
         shutil.rmtree(made.home)
         assert "was deleted" in str(whereabouts.loss())
 
@@ -52,5 +52,5 @@ def test_one_whose_own_files_were_deleted(made: experiments.Experiment) -> None:
 def test_one_that_was_gone_before(made: experiments.Experiment) -> None:
     """It could not even be followed."""
     shutil.rmtree(made.path)
-    with Whereabouts(made) as whereabouts:
+    with Whereabouts(made, "restore({!r})".format) as whereabouts:
         assert "was deleted" in str(whereabouts.loss())

@@ -122,7 +122,7 @@ def carry_out(
                 run = functools.partial(_run_in_processes, engine=engine)
             plan = make_plan()
             try:
-                outcome = _run(plan, functools.partial(run, plan, interruption))
+                outcome = _run(plan, functools.partial(run, plan, interruption), go_on)
             except KeyboardInterrupt:
                 if os.path.isdir(plan.experiment.home):  # else nothing had begun
                     _say_how_to_go_on(go_on(plan.experiment.path))
@@ -166,8 +166,8 @@ def _run_in_processes(plan: RunPlan, interruption: Interruption, engine: Engine)
     return run(plan, engine=engine, interruption=interruption)
 
 
-def _run(plan: RunPlan, run: Callable[[], RunOutcome]) -> RunOutcome:
-    with Whereabouts(plan.experiment) as whereabouts:
+def _run(plan: RunPlan, run: Callable[[], RunOutcome], go_on: Callable[[str], str]) -> RunOutcome:
+    with Whereabouts(plan.experiment, go_on) as whereabouts:
         try:
             return run()
         except (LeaseLostError, ExperimentExistsError):  # nothing of it is ours

@@ -66,12 +66,12 @@ def resolve(trainable: Any) -> Target:
         )
     if isinstance(trainable, Target):
         return trainable
-    name = trainable_name(trainable)
+    name = trainable if isinstance(trainable, str) else ""
     if isinstance(trainable, str):
         trainable = _registered(trainable)
     if not isinstance(trainable, type) and hasattr(trainable, "as_trainable"):
-        trainable = trainable.as_trainable()
-        name = trainable_name(trainable)
+        trainable, name = trainable.as_trainable(), ""
+    name = name or trainable_name(trainable)
     if isinstance(trainable, type):
         _require_trainable_class(trainable)
         return Target(trainable, name, "class")

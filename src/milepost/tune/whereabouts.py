@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from milepost.errors import JournalError, StorageError
@@ -23,10 +24,12 @@ class Whereabouts:
 
     Args:
         experiment: as it is when the run begins.
+        go_on: path of the experiment -> the statement that goes on with it.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, go_on: Callable[[str], str]) -> None:
         self._experiment = experiment
+        self._go_on = go_on
         self._fd = -1
         try:
             self._fd = os.open(experiment.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -52,14 +55,14 @@ class Whereabouts:
                 f"{path} is gone: the directory of the experiment was moved to {now} while the "
                 "run was going on in it, so the run has ended. What was reported and committed "
                 "until then is safe there, and nothing was made at the old place. To go on: "
-                f"tune.Tuner.restore({now!r}, trainable).fit()"
+                f"{self._go_on(now)}"
             )
         return JournalError(
             f"{path} is gone: the directory of the experiment was deleted, or moved to another "
             "file system, while the run was going on in it, so the run has ended. Nothing was "
             "made at the old place. Wherever the directory is now, what was reported and "
             "committed until then is in it; to go on: "
-            "tune.Tuner.restore(<where it is now>, trainable).fit()"
+            f"{self._go_on('<where it is now>')}"
         )
 
     def _moved_to(self) -> str | None:

@@ -78,6 +78,10 @@ class _Worker:
 
     def run(self, trial: RunTrial) -> Finished | Failed:
         """Run one trial to its end, whatever user code does."""
+        with session.left_behind():
+            return self._run(trial)
+
+    def _run(self, trial: RunTrial) -> Finished | Failed:
         try:
             if self._load is not None:
                 self._trainable = self._load()
@@ -93,8 +97,6 @@ class _Worker:
             raise
         except BaseException as error:  # noqa: BLE001 - the trial fails, the worker goes on
             return failed(error)
-        finally:
-            session.leave()
 
     def close(self) -> None:
         """Clean up a class that no other trial will take over."""

@@ -131,10 +131,18 @@ def enter(trial: RunTrial, dialog: Dialog, session: TrialSession | None = None) 
         os.register_at_fork(after_in_child=_after_fork)
 
 
-def leave() -> None:
-    """End what :func:`enter` began."""
+@contextlib.contextmanager
+def left_behind() -> Iterator[None]:
+    """Go back to the trial that was the current one before, if any, when the block ends.
+
+    A trial may run a trainer in its own process.
+    """
     global _session, _dialog, _trial
-    _trial = _dialog = _session = None
+    before = _trial, _dialog, _session
+    try:
+        yield
+    finally:
+        _trial, _dialog, _session = before
 
 
 def warn_outside(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,6 +84,8 @@ def validate(message: Validate, tell_started: Callable[[], None]) -> Validated |
     from milepost.journal.objects import Objects
     from milepost.storage import codec
 
+    # Ctrl-C is for the driver, which cancels this so that it is done again.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     objects = Objects(message.experiment_path)
     try:
         function = load(objects.get(message.function))

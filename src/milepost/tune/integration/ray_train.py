@@ -37,6 +37,12 @@ class TuneReportCallback(UserCallback):
                 "report to. Make it, and the trainer, in the function that Tuner.fit() runs."
             )
 
+        self._session = session.current_session()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """It is of use in its own process only, and may be recorded all the same."""
+        return {"_session": None}
+
     def after_report(
         self,
         run_context: TrainRunContext,
@@ -47,4 +53,7 @@ class TuneReportCallback(UserCallback):
         result = dict(metrics[0])
         if checkpoint is not None:
             result[CHECKPOINT_PATH_KEY] = checkpoint.path
-        reporting.report(result)
+        if self._session is not None:  # not that of a trainer that runs in the trial's process
+            self._session.report(result)
+        else:
+            reporting.report(result)
