@@ -119,7 +119,7 @@ def test_other_processes(role: Role, seed: int, place: Any, totals: Totals) -> N
     assert ordeal.entries(ordeal.phases[-1]) == []
 
 
-@seeds(1, 50)
+@seeds(0, 50)
 def test_twice(seed: int, place: Any, totals: Totals) -> None:
     """The second kill comes during the restore."""
     rng, scenario = setting("twice", seed)
@@ -144,7 +144,7 @@ def test_while_restoring(seed: int, place: Any, totals: Totals) -> None:
     audit.finished(ordeal)
 
 
-@seeds(1, 20)
+@seeds(0, 20)
 def test_again_and_again(seed: int, place: Any, totals: Totals) -> None:
     """Killed each time it is restored, the experiment still comes to its end."""
     rng, scenario = setting("again", seed)

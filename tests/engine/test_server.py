@@ -229,6 +229,7 @@ def test_package_that_kills_the_server_is_left_to_the_workers(
     assert "died while importing the driver's packages" in caplog.text
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("code", ["raise ValueError('no')", "raise SystemExit(3)"])
 @pytest.mark.preloading
 def test_package_that_cannot_be_imported_again_is_skipped(

@@ -119,6 +119,7 @@ def test_parts_that_are_committed_are_not_put_back(place, driver):
         source = place.source(f"rank{rank}", **{f"shard-{rank}": BIG})
         worker.capture(source, 0, b"{}", ranks=(0, 1), dir_name="mine")
     workers[0].settled(0)
+    driver.wait_until(lambda: not place.staged())  # the keeper clears it after the commit
     base = place.stage(driver, 0, came_from="here", complete=False, dir_name="mine", rank=1)
     returning.discard(base, place.experiment)
     assert sorted(os.listdir(place.trial)) == ["mine"]
