@@ -1,40 +1,78 @@
-"""What trainers of boosted trees refuse: arguments of Ray's first version of training."""
+"""What trainers of boosted trees have in common: they refuse what Ray's first version took."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Unpack
+
+from milepost.train.data_parallel_trainer import DataParallelTrainer
+from milepost.train.options import TrainerOptions
+
+if TYPE_CHECKING:
+    from milepost.api.training.backend import BackendConfig
+    from milepost.checkpoint.handle import Checkpoint
 
 
-def refuse_single_call(owner: str, library: str, **arguments: Any) -> None:
-    """Refuse arguments of trainers that made the one call of ``train`` themselves.
+class BoostingOptions(TrainerOptions, total=False):
+    """Arguments of trainers of boosted trees; the three of its own raise."""
+
+    label_column: str | None
+    params: dict[str, Any] | None
+    num_boost_round: int | None
+
+
+class BoostingTrainer(DataParallelTrainer):
+    """Trains with a library of boosted trees, whose ``train`` the training function calls.
 
     Args:
-        owner: the trainer's class.
-        library: the module whose ``train`` is to be called.
-        **arguments: those that may be given; None stands for one that is not.
+        train_loop_per_worker: as for :class:`DataParallelTrainer`, like all that is not here.
+        label_column: raises.
+        params: raises.
+        num_boost_round: raises.
 
     Raises:
-        DeprecationWarning: one is given.
+        DeprecationWarning: one of the last three is given: trainers made the call themselves once.
     """
-    given = [name for name, value in arguments.items() if value is not None]
-    if given:
+
+    #: The module whose ``train`` is to be called.
+    _library: ClassVar[str]
+
+    def __init__(
+        self,
+        train_loop_per_worker: Callable[..., Any],
+        *,
+        backend_config: BackendConfig | None = None,
+        label_column: str | None = None,
+        params: dict[str, Any] | None = None,
+        num_boost_round: int | None = None,
+        **options: Unpack[TrainerOptions],
+    ) -> None:
+        refused = {
+            "label_column": label_column,
+            "params": params,
+            "num_boost_round": num_boost_round,
+        }
+        given = [name for name, value in refused.items() if value is not None]
+        if given:
+            owner = type(self).__name__
+            raise DeprecationWarning(
+                f"{owner}({', '.join(given)}) is not there any more. Call "
+                f"{self._library}.train(...) in a function, with RayTrainReportCallback() among "
+                f"its callbacks, and pass the function: {owner}(train_loop_per_worker)."
+            )
+        super().__init__(train_loop_per_worker, backend_config=backend_config, **options)
+
+    @classmethod
+    def get_model(cls, checkpoint: Checkpoint) -> NoReturn:
+        """Refuse: ``RayTrainReportCallback.get_model`` does this.
+
+        Args:
+            checkpoint: one with a model.
+
+        Raises:
+            DeprecationWarning: always, as Ray does.
+        """
         raise DeprecationWarning(
-            f"{owner}({', '.join(given)}) is not there any more. Call {library}.train(...) in a "
-            f"function, with RayTrainReportCallback() among its callbacks, and pass the function: "
-            f"{owner}(train_loop_per_worker)."
+            f"{cls.__name__}.get_model() is not there any more. Call "
+            "RayTrainReportCallback.get_model(result.checkpoint)."
         )
-
-
-def refuse_get_model(owner: str) -> NoReturn:
-    """Refuse what the callback does now.
-
-    Args:
-        owner: the trainer's class.
-
-    Raises:
-        DeprecationWarning: always, as Ray does.
-    """
-    raise DeprecationWarning(
-        f"{owner}.get_model() is not there any more. Call "
-        "RayTrainReportCallback.get_model(result.checkpoint)."
-    )

@@ -3,71 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Unpack
+from typing import Any, ClassVar, Unpack
 
 from milepost.api import checks
-from milepost.train import boosting
-from milepost.train.data_parallel_trainer import DataParallelTrainer
+from milepost.train.boosting import BoostingOptions, BoostingTrainer
 from milepost.train.lightgbm.config import LightGBMConfig
-from milepost.train.options import TrainerOptions
-
-if TYPE_CHECKING:
-    from milepost.checkpoint.handle import Checkpoint
 
 
-class LightGBMTrainer(DataParallelTrainer):
+class LightGBMTrainer(BoostingTrainer):
     """Trains with LightGBM. Mirrors ``ray.train.lightgbm.LightGBMTrainer``.
 
     ``lightgbm.train``, called by all workers with :func:`get_network_params`, each with its share
     of the rows, makes one model of all rows.
 
     Args:
-        train_loop_per_worker: as for :class:`DataParallelTrainer`, like all that is not here.
+        train_loop_per_worker: as for :class:`BoostingTrainer`, like all that is not here.
         lightgbm_config: how the network is made.
-        label_column: raises.
-        params: raises.
-        num_boost_round: raises.
-
-    Raises:
-        DeprecationWarning: one of the last three is given.
     """
 
     _backend_argument: ClassVar[str] = "lightgbm_config"
+    _library: ClassVar[str] = "lightgbm"
 
     def __init__(
         self,
         train_loop_per_worker: Callable[..., Any],
         *,
         lightgbm_config: LightGBMConfig | None = None,
-        label_column: str | None = None,
-        params: dict[str, Any] | None = None,
-        num_boost_round: int | None = None,
-        **options: Unpack[TrainerOptions],
+        **options: Unpack[BoostingOptions],
     ) -> None:
-        owner = type(self).__name__
-        boosting.refuse_single_call(
-            owner,
-            "lightgbm",
-            label_column=label_column,
-            params=params,
-            num_boost_round=num_boost_round,
-        )
         super().__init__(
             train_loop_per_worker,
             backend_config=checks.instance_of(LightGBMConfig, LightGBMConfig)(
-                owner, "lightgbm_config", lightgbm_config
+                type(self).__name__, "lightgbm_config", lightgbm_config
             ),
             **options,
         )
-
-    @classmethod
-    def get_model(cls, checkpoint: Checkpoint) -> NoReturn:
-        """Refuse: ``RayTrainReportCallback.get_model`` does this.
-
-        Args:
-            checkpoint: one with a model.
-
-        Raises:
-            DeprecationWarning: always, as Ray does.
-        """
-        boosting.refuse_get_model(cls.__name__)
